@@ -1,0 +1,217 @@
+"""learn.py on a toy repository: blank, hint, reveal, check, export, grade, and grade the graders."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import learn
+
+TOY = '''"""A toy chapter."""
+import math
+
+
+def twice(x):
+    """Twice x: twice(2) is 4."""
+    # double it
+    # (a second line of the same hint)
+    y = 2 * x  # no overflow in Python
+    return y
+
+
+class Box:
+    def area(self, w, h):
+        """Area of w by h."""
+        # multiply
+        return w * h
+
+
+AFTER = math.pi  # stays
+'''
+TESTS = '''import pytest
+from toyshapes import Box, twice
+
+@pytest.mark.exercise("1.1")
+def test_twice(): assert twice(3) == 6, "twice(3) is 6, not 9: doubling is not squaring"
+
+@pytest.mark.exercise("1.1")
+def test_zero(): assert twice(0) == 0
+
+@pytest.mark.exercise("1.2")
+def test_area(): assert Box().area(2, 3) == 6, "area multiplies"
+
+@pytest.mark.exercise("1.2")
+@pytest.mark.gpu
+def test_on_gpu(): pytest.skip("no GPU")
+'''
+EXERCISES = '''[[exercise]]
+id = "1.1"
+file = "toyshapes.py"
+function = "twice"
+title = "Doubling"
+why = "w"
+difficulty = 1
+minutes = 5
+points = 4
+[[exercise.bugs]]
+name = "squares"
+find = "2 * x"
+replace = "x * x"
+[[exercise.bugs]]
+name = "never ends"
+find = "return y"
+replace = "raise SystemExit(0)"
+
+[[exercise]]
+id = "1.2"
+file = "toyshapes.py"
+function = "Box.area"
+title = "Area"
+why = "w"
+difficulty = 1
+minutes = 5
+points = 6
+[[exercise.bugs]]
+name = "adds"
+find = "w * h"
+replace = "w + h"
+'''
+
+
+@pytest.fixture
+def repo(tmp_path):
+    root = tmp_path / "repo"
+    for folder in ("01_toy", "tests/01_toy"):
+        (root / folder).mkdir(parents=True)
+    for name in ("learn.py", "artifacts.py", "requirements.txt", "pyproject.toml", "LICENSE"):
+        shutil.copy(learn.ROOT / name, root / name)
+    shutil.copy(learn.ROOT / "tests" / "conftest.py", root / "tests" / "conftest.py")
+    (root / "01_toy" / "toyshapes.py").write_text(TOY, encoding="utf-8")
+    (root / "01_toy" / "exercises.toml").write_text(EXERCISES, encoding="utf-8")
+    (root / "tests" / "01_toy" / "test_toyshapes.py").write_text(TESTS, encoding="utf-8")
+    return root
+
+
+def call(root, *words, code=0):
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    done = subprocess.run([sys.executable, str(root / "learn.py"), *words], cwd=root,
+                          capture_output=True, text=True, env=environment, timeout=60)
+    said = done.stdout + done.stderr
+    assert done.returncode == code, f"exit code {done.returncode}, expected {code}:\n{said}"
+    return said
+
+
+def test_start_blanks_check_tells_and_reveal_restores_every_byte(repo):
+    assert "error: not started" in call(repo, "check", "1.1", code=1)
+    call(repo, "start", "1")
+    mine = repo / "mine" / "01_toy" / "toyshapes.py"
+    text = mine.read_text(encoding="utf-8")
+    assert "2 * x" not in text and '"""Twice x: twice(2) is 4."""' in text and "AFTER" in text
+    said = call(repo, "check", "1.1")
+    assert "toyshapes.py:10: not started, exercise 1.1" in said, "a blank is not started, not an error"
+    mine.write_text(text.replace('raise NotImplementedError("exercise 1.1: Doubling")',
+                                 "return x * x"), encoding="utf-8")
+    assert "doubling is not squaring" in call(repo, "check", "1.1", code=1)
+    assert "kept" in call(repo, "start", "1"), "start must never overwrite work"
+    call(repo, "reveal", "1.1")
+    call(repo, "reveal", "1.2")
+    assert mine.read_bytes() == (repo / "01_toy" / "toyshapes.py").read_bytes()
+    assert "10 of 10 points" in call(repo, "status")
+
+
+def test_hints_come_one_step_at_a_time(repo):
+    first = call(repo, "hint", "1.1")
+    assert "1. double it (a second line of the same hint)" in first and "2 * x" not in first
+    second = call(repo, "hint", "1.1")
+    assert "2 * x" in second and "return y" not in second
+
+
+def test_an_empty_mine_is_never_a_pass(repo):
+    done = subprocess.run([sys.executable, "-m", "pytest", "--mine", "-q"], cwd=repo,
+                          capture_output=True, text=True)
+    assert done.returncode == 4 and "would test the reference" in done.stdout + done.stderr
+
+
+def test_selfcheck_catches_bugs_and_reports_one_that_slips_through(repo):
+    assert "2 exercises, 3 planted bugs, 0 misses" in call(repo, "selfcheck", "1")
+    file = repo / "01_toy" / "exercises.toml"
+    file.write_text(EXERCISES.replace('"x * x"', '"x + x"'), encoding="utf-8")
+    assert "NOT CAUGHT: squares" in call(repo, "selfcheck", "1", code=1)
+
+
+def test_the_handout_has_no_solution_and_grades_in_place(repo, tmp_path):
+    handout = tmp_path / "handout"
+    call(repo, "export", "--chapter", "1", str(handout))
+    everything = "".join(p.read_text(encoding="utf-8") for p in handout.rglob("*.*")
+                         if p.suffix in (".py", ".toml", ".md") and p.name != "learn.py")
+    assert "2 * x" not in everything and "squares" not in everything
+    assert "double it" in call(handout, "hint", "1.1")
+    assert "no solutions" in call(handout, "reveal", "1.1", code=1)
+    assert "not started" in call(handout, "check", "1.2")
+
+
+GOOD_FIRST = TOY.replace("return w * h", "return 0")
+
+
+@pytest.mark.parametrize("text, expected", [
+    (TOY, [4, 6]),
+    (GOOD_FIRST, [4, 0]),
+    (TOY.replace("return w * h", "return (w *"), [4, 0]),          # a syntax error in the second
+    (TOY.replace("    return y", "    while True: print('spam')"), [0, 6]),  # an endless loop
+    ("pass\n" * 50, [0, 0]),
+    (TOY.replace("def area", "def volume"), [4, 0]),               # deleted
+    (TOY.replace("y = 2 * x", "y = half_of(4 * x)")
+     + "\n\ndef half_of(x):\n    return x // 2\n", [4, 6]),        # right, written differently
+    (TOY.replace("return w * h", "return str(w * h)"), [4, 0]),    # wrong type
+], ids=["right", "one wrong", "syntax error", "loop and spam", "only pass", "deleted",
+        "with a helper of their own", "wrong type"])
+def test_grade_gives_zero_for_that_exercise_only(repo, tmp_path, text, expected):
+    work = tmp_path / "work" / "mine" / "01_toy"
+    work.mkdir(parents=True)
+    (work / "toyshapes.py").write_text(text, encoding="utf-8")
+    (work / "test_toyshapes.py").write_text("def test(): pass", encoding="utf-8")  # edited: ignored
+    call(repo, "grade", str(tmp_path / "work"), "--chapter", "1", "--limit", "6",
+         "--json", str(tmp_path / "r.json"))
+    rows = json.loads((tmp_path / "r.json").read_text())["tests"]
+    assert [row["score"] for row in rows] == expected, rows
+    assert all({"name", "score", "max_score", "output", "visibility"} <= set(r) for r in rows)
+    assert (repo / "01_toy" / "toyshapes.py").read_text(encoding="utf-8") == TOY
+
+
+def test_a_zip_with_evil_names_harms_nothing(repo, tmp_path):
+    evil = tmp_path / "s.zip"
+    with zipfile.ZipFile(evil, "w") as archive:
+        archive.writestr("../../toyshapes.py", "raise SystemExit('evil')")
+        archive.writestr("/abs/toyshapes.py", "raise SystemExit('evil')")
+        archive.writestr("hw/01_toy/toyshapes.py", TOY)
+    said = call(repo, "grade", str(evil), "--chapter", "1")
+    assert "10 of 10 points" in said
+    assert not (tmp_path.parent / "toyshapes.py").exists()
+
+
+def exercise_ids():
+    return [pytest.param(e, id=e["id"]) for e in learn.load_exercises()]
+
+
+@pytest.mark.parametrize("exercise", exercise_ids())
+def test_every_listed_exercise_is_well_formed(exercise):
+    source = (exercise["folder"] / exercise["file"]).read_bytes().decode("utf-8")
+    node = learn.find_function(source, exercise["function"])
+    assert learn.ast.get_docstring(node), "the docstring is the statement of the exercise"
+    blanked = learn.blank(source, exercise)
+    compile(blanked, exercise["file"], "exec")
+    assert learn.graft(blanked, source, exercise["function"]) == source, "reveal must restore"
+    assert learn.hints(exercise), "the comments of the body are the hints: write some"
+    assert len(exercise.get("bugs", [])) >= 3, "at least three planted bugs"
+    learn.variants(exercise)
+    assert {"title", "why", "difficulty", "minutes", "points"} <= set(exercise)
+
+
+def test_exercise_ids_are_unique():
+    ids = [e["id"] for e in learn.load_exercises()]
+    assert len(ids) == len(set(ids)), sorted(i for i in ids if ids.count(i) > 1)
