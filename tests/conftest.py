@@ -87,8 +87,7 @@ def pytest_runtest_makereport(item, call):
         place = Path(str(last.path))
         place = place.relative_to(ROOT) if place.is_relative_to(ROOT) else place
         report.outcome, outcome = "skipped", "not started"
-        report.longrepr = (str(place), last.lineno + 1,
-                           f"{place}:{last.lineno + 1}: not started, {call.excinfo.value}")
+        report.longrepr = (str(place), last.lineno + 1, f"not started, {call.excinfo.value}")
     mark = item.get_closest_marker("exercise")
     if mark and (report.when == "call" or outcome != "passed"):
         outcomes[f"{mark.args[0]}|{item.nodeid}"] = outcome

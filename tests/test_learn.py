@@ -113,7 +113,7 @@ def test_start_blanks_check_tells_and_reveal_restores_every_byte(repo):
     text = mine.read_text(encoding="utf-8")
     assert "2 * x" not in text and '"""Twice x: twice(2) is 4."""' in text and "AFTER" in text
     said = call(repo, "check", "1.1")
-    assert "toyshapes.py:10: not started, exercise 1.1" in said, "a blank is not started, not an error"
+    assert "toyshapes.py:7: not started, exercise 1.1" in said, "a blank is not started, not an error"
     mine.write_text(text.replace('raise NotImplementedError("exercise 1.1: Doubling")',
                                  "return x * x"), encoding="utf-8")
     assert "doubling is not squaring" in call(repo, "check", "1.1", code=1)
