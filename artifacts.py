@@ -37,7 +37,9 @@ def need(path: Path | str, made_by: str) -> Path:
     """`path` if it exists and is not empty; else BadInput that names the command `made_by`."""
     path = Path(path)
     if not path.exists():
-        raise BadInput(f"{shown(path)} is missing: run python {made_by}")
+        quick = OUT / "quick" / path.relative_to(OUT) if path.is_relative_to(OUT) else path
+        other = f" (or set BUILD_LLM_OUT={shown(OUT / 'quick')})" if quick.exists() else ""
+        raise BadInput(f"{shown(path)} is missing: run python {made_by}{other}")
     if path.is_file() and path.stat().st_size == 0:
         raise BadInput(f"{shown(path)} is empty: delete it and run python {made_by}")
     return path

@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# The whole story in commands: raw web pages go in, an aligned model and an honest report come out.
+#
+#   bash run.sh                 set up, then walk all seven chapters (about 30 minutes on 2 cores)
+#   bash run.sh quick           set up, then walk everything small (under 5 minutes, into out/quick)
+#   bash run.sh test            set up, then run the tests
+#   bash run.sh --minutes 20    the one dial: how long the main model may train (default 8)
+#   bash run.sh --fresh         delete what the walk made before, then walk
+#
+# What is already made and up to date is skipped, so Ctrl-C and a second run go on where it stopped.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+walk=full minutes=8 fresh=no
+while [ $# -gt 0 ]; do
+  case "$1" in
+    test|quick) walk=$1 ;;
+    --minutes) minutes=${2:?"--minutes needs a number"}; shift ;;
+    --fresh) fresh=yes ;;
+    *) sed -n '2,11p' "$0"; exit 2 ;;
+  esac
+  shift
+done
+
+# ---- set up: a virtual environment, PyTorch, and the rest of the six packages
+if [ ! -e .venv/ready ] || [ requirements.txt -nt .venv/ready ]; then
+  python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    { echo "error: Python 3.11 or newer is needed, and python3 is $(python3 --version)"; exit 1; }
+  python3 -m venv .venv
+  # On Linux plain torch brings gigabytes of CUDA. Without a GPU take the small CPU build, and if
+  # its index cannot be reached, the same version from the usual one.
+  if [ "$(uname)" = Linux ] && ! command -v nvidia-smi > /dev/null; then
+    .venv/bin/pip install --quiet --retries 1 --timeout 10 torch==2.13.0 \
+      --index-url https://download.pytorch.org/whl/cpu 2> /dev/null ||
+      .venv/bin/pip install --quiet torch==2.13.0
+  fi
+  .venv/bin/pip install --quiet -r requirements.txt
+  touch .venv/ready
+fi
+source .venv/bin/activate
+step() { printf '\n\033[1m$ %s\033[0m\n' "$*"; "$@"; }
+
+if [ $walk = test ]; then
+  step python -m pytest -q
+  exit
+fi
+
+quick= dial="--minutes $minutes"
+if [ $walk = quick ]; then
+  quick=--quick dial=
+  export BUILD_LLM_OUT=$PWD/out/quick
+fi
+out=${BUILD_LLM_OUT:-$PWD/out}
+[ $fresh = no ] || rm -rf "$out"/0* "$out"/claims "$out"/report.html
+
+# ---- 1 and 2: tokens and data
+step python 01_tokenizer/train_tokenizer.py $quick
+step python 02_data/crawl.py $quick
+step python 02_data/build_corpus.py $quick
+
+# ---- 3 and 4: forecast the run, then train it
+step python 03_scaling/sweep.py $quick
+step python 03_scaling/plan.py $quick $dial
+step python 04_model_pretrain/pretrain.py $quick
+
+# ---- 5: from a predictor to an assistant
+step python 05_posttrain/instructions.py $quick
+step python 05_posttrain/sft.py $quick
+step python 05_posttrain/preferences.py $quick
+step python 05_posttrain/reward_model.py $quick
+step python 05_posttrain/dpo.py $quick
+step python 05_posttrain/ppo.py $quick
+
+# ---- 6 and 7: prove it works, make it feasible, report
+step python 06_eval/evaluate.py $quick
+step python 07_systems/benchmark.py $quick
+step python 06_eval/report.py $quick
+
+printf '\nThe report: %s\n' "$out/report.html"
+echo "Talk to it: ${quick:+BUILD_LLM_OUT=out/quick }.venv/bin/python 05_posttrain/chat.py"

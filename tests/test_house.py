@@ -1,0 +1,99 @@
+"""The rules of the house: names, imports, packages, and the one list of commands."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+CHAPTERS = {int(p.name[:2]): p for p in sorted(ROOT.glob("0[1-9]_*")) if p.is_dir()}
+FILES = {file.stem: file for folder in CHAPTERS.values() for file in folder.glob("*.py")}
+PACKAGES = {"numpy", "torch", "triton", "tqdm", "pytest", "matplotlib"}
+BENCHMARK_PEERS = {"tokenizers", "tiktoken", "rustbpe", "regex", "trafilatura", "warcio",
+                   "datasketch", "datatrove", "py3langid", "transformers"}
+
+
+def imported(file: Path) -> set[str]:
+    """The first names of everything a file imports, wherever in the file."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_seven_chapters_are_on_the_path_and_have_tests():
+    assert sorted(CHAPTERS) == [1, 2, 3, 4, 5, 6, 7]
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    dirs = table["tool"]["hatch"]["build"]["dev-mode-dirs"]
+    assert dirs == [".", *(p.name for p in CHAPTERS.values())]
+    assert [p.name for p in sorted((ROOT / "tests").glob("0*"))] == \
+        [p.name for p in CHAPTERS.values()], "tests/ mirrors the chapters"
+
+
+def test_module_names_are_unique_and_shadow_nothing():
+    stems = [file.stem for folder in CHAPTERS.values() for file in folder.glob("*.py")]
+    assert len(stems) == len(set(stems)), sorted(s for s in stems if stems.count(s) > 1)
+    installed = {name for name, owners in packages_distributions().items()
+                 if "build-your-own-llm" not in owners}
+    for stem in stems:
+        assert stem not in sys.stdlib_module_names, f"{stem} shadows the standard library"
+        assert stem not in installed, f"{stem} is the name of an installed package"
+        assert not re.search("util|helper|common|misc", stem), f"{stem} does not say what it is"
+
+
+@pytest.mark.parametrize("stem", sorted(FILES))
+def test_a_chapter_imports_only_the_six_packages_and_earlier_chapters(stem):
+    file = FILES[stem]
+    number = int(file.parent.name[:2])
+    for name in imported(file):
+        if name in FILES:
+            other = int(FILES[name].parent.name[:2])
+            allowed = other <= number or (number, other) == (3, 4)
+            assert allowed, f"{file.name} imports {name} from the later chapter {other}"
+        else:
+            known = name in sys.stdlib_module_names or name in PACKAGES | {"artifacts"}
+            peer = "benchmark" in stem and name in BENCHMARK_PEERS
+            assert known or peer, f"{file.name} imports {name}: not one of the six packages"
+    if number <= 2:
+        assert not imported(file) & {"torch", "triton"}, "chapters 1 and 2 answer without torch"
+
+
+@pytest.mark.parametrize("stem", sorted(FILES))
+def test_files_are_readable(stem):
+    text = FILES[stem].read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), "a file opens with its claim and its command"
+    assert text.count("\n") <= 350, f"{stem}: {text.count(chr(10))} lines: one idea a file"
+    wide = [n for n, line in enumerate(text.splitlines(), 1) if len(line) > 100]
+    assert not wide, f"{stem}: lines over 100 columns: {wide}"
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_") \
+                and node.name != "main":
+            assert ast.get_docstring(node), f"{stem}.{node.name} has no docstring: its statement"
+    for number, line in enumerate(text.splitlines(), 1):
+        if re.search(r"\bopen\(", line) and "encoding" not in line and "b\"" not in line:
+            call = "\n".join(text.splitlines()[number - 1:number + 2])
+            assert re.search(r"encoding|\"[rwax]?b|os\.open|TEXT|\.open\(|gzip|urlopen|webbrowser",
+                             call), f"{stem}:{number}: open() without its encoding"
+
+
+def test_run_sh_lists_commands_that_exist():
+    listed = re.findall(r"^step python (\S+\.py)", (ROOT / "run.sh").read_text(), re.M)
+    assert len(listed) >= 14
+    for script in listed:
+        assert (ROOT / script).exists(), f"run.sh calls {script}, which does not exist"
+
+
+def test_requirements_are_the_six_packages_and_this_one():
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").split("\n")
+    names = {re.split(r"[\s;<>=]", line)[0] for line in lines if line}
+    assert names == PACKAGES | {"-e"} and lines[-2] == "-e ."
+    assert any("triton" in line and 'sys_platform == "linux"' in line for line in lines), \
+        "triton has wheels for Linux only: a plain line breaks macOS and Windows"
