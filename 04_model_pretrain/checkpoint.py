@@ -1,0 +1,102 @@
+"""Checkpoints that are whole or absent, and are never half-loaded.
+
+    save_checkpoint("base.pt", model=model, stage="base", tokenizer_sha256=digest, step=100)
+    model, checkpoint = load_model("base.pt")
+
+A checkpoint is one file of tensors and plain values, written under a temporary name and renamed,
+so that a kill during the save leaves the old one. It is read with `weights_only=True`: a file
+from a stranger can hold wrong numbers, but cannot run code.
+"""
+
+import hashlib
+import pickle
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from artifacts import BadInput, need, shown, whole
+from gpt import GPT, GPTConfig
+
+FORMAT = 1
+KEYS = {"format", "stage", "config", "model", "tokenizer_sha256", "step", "extra"}
+
+
+def save_checkpoint(path: Path | str, *, model: torch.nn.Module, stage: str = "base",
+                    tokenizer_sha256: str = "", step: int = 0, optimizer: dict | None = None,
+                    rng: dict | None = None, extra: dict | None = None) -> Path:
+    """Write everything that is needed to use `model` again, whole or not at all.
+
+    `model` has a GPTConfig as `.config`; its state is saved under plain names (a compiled or
+    DDP-wrapped model's prefixes are removed). `optimizer` and `rng` are state dicts for resuming,
+    left out when None. `extra` is a dict of plain values or tensors. Returns the path.
+    """
+    # torch.compile and DDP each put a word in front of every name; a checkpoint knows neither
+    state = {name.replace("_orig_mod.", "").removeprefix("module."): value
+             for name, value in model.state_dict().items()}
+    config = getattr(model, "module", model).config
+    content = {"format": FORMAT, "stage": stage, "config": asdict(config), "model": state,
+               "tokenizer_sha256": tokenizer_sha256, "step": step, "extra": extra or {}}
+    content |= {"optimizer": optimizer} if optimizer is not None else {}
+    content |= {"rng": rng} if rng is not None else {}
+    # a plain torch.save to the final name, killed, left a broken file 9 times out of 10
+    with whole(path, "wb") as file:
+        torch.save(content, file)
+    return Path(path)
+
+
+def load_checkpoint(path: Path | str, map_location: str = "cpu") -> dict[str, Any]:
+    """The content of a checkpoint: format, stage, config, model, tokenizer_sha256, step, extra
+    and, if they were saved, optimizer and rng. BadInput if missing, damaged or of another kind."""
+    path = need(path, "04_model_pretrain/pretrain.py")
+    try:
+        content = torch.load(path, map_location=map_location, weights_only=True)
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError, OSError, KeyError) as why:
+        reason = str(why).splitlines()[0][:120] if str(why) else type(why).__name__
+        raise BadInput(f"{shown(path)} is not a readable checkpoint ({reason}): delete it and "
+                       "train again, or give another one") from why
+    if not isinstance(content, dict) or not KEYS <= content.keys():
+        raise BadInput(f"{shown(path)} is not a checkpoint of this repository: give one that "
+                       "pretrain.py or chapter 5 has written")
+    if content["format"] != FORMAT:
+        raise BadInput(f"{shown(path)} has checkpoint format {content['format']}, this code reads "
+                       f"{FORMAT}: train again")
+    return content
+
+
+def restore(model: torch.nn.Module, state: dict, path: Path | str = "checkpoint") -> None:
+    """Copy `state` into `model`, all of it or nothing: BadInput names the first tensor that is
+    missing, left over, or of another shape."""
+    own = model.state_dict()
+    for name in sorted(own.keys() | state.keys()):
+        if name not in own or name not in state:
+            side = "lacks" if name not in state else "has the unknown"
+            raise BadInput(f"{shown(path)} {side} tensor {name}: it is of another model shape")
+        if own[name].shape != state[name].shape:
+            raise BadInput(f"{shown(path)}: {name} is {tuple(state[name].shape)}, the model has "
+                           f"{tuple(own[name].shape)}: it is of another model shape")
+    model.load_state_dict(state)
+
+
+def load_model(path: Path | str, device: str = "cpu") -> tuple[GPT, dict]:
+    """The GPT of a checkpoint, in eval mode on `device`, and the checkpoint's whole content."""
+    content = load_checkpoint(path, map_location=device)
+    try:
+        model = GPT(GPTConfig(**content["config"]))
+    except (TypeError, ValueError) as why:
+        raise BadInput(f"{shown(path)} has a config that this code does not know ({why})") from why
+    # chapter 5 adds a reward head: its tensors are not the GPT's
+    state = {name: value for name, value in content["model"].items()
+             if not name.startswith("reward_head.")}
+    restore(model, state, path)
+    return model.to(device).eval(), content
+
+
+def check_tokenizer(checkpoint: dict, tokenizer_path: Path | str, path: Path | str) -> None:
+    """BadInput if the checkpoint in `path` was trained with another tokenizer than this file:
+    its ids would mean other words, and the text would be nonsense without any error."""
+    digest = hashlib.sha256(Path(tokenizer_path).read_bytes()).hexdigest()
+    if checkpoint["tokenizer_sha256"] not in ("", digest):
+        raise BadInput(f"{shown(path)} was trained with another tokenizer than "
+                       f"{shown(tokenizer_path)}: give the right --tokenizer, or train again")

@@ -1,0 +1,248 @@
+"""Let a model write: sampling, a key-value cache, ragged batches, tokens streaming as they come.
+
+    python 04_model_pretrain/generate.py "numpy.argsort(a, axis=-1)"
+
+reads out/04_model_pretrain/base.pt and out/01_tokenizer/tokenizer.json, writes to the terminal.
+Without the cache each new token costs a pass over the whole text; with it, a pass over one token.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from artifacts import command, need, out
+from gpt import GPT
+
+
+class KVCache:
+    """The keys and values of all tokens seen so far, so that they are computed only once.
+
+    The model calls `extend` in each layer and `advance` once per pass. `length` tokens are stored
+    of at most `capacity`; `last` (B, 1, C) is the embedding of the newest token.
+    """
+
+    def __init__(self, layers: int, capacity: int) -> None:
+        self.capacity, self.length, self.last = capacity, 0, None
+        self.keys: list[Tensor | None] = [None] * layers
+        self.values: list[Tensor | None] = [None] * layers
+
+    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Store k, v (B, H_kv, T, D) after what is there; returns all, (B, H_kv, T_total, D).
+
+        Raises ValueError if they do not fit. `length` changes only in `advance`, when every
+        layer has stored its part.
+        """
+        end = self.length + k.shape[2]
+        if end > self.capacity:
+            raise ValueError(f"{end} tokens do not fit a cache of {self.capacity}")
+        if self.keys[layer] is None:
+            # allocated once, at full size: growing by concatenation would copy all every token
+            shape = (k.shape[0], k.shape[1], self.capacity, k.shape[3])
+            self.keys[layer], self.values[layer] = k.new_empty(shape), v.new_empty(shape)
+        self.keys[layer][:, :, self.length:end] = k
+        self.values[layer][:, :, self.length:end] = v
+        return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+
+    def advance(self, tokens: int, last: Tensor) -> None:
+        """Count `tokens` more as stored, and remember the newest token's embedding."""
+        self.length, self.last = self.length + tokens, last
+
+
+def penalise_repeats(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
+    """Make every token that was already used less likely, by the factor of Keskar et al. 2019.
+
+    logits (B, V), seen (B, L) ids -> (B, V): positive logits of seen tokens are divided by
+    `penalty`, negative ones multiplied, so that both go down for penalty > 1. Each token is
+    penalised once, however often it was used. Source: CTRL, section 4.1.
+    """
+    used = logits.gather(1, seen)
+    return logits.scatter(1, seen, torch.where(used > 0, used / penalty, used * penalty))
+
+
+def keep_top_k(logits: Tensor, k: int) -> Tensor:
+    """(B, V) -> (B, V): all but the k largest logits of each row become -inf (ties stay)."""
+    smallest_kept = logits.topk(min(k, logits.shape[-1])).values[:, -1:]
+    return logits.masked_fill(logits < smallest_kept, float("-inf"))
+
+
+def keep_top_p(logits: Tensor, p: float) -> Tensor:
+    """Keep the smallest set of most likely tokens whose probability reaches p.
+
+    (B, V) -> (B, V), the others -inf. The token that crosses p is kept, so at least one is:
+    probabilities [0.5, 0.3, 0.2] keep one at p = 0.5 and two at p = 0.6.
+    Source: Holtzman et al. 2020, nucleus sampling, equation 2.
+    """
+    ordered, index = logits.sort(descending=True)
+    probability = ordered.softmax(-1)
+    # what was reached BEFORE this token decides: the one that crosses p still belongs to the set
+    reached_before = probability.cumsum(-1) - probability
+    ordered = ordered.masked_fill(reached_before >= p, float("-inf"))
+    return torch.empty_like(logits).scatter(1, index, ordered)
+
+
+def keep_min_p(logits: Tensor, min_p: float) -> Tensor:
+    """Drop tokens less likely than `min_p` times the most likely one (Nguyen et al. 2024).
+
+    (B, V) -> (B, V): few survive where the model is sure, many where it is not.
+    """
+    probability = logits.softmax(-1)
+    floor = min_p * probability.max(dim=-1, keepdim=True).values
+    return logits.masked_fill(probability < floor, float("-inf"))
+
+
+def choose(logits: Tensor, seen: Tensor, *, temperature: float = 1.0, top_k: int | None = None,
+           top_p: float | None = None, min_p: float | None = None,
+           repetition_penalty: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
+    """Draw one token per row: logits (B, V), seen (B, L) -> ids (B,). Temperature 0: the likeliest.
+
+    In this order: repetition penalty, temperature, top-k, top-p, min-p, draw.
+    """
+    logits = logits.float()
+    if repetition_penalty != 1.0:
+        logits = penalise_repeats(logits, seen, repetition_penalty)
+    if temperature == 0:
+        return logits.argmax(-1)
+    logits = logits / temperature
+    if top_k is not None:
+        logits = keep_top_k(logits, top_k)
+    if top_p is not None:
+        logits = keep_top_p(logits, top_p)
+    if min_p is not None:
+        logits = keep_min_p(logits, min_p)
+    return torch.multinomial(logits.softmax(-1), 1, generator=generator)[:, 0]
+
+
+def generate(model: GPT, ids: Sequence[int], max_new_tokens: int, temperature: float = 1.0,
+             top_k: int | None = None, top_p: float | None = None, stop: Sequence[int] = (), *,
+             min_p: float | None = None, repetition_penalty: float = 1.0,
+             generator: torch.Generator | None = None, use_cache: bool = True) -> Iterator[int]:
+    """Continue one sequence, giving each token id as soon as it is drawn.
+
+    Ends after `max_new_tokens`, or at a token of `stop`, which is not given. When the context is
+    full, its newer half is read again and the text goes on. `use_cache=False` gives the same
+    tokens, slowly.
+    """
+    if not ids:
+        raise ValueError("nothing to continue: begin with <|endoftext|>")
+    device = next(model.parameters()).device
+    limit = model.config.sequence_length
+    context, cache, unread = list(ids)[-limit:], None, 0
+    for _ in range(max_new_tokens):
+        if len(context) > limit:            # full: forget the older half
+            context, cache = context[-(limit // 2):], None
+        if use_cache and cache is None:
+            cache, unread = KVCache(model.config.layers, limit), 0
+        row = torch.tensor([context], device=device)
+        with torch.no_grad():
+            # with a cache only what it has not seen goes in: all of the prompt, then one token
+            h = model.hidden(row[:, unread:], cache=cache)
+            logits = model.head(h[:, -1])                                   # (1, V)
+        unread = len(context) if use_cache else 0
+        token = int(choose(logits, row, temperature=temperature, top_k=top_k, top_p=top_p,
+                           min_p=min_p, repetition_penalty=repetition_penalty,
+                           generator=generator))
+        if token in stop:
+            return
+        yield token
+        context.append(token)
+
+
+def left_pad(prompts: Sequence[Sequence[int]], pad: int = 0) -> tuple[Tensor, Tensor]:
+    """Ragged prompts as one block, aligned at the right: ids (B, T), and how many pads each row
+    begins with (B,). The next token then stands in the same column for every row."""
+    T = max(map(len, prompts))
+    rows = [[pad] * (T - len(p)) + list(p) for p in prompts]
+    return torch.tensor(rows), torch.tensor([T - len(p) for p in prompts])
+
+
+@torch.no_grad()
+def generate_batch(model: GPT, prompts: Sequence[Sequence[int]], max_new_tokens: int,
+                   temperature: float = 1.0, top_k: int | None = None,
+                   top_p: float | None = None, stop: Sequence[int] = (), *,
+                   min_p: float | None = None, repetition_penalty: float = 1.0,
+                   generator: torch.Generator | None = None, return_logprobs: bool = False
+                   ) -> list[list[int]] | tuple[list[list[int]], list[list[float]]]:
+    """Continue many prompts of different lengths at once; each row equals generating it alone.
+
+    Gives the new tokens of each row. A row ends after a token of `stop`, which IS its last token
+    (so a finished answer can be told from a cut one), after `max_new_tokens`, or when the longest
+    row reaches the model's sequence length. Prompts longer than what leaves room for one token
+    lose their oldest tokens. With `return_logprobs` also the log-probability of each token under
+    the model itself (temperature 1, no filter).
+    """
+    device, limit = next(model.parameters()).device, model.config.sequence_length
+    prompts = [list(p)[-(limit - 1):] for p in prompts]
+    ids, pads = (z.to(device) for z in left_pad(prompts))
+    B, T = ids.shape
+    steps = min(max_new_tokens, limit - T)
+    cache = KVCache(model.config.layers, T + steps)
+    # Real text starts at position 0 in every row, wherever its first column is.
+    positions = (torch.arange(T, device=device) - pads[:, None]).clamp(min=0)       # (B, T)
+    column = torch.arange(T + steps, device=device)
+    real = column >= pads[:, None]                                                  # (B, T_total)
+    mask = None
+    if pads.any():
+        # causal, and no pad is seen, except by itself: softmax over nothing would be NaN
+        mask = (column[:T] <= column[:T, None]) & real[:, None, None, :T]
+        mask = mask | torch.eye(T, dtype=torch.bool, device=device)
+    done = torch.zeros(B, dtype=torch.bool, device=device)
+    stops = torch.tensor(list(stop), device=device)
+    new, logprobs, fed = [], [], ids
+    for step in range(steps):
+        h = model.hidden(fed, cache=cache, positions=positions, mask=mask)
+        logits = model.head(h[:, -1]).float()                                       # (B, V)
+        token = choose(logits, ids, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+                       repetition_penalty=repetition_penalty, generator=generator)
+        ids = torch.cat([ids, token[:, None]], dim=1)
+        new.append(token.masked_fill(done, -1))          # -1: this row had ended before
+        logprobs.append(logits.log_softmax(-1).gather(1, token[:, None])[:, 0])
+        done = done | torch.isin(token, stops)
+        if done.all():
+            break
+        fed, positions = token[:, None], positions[:, -1:] + 1
+        mask = real[:, None, None, :T + step + 1] if mask is not None else None
+    rows = [[t for t in row if t >= 0] for row in torch.stack(new, 1).tolist()] if new else [[]] * B
+    if not return_logprobs:
+        return rows
+    table = torch.stack(logprobs, 1).tolist() if new else [[]] * B
+    return rows, [values[:len(row)] for values, row in zip(table, rows)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Continue a text with a trained model.")
+    parser.add_argument("prompt", nargs="?", default="", help="text to continue (default: none)")
+    parser.add_argument("--model", default=out("04_model_pretrain", "base.pt"))
+    parser.add_argument("--tokenizer", default=out("01_tokenizer", "tokenizer.json"))
+    parser.add_argument("--max-new-tokens", type=int, default=200)
+    parser.add_argument("--temperature", type=float, default=0.7, help="0: always the likeliest")
+    parser.add_argument("--top-k", type=int, default=None)
+    parser.add_argument("--top-p", type=float, default=0.95)
+    parser.add_argument("--min-p", type=float, default=None)
+    parser.add_argument("--repetition-penalty", type=float, default=1.0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    from bpe import Tokenizer
+    from checkpoint import check_tokenizer, load_model
+    need(args.tokenizer, "01_tokenizer/train_tokenizer.py")
+    model, checkpoint = load_model(args.model, args.device)
+    check_tokenizer(checkpoint, args.tokenizer, args.model)
+    tokenizer = Tokenizer.load(args.tokenizer)
+    end = tokenizer.special_tokens["<|endoftext|>"]
+    generator = torch.Generator(args.device).manual_seed(args.seed)
+    tokens = generate(model, [end] + list(tokenizer.encode(args.prompt)), args.max_new_tokens,
+                      args.temperature, args.top_k, args.top_p, stop=(end,), min_p=args.min_p,
+                      repetition_penalty=args.repetition_penalty, generator=generator)
+    sys.stdout.reconfigure(encoding="utf-8", errors="replace")
+    print(args.prompt, end="", flush=True)
+    for piece in tokenizer.stream_decode(tokens):
+        print(piece, end="", flush=True)
+    print()
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,275 @@
+"""A GPT in one file: every piece is a function or a small module, with its shape and its paper.
+
+    from gpt import GPT, GPTConfig
+    model = GPT(GPTConfig(vocab_size=4096, layers=4, width=256, heads=4))
+    logits, loss = model(ids, targets)        # ids, targets: (B, T) of token ids
+
+The defaults are what a small machine learns most from per second; GPT-2's own choices are
+settings too (`GPT2`, at the end). But: no dropout, and no word of devices, parallelism or
+precision, which are applied from outside.
+
+Letters: B batch, T time, C channels (width), H heads, D head size, V vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """The shape of a GPT: plain values only, saved inside every checkpoint."""
+    vocab_size: int = 4096
+    sequence_length: int = 256          # the longest context trained on, T
+    layers: int = 4
+    width: int = 256                    # C
+    heads: int = 4                      # H; D = C / H
+    kv_heads: int | None = None         # fewer than H: grouped queries; None: as many as H
+    mlp: str = "squared_relu"           # "squared_relu" | "swiglu" | "gelu"
+    mlp_width: int | None = None        # None: 4 C (8/3 C for swiglu, for equal parameters)
+    norm: str = "rms"                   # "rms" | "layer"
+    positions: str = "rotary"           # "rotary" | "learned"
+    rotary_base: float = 10_000.0
+    qk_norm: bool = True
+    bias: bool = False
+    tied: bool = False                  # the head shares its matrix with the embedding
+    mix_previous: bool = True           # add a learned share of the previous token's embedding
+    value_embeddings: bool = False      # every layer's values see the token itself once more
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("mlp", ("squared_relu", "swiglu", "gelu")),
+                              ("norm", ("rms", "layer")), ("positions", ("rotary", "learned"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}, not one of {allowed}")
+        if self.width % (2 * self.heads) or self.heads % (self.kv_heads or self.heads):
+            raise ValueError(f"{self.heads} heads must divide width {self.width} into even parts, "
+                             f"and kv_heads {self.kv_heads} must divide the heads")
+
+
+class RMSNorm(nn.Module):
+    """Divide each vector by its root mean square, then scale each channel by a learned gain.
+
+    x (..., C) -> (..., C):  y = x / sqrt(mean(x^2) + eps) * weight,  weight (C,) starts at one.
+    The mean is not subtracted: that is LayerNorm. RMSNorm(2) of [3, 4] is [0.849, 1.131].
+    Source: Zhang and Sennrich 2019, equation 4.
+    """
+
+    def __init__(self, width: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        # The mean of squares over the last dimension only: one number per token. torch's fused
+        # operation is the same formula, and three times faster than writing it out.
+        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+
+
+def rotary_angles(positions: Tensor, size: int, base: float) -> tuple[Tensor, Tensor]:
+    """Cosine and sine of the angle by which each pair of channels turns at each position.
+
+    positions (..., T) integers -> cos, sin (..., T, size/2): pair i at position t turns by
+    t * base^(-2 i / size), so pair 0 turns one radian per token and the last one hardly at all.
+    Source: Su et al. 2021 (RoFormer), equation 15.
+    """
+    pair = torch.arange(0, size, 2, device=positions.device, dtype=torch.float32)   # 2 i
+    angle = positions[..., None].float() * base ** (-pair / size)
+    return angle.cos(), angle.sin()
+
+
+def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Turn each pair of channels of a query or key by its position's angle.
+
+    x (B, H, T, D), cos and sin (T, D/2) or (B, 1, T, D/2) -> (B, H, T, D).
+    Channel i is paired with channel i + D/2: (a, b) -> (a cos - b sin, a sin + b cos).
+    Lengths stay, and q_s . k_t then depends on s - t alone. Same dtype out as in.
+    """
+    a, b = x.chunk(2, dim=-1)           # the two halves hold the two sides of each pair
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
+
+
+def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Softmax attention in which no query sees a later key.
+
+    q (B, H, T, D), k and v (B, H, T_total, D) -> (B, H, T, D). The T queries are the LAST T of
+    the T_total positions (T < T_total when a cache holds the earlier ones). Scores are scaled by
+    1/sqrt(D). `mask`, bool (B, 1, T, T_total), True = may attend, replaces the causal rule.
+    Source: Vaswani et al. 2017, equation 1.
+    """
+    T, T_total = q.shape[2], k.shape[2]
+    if mask is None and 1 < T < T_total:
+        # Query i of T stands at position T_total - T + i, and sees every key up to there.
+        ones = torch.ones(T, T_total, dtype=torch.bool, device=q.device)
+        mask = ones.tril(diagonal=T_total - T)
+    # One query sees everything before it, so it needs no mask at all.
+    return F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None and T > 1)
+
+
+def swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) * up, the gated activation of Shazeer 2020 (GLU variants, equation 6).
+
+    Both (..., M) -> (..., M), with silu(z) = z * sigmoid(z).
+    """
+    return F.silu(gate) * up
+
+
+def mix_with_previous(x: Tensor, share: Tensor, positions: Tensor, last: Tensor | None) -> Tensor:
+    """Add to each token's embedding a per-channel share of the embedding before it.
+
+    x (B, T, C), share (C,), positions (T,) or (B, T); `last` (B, 1, C) is the embedding just
+    before this piece of text (None: there is none). At position 0 a document starts, and nothing
+    is added: the token before it belongs to another text. A two-token feature for C parameters.
+    """
+    first = torch.zeros_like(x[:, :1]) if last is None else last
+    before = torch.cat([first, x[:, :-1]], dim=1)
+    return x + share * before * (positions > 0)[..., None]
+
+
+class Attention(nn.Module):
+    """Multi-head attention with rotary positions, QK-norm and grouped queries as configured."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        C, self.D = config.width, config.width // config.heads
+        self.groups = config.heads // (config.kv_heads or config.heads)
+        kv_width = C // self.groups
+        self.query = nn.Linear(C, C, bias=config.bias)
+        self.key = nn.Linear(C, kv_width, bias=config.bias)
+        self.value = nn.Linear(C, kv_width, bias=config.bias)
+        self.out = nn.Linear(C, C, bias=config.bias)
+        self.q_norm = RMSNorm(self.D) if config.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(self.D) if config.qk_norm else nn.Identity()
+        self.value_embedding = (nn.Embedding(config.vocab_size, kv_width)
+                                if config.value_embeddings else None)
+        self.attend = causal_attention      # replaceable from outside: same signature, any kernel
+
+    def forward(self, x: Tensor, ids: Tensor, angles, cache, layer: int, mask) -> Tensor:
+        B, T, C = x.shape
+        q, k, v = self.query(x), self.key(x), self.value(x)
+        if self.value_embedding is not None:
+            v = v + self.value_embedding(ids).to(v.dtype)
+        # (B, T, H * D) -> (B, H, T, D): heads become a batch dimension
+        q, k, v = (z.view(B, T, -1, self.D).transpose(1, 2) for z in (q, k, v))
+        # Norm, then turn: a turn keeps lengths, so q . k stays bounded (Henry et al. 2020).
+        q, k = self.q_norm(q), self.k_norm(k)
+        if angles is not None:
+            q, k = rotary(q, *angles), rotary(k, *angles)
+        if cache is not None:
+            k, v = cache.extend(layer, k, v)            # (B, H_kv, T_total, D)
+        if self.groups > 1:                             # each key/value head serves a group
+            k, v = (z.repeat_interleave(self.groups, dim=1) for z in (k, v))
+        y = self.attend(q, k, v, mask) if mask is not None else self.attend(q, k, v)
+        return self.out(y.transpose(1, 2).reshape(B, T, C))
+
+
+class MLP(nn.Module):
+    """The feed-forward half of a block: widen, bend, narrow."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        C, self.kind = config.width, config.mlp
+        M = config.mlp_width or (4 * C if self.kind != "swiglu" else 8 * C // 3 // 8 * 8)
+        self.up = nn.Linear(C, M, bias=config.bias)
+        self.gate = nn.Linear(C, M, bias=config.bias) if self.kind == "swiglu" else None
+        self.down = nn.Linear(M, C, bias=config.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.kind == "swiglu":
+            return self.down(swiglu(self.gate(x), self.up(x)))
+        if self.kind == "gelu":                                 # GPT-2's, in its tanh form
+            return self.down(F.gelu(self.up(x), approximate="tanh"))
+        return self.down(F.relu(self.up(x)).square())           # So et al. 2021 (Primer)
+
+
+class Block(nn.Module):
+    """One layer: x + attention(norm(x)), then x + mlp(norm(x)) (pre-norm, Xiong et al. 2020)."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        norm = RMSNorm if config.norm == "rms" else nn.LayerNorm
+        self.attention_norm, self.mlp_norm = norm(config.width), norm(config.width)
+        self.attention, self.mlp = Attention(config), MLP(config)
+
+    def forward(self, x: Tensor, ids: Tensor, angles, cache, layer: int, mask) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), ids, angles, cache, layer, mask)
+        return x + self.mlp(self.mlp_norm(x))
+
+
+class GPT(nn.Module):
+    """A decoder-only transformer: `hidden` is the body, `head` turns it into logits."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__()
+        self.config = config
+        C, V = config.width, config.vocab_size
+        self.embedding = nn.Embedding(V, C)
+        self.position_embedding = (nn.Embedding(config.sequence_length, C)
+                                   if config.positions == "learned" else None)
+        self.previous_share = nn.Parameter(torch.zeros(C)) if config.mix_previous else None
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.final_norm = (RMSNorm if config.norm == "rms" else nn.LayerNorm)(C)
+        self.lm_head = nn.Linear(C, V, bias=False)
+        self.initialise()
+        if config.tied:
+            self.lm_head.weight = self.embedding.weight
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        """Matrices by 1/sqrt(fan in); what writes into the residual stream starts at zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                module.weight.normal_(std=module.in_features ** -0.5)
+                if module.bias is not None:
+                    module.bias.zero_()
+            elif isinstance(module, nn.Embedding):
+                module.weight.normal_(std=0.02 if self.config.tied else 0.5)
+        for block in self.blocks:       # every block starts as the identity: depth costs nothing
+            block.attention.out.weight.zero_()
+            block.mlp.down.weight.zero_()
+        self.lm_head.weight.mul_(0.1)   # first loss close to ln V: no certainty before evidence
+
+    def hidden(self, ids: Tensor, *, cache=None, positions: Tensor | None = None,
+               mask: Tensor | None = None) -> Tensor:
+        """ids (B, T) -> (B, T, C), after the final norm. `positions` (B, T) for rows that hold
+        several documents or padding; `cache` continues an earlier call (see generate.py)."""
+        start = 0 if cache is None else cache.length
+        if positions is None:
+            positions = torch.arange(start, start + ids.shape[1], device=ids.device)
+        x = token = self.embedding(ids)
+        if self.previous_share is not None:
+            x = mix_with_previous(x, self.previous_share, positions, cache and cache.last)
+        if self.position_embedding is not None:
+            x = x + self.position_embedding(positions)
+        angles = None
+        if self.config.positions == "rotary":
+            D = self.config.width // self.config.heads
+            angles = rotary_angles(positions, D, self.config.rotary_base)
+            if positions.dim() == 2:                # (B, T, D/2) -> (B, 1, T, D/2): all heads
+                angles = tuple(z[:, None] for z in angles)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, ids, angles, cache, layer, mask)
+        if cache is not None:
+            cache.advance(ids.shape[1], token[:, -1:])
+        return self.final_norm(x)
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """(B, T, C) -> (B, T, V) logits."""
+        return self.lm_head(hidden)
+
+    def forward(self, ids: Tensor, targets: Tensor | None = None, *, cache=None,
+                positions: Tensor | None = None, mask: Tensor | None = None
+                ) -> tuple[Tensor, Tensor | None]:
+        """ids (B, T) -> logits (B, T, V) and, given targets (B, T), the mean cross-entropy in
+        nats over targets that are not -100. `targets[b, t]` is the token after `ids[b, t]`."""
+        logits = self.head(self.hidden(ids, cache=cache, positions=positions, mask=mask))
+        if targets is None:
+            return logits, None
+        # (B, T, V) -> (B T, V); the logarithm of a sum over V wants 32 bits
+        return logits, F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(),
+                                       ignore_index=-100)
+
+
+GPT2 = dict(mlp="gelu", norm="layer", positions="learned", qk_norm=False, bias=True, tied=True,
+            mix_previous=False)         # GPTConfig(**GPT2, ...): the model of Radford et al. 2019

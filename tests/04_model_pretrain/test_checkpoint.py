@@ -1,0 +1,101 @@
+"""checkpoint.py: a round trip, a kill during the save, and files that must be refused."""
+
+import os
+
+import pytest
+import torch
+
+from artifacts import BadInput
+from checkpoint import check_tokenizer, load_checkpoint, load_model, save_checkpoint
+from gpt import GPT, GPTConfig
+
+torch.set_num_threads(1)
+CONFIG = GPTConfig(vocab_size=50, sequence_length=16, layers=2, width=16, heads=2)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    model = GPT(CONFIG)
+    path = save_checkpoint(tmp_path / "a.pt", model=model, tokenizer_sha256="abc", step=7,
+                           extra={"note": "x"}, rng={"torch": torch.get_rng_state()})
+    return model, path
+
+
+def test_round_trip_is_bit_exact(saved):
+    model, path = saved
+    again, content = load_model(path)
+    ids = torch.arange(16)[None]
+    assert torch.equal(model(ids)[0], again(ids)[0]), "the loaded model computes other logits"
+    assert (content["step"], content["extra"], content["stage"]) == (7, {"note": "x"}, "base")
+    assert torch.equal(content["rng"]["torch"], torch.get_rng_state().new_tensor(
+        content["rng"]["torch"].tolist())) and "optimizer" not in content
+    assert not again.training, "a loaded model should be in eval mode"
+
+
+def test_compiled_and_wrapped_names_are_cleaned(tmp_path):
+    model = GPT(CONFIG)
+    wrapped = torch.nn.Module()
+    wrapped.module = model
+    content = load_checkpoint(save_checkpoint(tmp_path / "a.pt", model=wrapped))
+    assert content["model"].keys() == model.state_dict().keys(), "wrapper prefixes were saved"
+
+
+@pytest.mark.parametrize("damage", ["cut", "noise", "empty", "foreign", "code"])
+def test_a_damaged_file_is_refused_in_one_line(saved, damage):
+    _, path = saved
+    data = path.read_bytes()
+    if damage == "cut":
+        path.write_bytes(data[:len(data) // 2])
+    elif damage == "noise":
+        path.write_bytes(b"not a checkpoint at all" * 50)
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "foreign":
+        torch.save({"weights": torch.zeros(3)}, path)
+    else:
+        torch.save(Harmful(), path)
+    with pytest.raises(BadInput) as error:
+        load_checkpoint(path)
+    assert "\n" not in str(error.value) and "a.pt" in str(error.value)
+
+
+class Harmful:
+    """Unpickling this would run code; weights_only must refuse it."""
+
+    def __reduce__(self):
+        return os.system, ("echo this must never run",)
+
+
+def test_another_shape_is_refused_and_named(saved, tmp_path):
+    _, path = saved
+    content = torch.load(path, weights_only=True)
+    content["config"]["width"] = 32
+    torch.save(content, path)
+    with pytest.raises(BadInput, match="weight is .* the model has"):
+        load_model(path)
+    content["config"]["colour"] = "red"
+    torch.save(content, path)
+    with pytest.raises(BadInput, match="colour"):
+        load_model(path)
+
+
+def test_another_tokenizer_is_refused(saved, tmp_path):
+    tokenizer = tmp_path / "tokenizer.json"
+    tokenizer.write_text("{}", encoding="utf-8")
+    with pytest.raises(BadInput, match="another tokenizer"):
+        check_tokenizer(load_checkpoint(saved[1]), tokenizer, saved[1])
+
+
+def test_a_failed_save_leaves_the_old_checkpoint(saved, monkeypatch):
+    model, path = saved
+    before = path.read_bytes()
+
+    def full_disk(content, file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError):
+        save_checkpoint(path, model=model)
+    assert path.read_bytes() == before, "a failed save damaged the checkpoint that was there"
+    assert [p.name for p in path.parent.iterdir()] == ["a.pt"], "a stray file stays behind"
