@@ -1,0 +1,266 @@
+"""Cut text into pre-tokens, the pieces inside which byte pairs may merge, and count them.
+
+    from pretokenize import split
+    split("We've 12 dogs")                    # ['We', "'ve", ' 12', ' dogs']
+
+GPT-2's and GPT-4's published patterns run here on the standard library's `re`, twice as fast as
+on the `regex` package they were written for. Left out: patterns with look-behind or set algebra.
+The letters and numbers are those of this Python's Unicode version (UNICODE_VERSION): a later one
+knows more letters, so that a tokenizer.json records the version it was trained with.
+"""
+
+import os
+import re
+import unicodedata
+from collections import Counter, deque
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
+from itertools import groupby
+from pathlib import Path
+from typing import Iterable, Iterator
+
+from artifacts import BadInput, shown
+
+UNICODE_VERSION = unicodedata.unidata_version
+
+# The patterns as published (openai/gpt-2 encoder.py; tiktoken cl100k_base, its first form).
+PATTERNS = {
+    "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    "gpt4": (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+             r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"),
+}
+# Unicode's White_Space property. Python's own \s also takes U+001C to U+001F, and cuts elsewhere.
+SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+ASTRAL = "\U00010000-\U0010ffff"          # beyond the first 65,536 code points: emoji, old scripts
+LAST_PLANE = 0x40000                      # no letter or number is assigned above plane 3
+BLOCK = 1 << 20                           # characters in a block of a stream
+
+
+@lru_cache(maxsize=None)
+def code_points(category: str) -> tuple[tuple[int, int], ...]:
+    """The ranges (first, last) of all code points whose general category starts with `category`.
+
+    `code_points("Nd")[0]` is `(48, 57)`, the digits 0 to 9. Source: the Unicode standard, 4.5.
+    """
+    # Neighbours in the same class fall into one group; its ends are one range.
+    ranges = []
+    for inside, run in groupby(range(LAST_PLANE), key=lambda point: unicodedata.category(
+            chr(point)).startswith(category)):
+        if inside:
+            points = list(run)
+            ranges.append((points[0], points[-1]))
+    return tuple(ranges)
+
+
+def character_class(category: str, last: int = 0x10FFFF) -> str:
+    r"""The inside of a `re` character class for a category, without the points above `last`.
+
+    `character_class("Nd", 0x200)` is `"0-9"`. `re` has no `\p{Nd}`, and its `\d`, `\w` and
+    `[^\W\d_]` are other sets: `\w` takes `_`, and `[^\W\d_]` also the 1,131 numbers like ² and Ⅷ.
+    """
+    # Escaped by number, so that no bracket or hyphen is ever taken for syntax.
+    return "".join(f"\\U{a:08x}" if a == b else f"\\U{a:08x}-\\U{b:08x}"
+                   for a, b in ((a, min(b, last)) for a, b in code_points(category) if a <= last)
+                   ).encode().decode("unicode_escape")
+
+
+def translate(pattern: str, astral: bool = True) -> str:
+    r"""A published pattern in words that `re` knows: `\p{..}`, `\s` and `\S` become plain classes.
+
+    With `astral=False` no class matches a character above U+FFFF (`\S` still does).
+    """
+    last, beyond = (0x10FFFF, "") if astral else (0xFFFF, ASTRAL)
+    inside, parts = False, []
+    # One symbol of the pattern at a time; only brackets and the classes matter.
+    for symbol in re.findall(r"\\p\{\w+\}|\\.|\[\^|.", pattern, re.S):
+        if symbol.startswith(r"\p"):
+            members = character_class(symbol[3:-1], last)
+            parts.append(members if inside else f"[{members}]")
+        elif symbol == r"\s":
+            parts.append(SPACE if inside else f"[{SPACE}]")
+        elif symbol == r"\S":
+            parts.append(f"[^{SPACE}]")
+        else:
+            inside = symbol in ("[", "[^") or inside and symbol != "]"
+            parts.append(symbol + (beyond if symbol == "[^" else ""))
+    return "".join(parts)
+
+
+@lru_cache(maxsize=None)
+def compiled(pattern: str) -> re.Pattern:
+    """The compiled form of "gpt2", "gpt4" or of any pattern in the published notation."""
+    if pattern not in PATTERNS:
+        try:
+            return re.compile(translate(pattern))
+        except re.error as error:
+            raise BadInput(f"the split pattern {pattern!r} does not compile: {error}")
+    # `re` looks a class up in a table when it ends at U+FFFF, and walks its ranges one by one when
+    # it does not: five times slower. So the short classes go first, and their piece counts only
+    # if no astral character follows, which might have belonged to it; else all classes decide.
+    published = PATTERNS[pattern]
+    return re.compile(f"(?>{translate(published, astral=False)})(?![{ASTRAL}])"
+                      f"|{translate(published)}")
+
+
+def split(text: str, pattern: str = "gpt2") -> list[str]:
+    """The pre-tokens of `text`, in order; joined they are `text` again.
+
+    `split("a  b\\n")` is `['a', ' ', ' b', '\\n']`: of two spaces the second goes with the word.
+    """
+    return compiled(pattern).findall(text)
+
+
+@lru_cache(maxsize=64)
+def special_splitter(special_tokens: tuple[str, ...]) -> re.Pattern | None:
+    """A pattern that finds special tokens, the longest where several start; None for no tokens."""
+    if not special_tokens:
+        return None
+    # `|` takes the first alternative that matches, so the longest stands first; `<|` is escaped.
+    longest_first = sorted(special_tokens, key=len, reverse=True)
+    return re.compile("(" + "|".join(map(re.escape, longest_first)) + ")")
+
+
+def split_special(text: str, special_tokens: Iterable[str]) -> list[str]:
+    """`text` cut at its special tokens: ordinary text at even places, special tokens at odd ones.
+
+    `split_special("a<|x|><|x|>", ["<|x|>"])` is `['a', '<|x|>', '', '<|x|>', '']`. Nothing is
+    stripped or lost; of overlapping tokens the first wins, of those that start together the longest.
+    """
+    pattern = special_splitter(tuple(special_tokens))
+    return pattern.split(text) if pattern else [text]
+
+
+# A piece never crosses from an ASCII letter or digit to a space, in either pattern, and what
+# stands left of the cut does not change how the right side splits. After a newline this fails.
+SAFE_CUT = re.compile(r"(?s:.*)[0-9A-Za-z](?=[\t-\r ])")
+
+
+def last_safe_cut(text: str, special_tokens: Iterable[str] = (), start: int = 0) -> int:
+    """The last place after `start` where a stream may be cut although more text will follow; or 0.
+
+    The pieces of `text[:cut]` and those of the rest together are the pieces of the whole,
+    whatever comes later. `last_safe_cut("one two\\n")` is 7, `last_safe_cut("one tw")` is 3.
+    """
+    special_tokens = tuple(special_tokens)
+    # A special token may have begun but not ended: nothing from its first character on is sure.
+    longest = max(map(len, special_tokens), default=1)
+    sure = len(text)
+    for i in range(max(0, len(text) - longest + 1), len(text)):
+        if any(len(text) - i < len(s) and s.startswith(text[i:]) for s in special_tokens):
+            sure = i
+            break
+    # One character more may be read than be given away: the space behind the cut.
+    match = SAFE_CUT.match(text, start, min(len(text), sure + 1))
+    cut = match.end() if match else 0
+    # A token that lies across the cut moves it to the token's start, which is a hard boundary.
+    pattern = special_splitter(special_tokens)
+    for found in pattern.finditer(text) if pattern and cut else ():
+        if found.start() < cut < found.end():
+            return found.start()
+    return cut
+
+
+def safe_blocks(texts: Iterable[str], special_tokens: Iterable[str] = (),
+                size: int = BLOCK) -> Iterator[str]:
+    """Join a stream of strings and cut it again into blocks of about `size` characters.
+
+    Encoding the blocks one by one gives what encoding the whole stream at once would give. Memory
+    holds one block; only text without any safe cut (a megabyte without a space) holds more.
+    """
+    waiting, length, looked = [], 0, 0
+    for text in texts:
+        waiting.append(text)
+        length += len(text)
+        if length >= size + looked:
+            joined = "".join(waiting)
+            cut = last_safe_cut(joined, special_tokens)
+            if cut:
+                yield joined[:cut]
+            waiting, length = [joined[cut:]], len(joined) - cut
+            looked = length         # at least `size` new characters before we look again
+    if length:
+        yield "".join(waiting)
+
+
+def read_text(path: Path | str, errors: str = "strict", size: int = BLOCK) -> Iterator[str]:
+    """The text of a UTF-8 file in pieces of `size` characters, newlines as they are.
+
+    A byte sequence that is not UTF-8 is BadInput with its place, or becomes U+FFFD with
+    `errors="replace"`.
+    """
+    # newline="": the default would turn \\r\\n into \\n before the tokenizer sees it.
+    with open(path, encoding="utf-8", errors=errors, newline="") as file:
+        try:
+            while text := file.read(size):
+                yield text
+        except UnicodeDecodeError as error:
+            raise BadInput(f"{shown(path)} is not UTF-8 ({error.reason} near byte "
+                           f"{file.buffer.tell()}): convert it, or pass --errors replace")
+
+
+def mend_surrogates(text: str) -> str:
+    """`text` with surrogate pairs joined and lone surrogates as U+FFFD: it can be UTF-8 again."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def count_block(text: str, pattern: str = "gpt2", special_tokens: Iterable[str] = ()) -> Counter:
+    """How often each pre-token occurs in `text`; special tokens separate and are not counted."""
+    counts = Counter()
+    for segment in split_special(text, special_tokens)[::2]:
+        counts.update(split(segment, pattern))
+    return counts
+
+
+def count_pretokens(paths_or_texts: Iterable[str | os.PathLike], pattern: str = "gpt2",
+                    special_tokens: Iterable[str] = (), workers: int = 1,
+                    errors: str = "strict") -> Counter:
+    """How often each pre-token (str) occurs in many texts and files together.
+
+    A `Path` is a UTF-8 file, read block by block; a `str` is a text. Each is a document of its
+    own: no pre-token crosses from one to the next. Special tokens are hard boundaries and are not
+    counted. `count_pretokens(["a b a b"])` is `Counter({' b': 2, 'a': 1, ' a': 1})`.
+    """
+    if isinstance(paths_or_texts, (str, os.PathLike)):
+        paths_or_texts = [paths_or_texts]
+    special_tokens = tuple(special_tokens)
+    blocks = _blocks(paths_or_texts, special_tokens, errors)
+    counts = Counter()
+    if workers <= 1:
+        for block in blocks:
+            for segment in block:
+                counts.update(count_block(segment, pattern, special_tokens))
+        return counts
+    # Only a few blocks are on their way at any time, so that memory does not hold the corpus.
+    with ProcessPoolExecutor(workers) as pool:
+        running = deque()
+        for block in blocks:
+            running.append(pool.submit(_count_segments, block, pattern, special_tokens))
+            if len(running) > 2 * workers:
+                counts.update(running.popleft().result())
+        while running:
+            counts.update(running.popleft().result())
+    return counts
+
+
+def _blocks(paths_or_texts: Iterable, special_tokens: tuple, errors: str) -> Iterator[list[str]]:
+    """Lists of segments of about a block in all: small texts together, big files in parts."""
+    segments, length = [], 0
+    for item in paths_or_texts:
+        stream = read_text(item, errors) if isinstance(item, os.PathLike) else [item]
+        for segment in safe_blocks(stream, special_tokens):
+            if not segment.isascii() and not isinstance(item, os.PathLike):
+                segment = mend_surrogates(segment)
+            segments.append(segment)
+            length += len(segment)
+            if length >= BLOCK:
+                yield segments
+                segments, length = [], 0
+    if segments:
+        yield segments
+
+
+def _count_segments(segments: list[str], pattern: str, special_tokens: tuple) -> Counter:
+    counts = Counter()
+    for segment in segments:
+        counts.update(count_block(segment, pattern, special_tokens))
+    return counts

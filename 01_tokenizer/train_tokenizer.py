@@ -1,0 +1,129 @@
+"""Train the byte-level BPE tokenizer of this repository.
+
+    python 01_tokenizer/train_tokenizer.py                  about half a minute on two cores
+
+Reads: the documentation inside the installed packages; or --text FILES (UTF-8, a document each); or
+--corpus out/02_data/corpus.jsonl.gz. Writes out/01_tokenizer/tokenizer.json, which HF tokenizers
+opens too.
+"""
+
+import argparse
+import gzip
+import json
+import time
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Iterable, Iterator
+
+from tqdm import tqdm
+
+from artifacts import BadInput, command, is_current, mark_made, need, out, shown
+from bpe import Tokenizer, train_bpe
+from docstrings import Document, sample_documentation
+from formats import printable
+from pretokenize import count_pretokens, read_text
+
+SPECIAL_TOKENS = ("<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    source = parser.add_argument_group("the text (default: documentation of installed packages)")
+    source.add_argument("--text", nargs="+", type=Path, metavar="FILE",
+                        help="UTF-8 text files, each one document")
+    source.add_argument("--corpus", type=Path, help="documents of chapter 2, a .jsonl(.gz) file")
+    source.add_argument("--megabytes", type=float, default=8, help="size of the default text")
+    source.add_argument("--errors", choices=("strict", "replace"), default="strict",
+                        help="bytes of --text that are not UTF-8: stop, or take U+FFFD for them")
+    model = parser.add_argument_group("the tokenizer")
+    model.add_argument("--vocab-size", type=int, default=4096,
+                       help="tokens in all, with the 256 bytes and the special tokens")
+    model.add_argument("--pattern", choices=("gpt2", "gpt4"), default="gpt2")
+    model.add_argument("--special", nargs="*", default=list(SPECIAL_TOKENS), metavar="TOKEN")
+    model.add_argument("--tie", choices=("greatest", "smallest_ids"), default="greatest")
+    run = parser.add_argument_group("this run")
+    run.add_argument("--output", type=Path, default=out("01_tokenizer", "tokenizer.json"))
+    run.add_argument("--workers", type=int, default=2, help="processes")
+    run.add_argument("--seed", type=int, default=0, help="unused: training has no randomness")
+    run.add_argument("--quick", action="store_true", help="2 MB of text")
+    run.add_argument("--fresh", action="store_true", help="make it again even if up to date")
+    args = parser.parse_args()
+    if args.quick:
+        args.megabytes = min(args.megabytes, 2)
+    inputs = [need(path, "...") for path in args.text or []] + ([args.corpus] if args.corpus else [])
+    if not args.fresh and is_current(args.output, inputs, vars(args)):
+        print(f"{shown(args.output)} is up to date (--fresh makes it again)")
+        return
+
+    begin = time.perf_counter()
+    documents = list(tqdm(read_documents(args), desc="reading", unit=" documents", leave=False))
+    counts = count_pretokens((text for _, text in documents), args.pattern, args.special,
+                             args.workers)
+    if not counts:
+        raise BadInput("the text is empty: there is nothing to learn merges from")
+    vocab, merges = train_bpe(counts, args.vocab_size, args.special, args.tie)
+    if len(vocab) < args.vocab_size:
+        raise BadInput(f"this text allows only {len(vocab)} tokens: pass --vocab-size {len(vocab)} "
+                       "or more text")
+    tokenizer = Tokenizer(vocab, merges, args.special, args.pattern)
+    tokenizer.save(args.output)
+    print(f"{sum(len(t) for _, t in documents) / 1e6:.1f} MB in {len(documents)} documents, "
+          f"{len(counts):,} distinct pre-tokens -> {tokenizer.vocab_size:,} tokens "
+          f"in {time.perf_counter() - begin:.0f} s")
+    show_compression(tokenizer, documents)
+    show_longest(tokenizer)
+    print(f"wrote {shown(args.output)}")
+    mark_made(args.output, inputs, vars(args))
+
+
+def read_documents(args: argparse.Namespace) -> Iterator[Document]:
+    """(domain, text) of every document that the options ask for."""
+    if args.text:
+        for path in args.text:
+            yield path.name, "".join(read_text(path, args.errors))
+    elif args.corpus:
+        yield from read_corpus(args.corpus)
+    else:
+        yield from sample_documentation(int(args.megabytes * 1e6), args.workers)
+
+
+def read_corpus(path: Path) -> Iterator[Document]:
+    """(domain, text) of every line of a .jsonl or .jsonl.gz file with a "text" in each object."""
+    need(path, "02_data/build_corpus.py")
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8", newline="\n") as file:
+            for number, line in enumerate(file, 1):
+                record = json.loads(line)
+                yield record.get("domain", "text"), record["text"]
+    except (ValueError, KeyError, EOFError, gzip.BadGzipFile) as error:
+        raise BadInput(f"{shown(path)} is damaged ({error!r}): run python 02_data/build_corpus.py")
+
+
+def show_compression(tokenizer: Tokenizer, documents: list[Document]) -> None:
+    """Print bytes per token of the largest domains, on a sample of each."""
+    samples = defaultdict(list)
+    for domain, text in documents:
+        samples[domain].append(text)
+    largest = sorted(samples, key=lambda d: -sum(map(len, samples[d])))[:8]
+    print("bytes per token: " + ", ".join(
+        f"{domain} {bytes_per_token(tokenizer, samples[domain][:50]):.2f}" for domain in largest))
+
+
+def bytes_per_token(tokenizer: Tokenizer, texts: Iterable[str]) -> float:
+    """UTF-8 bytes of the texts for each token they become."""
+    texts = list(texts)
+    tokens = sum(len(tokenizer.encode_to_numpy(text)) for text in texts)
+    return sum(len(text.encode()) for text in texts) / max(tokens, 1)
+
+
+def show_longest(tokenizer: Tokenizer, number: int = 8) -> None:
+    """Print the longest tokens that are not special, in the printable alphabet."""
+    names = set(tokenizer.special_tokens.values())
+    tokens = [token for i, token in tokenizer.vocab.items() if i not in names]
+    longest = sorted(tokens, key=lambda token: (-len(token), token))[:number]
+    print("longest tokens:  " + "  ".join(map(printable, longest)))
+
+
+if __name__ == "__main__":
+    command(main)
