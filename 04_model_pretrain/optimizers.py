@@ -1,0 +1,156 @@
+"""The optimizers, written out: AdamW, Muon, two schedules, clipping. Equal to torch's own.
+
+    muon = Muon(matrices, lr=0.02)
+    adamw = AdamW(others, lr=3e-3, betas=(0.9, 0.95))
+
+AdamW treats a matrix as a heap of independent numbers. Muon treats it as a matrix: it makes the
+step turn all directions by the same amount, which small and rare directions profit from most.
+But: no fused kernels. torch's `fused=True` AdamW does the same arithmetic in fewer passes.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+
+class AdamW(torch.optim.Optimizer):
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2)."""
+
+    def __init__(self, params, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.95),
+                 eps: float = 1e-8, weight_decay: float = 0.0) -> None:
+        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay))
+
+    @torch.no_grad()
+    def step(self, closure: Callable | None = None) -> None:
+        """One update of every parameter that has a gradient.
+
+        With step count t (from 1), gradient g, rate lr and decay wd, per parameter:
+        p <- p (1 - lr wd);  m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;
+        p <- p - lr m_hat / (sqrt(v_hat) + eps), with m_hat = m / (1 - b1^t), v_hat = v / (1 - b2^t).
+        The first step moves every number by about lr, whatever the size of its gradient.
+        """
+        for group in self.param_groups:
+            (b1, b2), lr = group["betas"], group["lr"]
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state.update(step=0, m=torch.zeros_like(p), v=torch.zeros_like(p))
+                state["step"] += 1
+                # Decay acts on the weight itself, not through the gradient: else it would be
+                # divided by sqrt(v) too, and often-used weights would hardly decay.
+                p.mul_(1 - lr * group["weight_decay"])
+                # Running means of the gradient and of its square.
+                m, v = state["m"], state["v"]
+                m.lerp_(p.grad, 1 - b1)
+                v.mul_(b2).addcmul_(p.grad, p.grad, value=1 - b2)
+                # Both began at zero; dividing by 1 - b^t takes that bias out.
+                m_scale = 1 - b1 ** state["step"]
+                v_scale = math.sqrt(1 - b2 ** state["step"])
+                p.addcdiv_(m, (v.sqrt() / v_scale).add_(group["eps"]), value=-lr / m_scale)
+
+
+def orthogonalise(matrix: Tensor, steps: int = 5, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """The matrix with the same singular vectors and all singular values near 1 (0.7 to 1.2).
+
+    matrix (R, C) -> (R, C) in `dtype`. Newton-Schulz: X <- a X + (b A + c A^2) X with A = X X^T,
+    (a, b, c) = (3.4445, -4.7750, 2.0315), from X = matrix / |matrix|. Only products, no SVD, and
+    16 bits are enough. Source: Jordan et al. 2024, Muon.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    X = matrix.to(dtype)
+    # A = X X^T should be the small square: work on the wide side.
+    tall = X.shape[-2] > X.shape[-1]
+    X = X.mT if tall else X
+    # All singular values into [0, 1]: the Frobenius norm is at least the largest of them.
+    X = X / X.norm().clamp(min=1e-7)
+    for _ in range(steps):
+        # The odd polynomial a s + b s^3 + c s^5 pushes every singular value s towards 1.
+        A = X @ X.mT
+        X = torch.addmm(X, torch.addmm(A, A, A, beta=b, alpha=c), X, beta=a)
+    return X.mT if tall else X
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, orthogonalised: for the matrices inside the blocks (Jordan et al. 2024)."""
+
+    def __init__(self, params, lr: float = 0.02, momentum: float = 0.95,
+                 weight_decay: float = 0.0, steps: int = 5,
+                 dtype: torch.dtype = torch.bfloat16) -> None:
+        super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay,
+                                      steps=steps, dtype=str(dtype).removeprefix("torch.")))
+        for p in (p for group in self.param_groups for p in group["params"]):
+            if p.dim() != 2:
+                raise ValueError(f"Muon is for matrices; a parameter of shape {tuple(p.shape)} "
+                                 "belongs to AdamW")
+
+    @torch.no_grad()
+    def step(self, closure: Callable | None = None) -> None:
+        """One update of every matrix that has a gradient g.
+
+        M <- mu M + (1 - mu) g;  the look-ahead (Nesterov) u = mu M + (1 - mu) g;
+        p <- p (1 - lr wd) - lr sqrt(max(1, rows / columns)) orthogonalise(u).
+        """
+        for group in self.param_groups:
+            mu, lr = group["momentum"], group["lr"]
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state["M"] = torch.zeros_like(p)
+                # Momentum first: one batch's gradient has noise in most of its directions.
+                state["M"].lerp_(p.grad, 1 - mu)
+                ahead = torch.lerp(p.grad, state["M"], mu)
+                update = orthogonalise(ahead, group["steps"], getattr(torch, group["dtype"]))
+                # A tall matrix has fewer singular values than rows: scale, so that each
+                # output channel moves as far as in a square one.
+                scale = math.sqrt(max(1.0, p.shape[0] / p.shape[1]))
+                p.mul_(1 - lr * group["weight_decay"])
+                p.add_(update.to(p.dtype), alpha=-lr * scale)
+
+
+def cosine_schedule(step: int, steps: int, warmup: int = 0, floor: float = 0.0) -> float:
+    """The share of the peak rate at `step` (from 0): linear warm-up, then half a cosine.
+
+    Step s < warmup gives (s + 1) / warmup; then it falls from 1 to `floor`, which step `steps`
+    reaches. steps=10, warmup=2: 0.5, 1, 1, 0.96, ...; the middle of the fall is (1 + floor) / 2.
+    Source: Loshchilov and Hutter 2017 (SGDR), equation 5, without restarts.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    done = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def linear_schedule(step: int, steps: int, warmup: int = 0, warmdown: float = 1.0) -> float:
+    """The share of the peak rate at `step` (from 0): linear warm-up, a plateau, linear to zero.
+
+    Step s < warmup gives (s + 1) / warmup. The last `warmdown` share of all steps falls to zero,
+    which step `steps` would reach: steps=10, warmdown=0.5 gives 1 up to step 5, then 0.8, 0.6, ...
+    Source: Defazio et al. 2023 (linear decay is close to optimal); Hägele et al. 2024 (plateau).
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    # The straight line that is zero at the end, cut off at 1.
+    fall = max(1.0, warmdown * steps)
+    return max(0.0, min(1.0, (steps - step) / fall))
+
+
+def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
+    """Scale all gradients together so that their joint length is at most `max_norm`.
+
+    Gives the joint length before clipping, sqrt(sum of squares over ALL gradients), a scalar
+    tensor; gradients shorter than `max_norm` are left alone. Directions do not change.
+    Source: Pascanu et al. 2013, algorithm 1.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
+    # One factor for all, never above 1; the tiny number keeps 0/0 away.
+    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    for g in gradients:
+        g.mul_(factor)
+    return norm

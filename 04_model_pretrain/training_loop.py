@@ -1,0 +1,192 @@
+"""The training loop, one for all: the scaling sweep of chapter 3 and the main run use this code.
+
+    losses = train(GPT(config), batches, steps=500, recipe=Recipe(learning_rate=0.02))
+
+`batches(step) -> (ids, targets)` is a function of the step alone, so any run can be stopped and
+continued. `training_steps` is the same loop as a generator: it gives one record per update and
+leaves checkpoints, evaluation and logs to the caller, who acts between two updates.
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gpt import GPT
+from optimizers import AdamW, Muon, clip_gradients, cosine_schedule, linear_schedule
+
+Batches = Callable[[int], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train: the part of a plan that is not the model's shape. Plain values only."""
+    optimizer: str = "muon"         # "muon": Muon on the blocks' matrices, AdamW on the rest;
+    learning_rate: float = 0.02     # "adamw": AdamW at this rate on everything
+    embedding_rate: float = 0.01    # with Muon, AdamW's rate for the embedding tables,
+    head_rate: float = 0.004        # for the output matrix,
+    vector_rate: float = 0.01       # and for gains, biases and mixing shares
+    betas: tuple[float, float] = (0.9, 0.95)
+    momentum: float = 0.95
+    weight_decay: float = 0.0
+    schedule: str = "linear"        # "linear" | "cosine", both to zero
+    warmup: float = 0.02            # share of all steps
+    warmdown: float = 1.0           # share of all steps, for "linear"
+    clip: float = 1.0               # longest gradient; 0: no clipping
+
+
+class NonFinite(Exception):
+    """The loss or the gradient is no number any more; the weights have not been touched by it."""
+
+
+class SpikeGuard:
+    """Says which updates to leave out: losses far above what the last ones were.
+
+    A loss more than `sigmas` standard deviations above the mean of the last `window` losses is
+    a spike. At most `patience` in a row are caught: after that it is the new level, not a spike.
+    Source: the rule of OLMo's training code, 6 sigma over 128 steps.
+    """
+
+    def __init__(self, window: int = 128, sigmas: float = 6.0, patience: int = 5) -> None:
+        self.window, self.sigmas, self.patience = window, sigmas, patience
+        self.losses: list[float] = []
+        self.caught = 0
+
+    def is_spike(self, loss: float) -> bool:
+        """True if the update that comes with this loss should be left out; remembers the loss."""
+        recent = self.losses[-self.window:]
+        if len(recent) >= self.window // 4 and self.caught < self.patience:
+            mean = sum(recent) / len(recent)
+            deviation = math.sqrt(sum((x - mean) ** 2 for x in recent) / len(recent))
+            # the fall of the loss itself is part of the deviation: only real jumps are above it
+            if loss > mean + self.sigmas * max(deviation, 0.01):
+                self.caught += 1
+                return True
+        self.caught = 0
+        self.losses = recent + [loss]
+        return False
+
+
+def make_optimizers(model: GPT, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """The recipe's optimizers, every parameter in exactly one group, each at its peak rate.
+
+    Muon takes the matrices inside the blocks; tables and the head look like matrices, but their
+    rows are tokens, and most rows have no gradient in most steps: they stay with AdamW.
+    """
+    matrices, groups = [], {"embedding": [], "head": [], "vector": []}
+    for name, p in model.named_parameters():
+        if p.dim() < 2:
+            groups["vector"].append(p)
+        elif "embedding" in name:
+            groups["embedding"].append(p)
+        elif "lm_head" in name:
+            groups["head"].append(p)
+        else:
+            matrices.append(p)
+    if recipe.optimizer == "adamw":
+        # decay is for matrices: pulling a gain towards zero would switch its channel off
+        decayed = matrices + groups["embedding"] + groups["head"]
+        made = [AdamW([dict(params=decayed, weight_decay=recipe.weight_decay),
+                       dict(params=groups["vector"])], lr=recipe.learning_rate,
+                      betas=recipe.betas)]
+    elif recipe.optimizer == "muon":
+        rates = {"embedding": recipe.embedding_rate, "head": recipe.head_rate,
+                 "vector": recipe.vector_rate}
+        adamw = AdamW([dict(params=group, lr=rates[kind]) for kind, group in groups.items()
+                       if group], betas=recipe.betas)
+        muon = Muon(matrices, lr=recipe.learning_rate, momentum=recipe.momentum,
+                    weight_decay=recipe.weight_decay)
+        made = [muon, adamw]
+    else:
+        raise ValueError(f"optimizer {recipe.optimizer!r} is not 'muon' or 'adamw'")
+    for group in (g for optimizer in made for g in optimizer.param_groups):
+        group["peak"] = group["lr"]
+    return made
+
+
+def rate_at(step: int, steps: int, recipe: Recipe) -> float:
+    """The recipe's share of the peak learning rate at `step` of `steps`."""
+    warmup = math.ceil(recipe.warmup * steps)
+    if recipe.schedule == "cosine":
+        return cosine_schedule(step, steps, warmup)
+    return linear_schedule(step, steps, warmup, recipe.warmdown)
+
+
+def training_steps(model: nn.Module, optimizers: list[torch.optim.Optimizer], batches: Batches,
+                   steps: int, recipe: Recipe, *, start: int = 0, accumulate: int = 1,
+                   precision: str = "fp32", guard: SpikeGuard | None = None,
+                   average: Callable[[Tensor], Tensor] | None = None) -> Iterator[dict]:
+    """Train from step `start` to `steps`; after each update give {step, loss, lr, grad_norm,
+    skipped}.
+
+    A batch is split by rows into `accumulate` equal parts whose gradients add up, so that the
+    update does not depend on it. `precision` "bf16": products in 16 bits, weights in 32.
+    `average` makes the loss the mean over ranks. Raises NonFinite before the update that would
+    have used a loss or gradient that is not finite.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    device = parameters[0].device
+    model.train()
+    for step in range(start, steps):
+        ids, targets = batches(step)
+        loss = torch.zeros((), device=device)
+        for part, (x, y) in enumerate(zip(ids.chunk(accumulate), targets.chunk(accumulate))):
+            x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
+            # with several ranks, gradients are exchanged once, after the last part
+            last = part == accumulate - 1 or not hasattr(model, "no_sync")
+            with contextlib.nullcontext() if last else model.no_sync(), autocast(device, precision):
+                part_loss = model(x, y)[1] / accumulate
+                part_loss.backward()
+            loss += part_loss.detach()
+        norm = clip_gradients(parameters, recipe.clip or float("inf"))
+        loss_value = float(average(loss) if average else loss)
+        if not (math.isfinite(loss_value) and math.isfinite(float(norm))):
+            raise NonFinite(f"step {step + 1}: loss {loss_value}, gradient norm {float(norm)}")
+        skipped = guard is not None and guard.is_spike(loss_value)
+        share = rate_at(step, steps, recipe)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * share
+            if not skipped:
+                optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        yield {"step": step + 1, "loss": loss_value, "lr": recipe.learning_rate * share,
+               "grad_norm": float(norm), "skipped": skipped}
+
+
+def autocast(device: torch.device, precision: str):
+    """The context in which products are computed in `precision`, "fp32" or "bf16"."""
+    if precision == "fp32":
+        return contextlib.nullcontext()
+    if precision != "bf16":
+        raise ValueError(f"precision {precision!r} is not 'fp32' or 'bf16'")
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
+def train(model: GPT, batches: Batches, steps: int, recipe: Recipe = Recipe(), **options
+          ) -> list[float]:
+    """Train `model` in place for `steps` updates; gives the loss (nats per token) of each batch.
+
+    `options` are those of `training_steps`. What chapter 3's sweep calls.
+    """
+    optimizers = make_optimizers(model, recipe)
+    return [record["loss"] for record in
+            training_steps(model, optimizers, batches, steps, recipe, **options)]
+
+
+@torch.no_grad()
+def mean_loss(model: nn.Module, batches: Batches, count: int, precision: str = "fp32") -> float:
+    """Mean loss in nats per token over batches 0 to `count` - 1, each token counted once."""
+    model.eval()
+    device = next(model.parameters()).device
+    nats = tokens = 0
+    for step in range(count):
+        ids, targets = batches(step)
+        with autocast(device, precision):
+            loss = model(ids.to(device), targets.to(device))[1]
+        counted = int((targets != -100).sum())
+        nats, tokens = nats + float(loss) * counted, tokens + counted
+    return nats / max(1, tokens)
