@@ -94,17 +94,23 @@ def read_json(path: Path | str, made_by: str) -> Any:
 
 
 def _fingerprint(inputs: list[Path | str], settings: dict) -> dict:
-    """What a result depends on: settings, input files, and the loaded code of this repository."""
+    """What a result depends on: settings, input files, and the loaded code of this repository.
+
+    A file counts by its content, so remaking the same bytes remakes nothing after it; one of over
+    64 MB by its size and time. `--fresh` asks for work and is no setting of the result.
+    """
     files = {}
     for path in map(Path, inputs):
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file():
                 stat = file.stat()
-                files[str(file)] = [stat.st_size, stat.st_mtime_ns]
+                files[str(file)] = ([stat.st_size, stat.st_mtime_ns] if stat.st_size > 2**26 else
+                                    hashlib.sha256(file.read_bytes()).hexdigest())
     loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     ours = sorted(f for f in loaded if f and Path(f).resolve().is_relative_to(ROOT)
                   and Path(f).resolve().relative_to(ROOT).parts[0][:1] in ("0", "m"))
     code = hashlib.sha256(b"".join(Path(f).read_bytes() for f in ours)).hexdigest()
+    settings = {name: value for name, value in settings.items() if name != "fresh"}
     return {"settings": json.loads(json.dumps(settings, default=str)), "inputs": files,
             "code": code}
 

@@ -48,6 +48,9 @@ def test_current_until_input_settings_or_target_change(tmp_path):
     artifacts.mark_made(target, [source], {"size": 1})
     assert artifacts.is_current(target, [source], {"size": 1})
     assert not artifacts.is_current(target, [source], {"size": 2}), "settings changed"
+    assert artifacts.is_current(target, [source], {"size": 1, "fresh": True}), "--fresh is no setting"
+    source.write_text("1", encoding="utf-8")
+    assert artifacts.is_current(target, [source], {"size": 1}), "the same bytes, written again"
     source.write_text("changed", encoding="utf-8")
     assert not artifacts.is_current(target, [source], {"size": 1}), "input changed"
     artifacts.mark_made(target, [source], {"size": 1})
