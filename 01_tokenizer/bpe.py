@@ -11,13 +11,13 @@ the same merges. Encoding looks whole pre-tokens up in a cache and merges only t
 import os
 from heapq import heapify, heappop, heappush
 from itertools import chain
-from typing import Iterable, Iterator, Mapping, Sequence
+from typing import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from artifacts import BadInput
-from bpe_cells import train_cells
-from pretokenize import mend_surrogates, safe_blocks, special_splitter, compiled
+from bpe_hybrid import train_hybrid
+from pretokenize import mend_surrogates, safe_blocks, special_splitter, split
 
 # GPT-2 shows each byte as a printable character; sorted by it, "!" comes first, then to "~", then
 # the upper half, and the control bytes last. HF numbers the bytes in this order.
@@ -29,50 +29,57 @@ CACHE_PIECES = 1 << 18    # about 60 MB; then the cache starts again
 CACHE_LENGTH = 64         # characters; longer pieces hardly come twice
 
 
+def tie_key(tie: str, tokens: list[bytes]) -> Callable[[int, int], object]:
+    """A function of a pair of ids that is smallest for the pair which wins among equal counts.
+
+    "greatest": the greatest (bytes, bytes) pair, compared token by token (`tokens` may grow
+    later). "smallest_ids": the smallest (id, id). With `tokens = [b"a", b"b", b"ab"]`, "greatest"
+    prefers (1, 0) to (2, 1) to (0, 1).
+    """
+    if tie == "smallest_ids":
+        return lambda a, b: a << 32 | b
+    # Complemented bytes turn greatest into smallest. An end mark above all of them puts b"ab"
+    # before b"a", and makes comparing the two strings joined the same as comparing the pair.
+    complement = bytes(range(255, -1, -1))
+    known = []
+
+    def greatest(a: int, b: int) -> str:
+        while len(known) < len(tokens):
+            known.append(tokens[len(known)].translate(complement).decode("latin-1") + "\u0100")
+        return known[a] + known[b]
+    return greatest
+
+
 def train_bpe(counts: Mapping[str | bytes, int], vocab_size: int,
-              special_tokens: Sequence[str] = (), tie: str = "greatest",
+              special_tokens: Sequence[str] = (), tie: str = "greatest", *,
+              trainer: Callable = train_hybrid,
               ) -> tuple[dict[int, bytes], list[tuple[bytes, bytes]]]:
     """Byte-pair merges from counted pre-tokens: the vocabulary (id -> bytes) and the merges.
 
     The vocabulary holds the 256 bytes, then one token per merge in order, then the special tokens:
     `vocab_size` in all, fewer if the text has no pair left. Between pairs of equal count,
-    tie="greatest" takes the greatest (bytes, bytes) pair, and bytes have their own value as id;
-    tie="smallest_ids" takes the smallest pair of ids with bytes in the order of their printable
-    characters, as HF tokenizers does. Raises BadInput if bytes and special tokens alone are more
-    than `vocab_size`. `train_bpe({"aab": 3}, 257)[1]` is `[(b'a', b'b')]`.
+    tie="greatest" takes the greatest (bytes, bytes) pair, and byte b has the id b;
+    tie="smallest_ids" takes the smallest pair of ids, with the bytes in the order of their
+    printable characters, as HF tokenizers does. BadInput if the 256 bytes and the special tokens
+    do not fit. `trainer` is the rung of the ladder: train_textbook, train_cells, train_hybrid.
+    `train_bpe({"aab": 3}, 257)[1]` is `[(b'a', b'b')]`: (a, a) occurs as often, but b > a.
     """
-    merges_wanted = vocab_size - 256 - len(special_tokens)
-    if merges_wanted < 0:
-        raise BadInput(f"a vocabulary of {vocab_size} cannot hold 256 bytes and "
-                       f"{len(special_tokens)} special tokens: ask for at least "
-                       f"{256 + len(special_tokens)}")
+    wanted = vocab_size - 256 - len(special_tokens)
+    if wanted < 0:
+        raise BadInput(f"a vocabulary of {vocab_size} cannot hold the 256 bytes and "
+                       f"{len(special_tokens)} special tokens: ask for at least {vocab_size - wanted}")
     if tie not in ("greatest", "smallest_ids"):
         raise ValueError(f'tie is "greatest" or "smallest_ids", not {tie!r}')
     order = list(range(256)) if tie == "greatest" else HF_BYTE_ORDER
-    tokens = [bytes([b]) for b in order]
-    # The heap serves the smallest key first. Complemented bytes turn greatest into smallest, and
-    # an end mark above all of them puts the longer of b"a" and b"ab" first.
-    complement = bytes(range(255, -1, -1))
-    upside_down = [t.translate(complement).decode("latin-1") + "\u0100" for t in tokens]
-    merges = []
+    tokens, merges = [bytes([b]) for b in order], []
 
     def on_merge(a: int, b: int) -> None:
         merges.append((tokens[a], tokens[b]))
         tokens.append(tokens[a] + tokens[b])
-        upside_down.append(tokens[-1].translate(complement).decode("latin-1") + "\u0100")
-
-    def greatest(a: int, b: int) -> str:
-        return upside_down[a] + upside_down[b]
-
-    def smallest(a: int, b: int) -> int:
-        return a << 32 | b
 
     words = {w if isinstance(w, bytes) else w.encode(): n for w, n in counts.items() if n > 0}
-    byte_ids = [order.index(b) for b in range(256)]
-    train_cells(words, merges_wanted, byte_ids, greatest if tie == "greatest" else smallest,
-                on_merge)
-    vocab = dict(enumerate(tokens + [s.encode() for s in special_tokens]))
-    return vocab, merges
+    trainer(words, wanted, [order.index(b) for b in range(256)], tie_key(tie, tokens), on_merge)
+    return dict(enumerate(tokens + [name.encode() for name in special_tokens])), merges
 
 
 class PieceCache(dict):
@@ -122,7 +129,6 @@ class Tokenizer:
             self._ranks.setdefault((ids[a], ids[b]), rank)
             self._merged.append(ids[a + b])
         self._ids = ids
-        self._split = compiled(pattern).findall
         self._cache = PieceCache(self._encode_piece)
 
     @property
@@ -210,12 +216,12 @@ class Tokenizer:
                                  f"{found.start()}: allow it, or pass disallowed_special=()")
         try:
             if not allowed:
-                return b"".join(map(self._cache.__getitem__, self._split(text)))
+                return b"".join(map(self._cache.__getitem__, split(text, self.pattern)))
             parts = special_splitter(allowed).split(text)
             packed = []
             for k, part in enumerate(parts):
                 packed.append(self.special_tokens[part].to_bytes(4, "little") if k % 2 else
-                              b"".join(map(self._cache.__getitem__, self._split(part))))
+                              b"".join(map(self._cache.__getitem__, split(part, self.pattern))))
             return b"".join(packed)
         except UnicodeEncodeError:
             return self._packed(mend_surrogates(text), allowed)
