@@ -1,0 +1,68 @@
+"""Which of how many processes is this one? One by default; more under torchrun.
+
+    torchrun --nproc-per-node 2 04_model_pretrain/pretrain.py
+
+Plain data parallelism: every rank holds the whole model and takes its rows of each batch; torch's
+DDP averages the gradients. Chapter 7 writes DDP out and goes on from there.
+"""
+
+import datetime
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among all: `rank` of `world`, computing on `device`."""
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """True on the one rank that writes files and talks."""
+        return self.rank == 0
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model with gradients averaged over all ranks; itself when alone."""
+        if self.world == 1:
+            return model
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(model, device_ids=ids)
+
+    def average(self, value: Tensor) -> Tensor:
+        """The mean of `value` over all ranks; itself when alone."""
+        if self.world > 1:
+            dist.all_reduce(value)
+            value = value / self.world
+        return value
+
+    def any(self, flag: bool) -> bool:
+        """True if the flag is up on any rank, so that all of them stop at the same step."""
+        return bool(self.average(torch.tensor(float(flag), device=self.device)) > 0)
+
+    def leave(self) -> None:
+        """Close the connections to the other ranks."""
+        if self.world > 1:
+            dist.destroy_process_group()
+
+
+def join(device: str = "cpu", seconds: int = 600) -> Ranks:
+    """Take this process's place: RANK, LOCAL_RANK and WORLD_SIZE as torchrun sets them.
+
+    Ranks on GPUs talk over NCCL, ranks on CPUs over gloo; a rank that hears nothing for `seconds`
+    gives up, so that a dead partner ends the run instead of hanging it.
+    """
+    world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    place = torch.device(device)
+    if place.type == "cuda":
+        place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(place)
+    if world > 1:
+        dist.init_process_group("nccl" if place.type == "cuda" else "gloo",
+                                timeout=datetime.timedelta(seconds=seconds))
+    return Ranks(rank, world, place)
