@@ -1,0 +1,105 @@
+"""Instruction files of other people: Alpaca's and ShareGPT's json, and our own jsonl.
+
+    conversations, skipped = load_instructions("alpaca_data.json")
+
+Alpaca: [{"instruction": ..., "input": ..., "output": ...}, ...], 52,002 records in the published
+file (Taori et al. 2023). ShareGPT: [{"conversations": [{"from": "human", "value": ...},
+{"from": "gpt", "value": ...}, ...]}, ...]. Ours: one {"messages": [...]} a line.
+A bad record is skipped, counted by reason, and the first of each reason is named.
+"""
+
+import json
+from pathlib import Path
+
+from artifacts import BadInput, shown
+
+SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
+            "chatgpt": "assistant"}
+
+
+def from_alpaca(record: dict) -> list[dict]:
+    """One Alpaca record -> two messages; the input, if any, follows the instruction after a blank
+    line. Raises ValueError that names the missing or empty field."""
+    for field in ("instruction", "output"):
+        if not isinstance(record.get(field), str) or not record[field].strip():
+            raise ValueError(f"no {field}")
+    asked = record["instruction"].strip()
+    if (record.get("input") or "").strip():
+        asked += "\n\n" + record["input"].strip()
+    return [{"role": "user", "content": asked},
+            {"role": "assistant", "content": record["output"].strip()}]
+
+
+def from_sharegpt(record: dict) -> list[dict]:
+    """One ShareGPT record -> messages. A system turn is dropped, and so is a question at the end
+    that nobody answered. Raises ValueError for an unknown speaker, an empty or missing value, two
+    turns of one speaker in a row, or nothing left."""
+    messages = []
+    for turn in record["conversations"]:
+        speaker = turn.get("from")
+        if speaker == "system":
+            continue
+        if speaker not in SPEAKERS:
+            raise ValueError(f"unknown speaker {speaker!r}")
+        if not isinstance(turn.get("value"), str) or not turn["value"].strip():
+            raise ValueError("no value")
+        messages.append({"role": SPEAKERS[speaker], "content": turn["value"].strip()})
+    return checked(messages)
+
+
+def checked(messages: list[dict]) -> list[dict]:
+    """Messages that alternate user, assistant, ... and end with the assistant, or ValueError."""
+    for message in messages:
+        if not isinstance(message.get("content"), str) or not message["content"].strip():
+            raise ValueError("no content")
+    if messages and messages[-1].get("role") == "user":
+        messages = messages[:-1]
+    if not messages:
+        raise ValueError("no answered turn")
+    for i, message in enumerate(messages):
+        if message.get("role") != ("user", "assistant")[i % 2]:
+            raise ValueError("turns do not alternate between user and assistant")
+    return messages
+
+
+def read_records(path: Path) -> list:
+    """The records of a .json list or a .jsonl file; BadInput names file and line."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{shown(path)} is not UTF-8 ({error.reason} at byte {error.start}): "
+                       "convert it first") from None
+    try:
+        if text.lstrip().startswith("["):
+            return json.loads(text)
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{shown(path)} is no JSON list and no JSON lines ({error}): give an "
+                       "Alpaca, ShareGPT or messages file") from None
+
+
+def load_instructions(path: Path | str) -> tuple[list[list[dict]], dict[str, list]]:
+    """A file of any of the three forms -> (conversations, skipped).
+
+    skipped: {reason: [count, number of the first such record]}, records counted from 0. BadInput
+    if the file is missing, no JSON, or holds no usable record at all.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise BadInput(f"{shown(path)} is missing: give an Alpaca, ShareGPT or messages file")
+    conversations, skipped = [], {}
+    for number, record in enumerate(read_records(path)):
+        try:
+            if not isinstance(record, dict):
+                raise ValueError("no JSON object")
+            if "conversations" in record:
+                conversations.append(from_sharegpt(record))
+            elif "messages" in record:
+                conversations.append(checked(record["messages"]))
+            else:
+                conversations.append(from_alpaca(record))
+        except (ValueError, AttributeError, TypeError) as error:
+            skipped.setdefault(str(error), [0, number])[0] += 1
+    if not conversations:
+        raise BadInput(f"{shown(path)} holds no usable record (skipped: {skipped or 'none'})")
+    return conversations, skipped

@@ -1,0 +1,210 @@
+"""Questions and answers out of the documentation: the examples that fine-tuning imitates.
+
+    python 05_posttrain/instructions.py                  # about 10 seconds
+    python 05_posttrain/instructions.py --alpaca FILE    # an Alpaca or ShareGPT file instead
+
+Every answer is really in the text it was made from (a test holds this): we write questions only.
+Whole packages are held out, so that no question about a package in training is in the test set,
+and an answer that occurs on both sides leaves the training side.
+
+Reads out/02_data/corpus.jsonl.gz; writes sft_train.jsonl and sft_val.jsonl, one
+{"messages", "package", "kind", "name"} a line, shuffled once: every later stage takes its
+examples from the front, and its fresh prompts from the back.
+"""
+
+import argparse
+import gzip
+import hashlib
+import json
+import random
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import Iterable, Iterator
+
+from artifacts import BadInput, command, is_current, mark_made, need, out, shown, whole
+from doc_entries import Entry, entries, first_sentence, returns_sentence
+from instruction_files import load_instructions
+
+# How often each kind of question may be asked, as a share of the whole.
+SHARES = {"does": 0.62, "returns": 0.1, "module": 0.14, "kind": 0.08, "arguments": 0.06}
+
+
+def argument_names(arguments: str) -> list[str]:
+    """The names in a signature: "self, a, axis=-1, *args, **kw" -> ["a", "axis", "args", "kw"].
+
+    Defaults and annotations are dropped, brackets inside them do not split; `self`, `cls`, bare
+    `*` and `/` are no arguments.
+    """
+    names, depth, word = [], 0, ""
+    for c in arguments + ",":
+        depth += (c in "([{") - (c in ")]}")
+        if c == "," and depth == 0:
+            name = word.split("=")[0].split(":")[0].strip().lstrip("*")
+            names += [name] if name.isidentifier() and name not in ("self", "cls") else []
+            word = ""
+        else:
+            word += c
+    return names
+
+
+def questions_about(entry: Entry) -> Iterator[tuple[str, str, str]]:
+    """(kind, question, answer) for one documented object, each answer taken from its text.
+
+    Private names (a leading underscore) are skipped, and so is what the text does not answer.
+    """
+    name = entry.full_name
+    if any(part.startswith("_") for part in name.split(".")):
+        return
+    sentence = first_sentence(entry.doc)
+    if sentence and not entry.is_class:
+        yield "does", f"What does {name} do?", sentence
+    elif sentence:
+        yield "does", f"What is {name}?", sentence
+    returned = returns_sentence(entry.doc)
+    if returned:
+        yield "returns", f"What does {name} return?", returned
+    if not entry.owner:
+        yield "module", f"Which module holds {entry.name}?", f"{entry.name} is in {entry.module}."
+        what = "class" if entry.is_class else "function"
+        yield "kind", f"Is {name} a class or a function?", f"{name} is a {what}."
+    names = argument_names(entry.arguments)
+    if 1 <= len(names) <= 4 and not entry.is_class and len(entry.arguments) < 60:
+        listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+        yield "arguments", f"List the arguments of {entry.name}({entry.arguments}).", f"{listed}."
+
+
+def read_corpus(path: Path) -> Iterator[dict]:
+    """The records of the corpus; BadInput names the file if it is no gzip of JSON lines."""
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            for line in file:
+                yield json.loads(line)
+    except (EOFError, gzip.BadGzipFile, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"{shown(path)} is damaged ({error}): delete it and run "
+                       "python 02_data/build_corpus.py") from None
+
+
+def make_pairs(documents: Iterable[dict], at_most: int = 3) -> list[dict]:
+    """All question-answer pairs of the corpus, each with package, kind, name and split.
+
+    A question that comes up twice is asked once; an answer is used for at most `at_most`
+    questions of a package, or the stock phrases of large packages would be most of the data.
+    """
+    asked, used, pairs = set(), Counter(), []
+    for document in documents:
+        for entry in entries(document):
+            for kind, question, answer in questions_about(entry):
+                used[entry.package, answer] += 1
+                if question in asked or used[entry.package, answer] > at_most:
+                    continue
+                asked.add(question)
+                pairs.append({"messages": [{"role": "user", "content": question},
+                                           {"role": "assistant", "content": answer}],
+                              "package": entry.package, "kind": kind, "name": entry.full_name,
+                              "split": document["split"]})
+    return pairs
+
+
+def hold_out_packages(pairs: list[dict], share: float = 0.04, least: int = 300) -> set[str]:
+    """The packages whose questions are for testing only.
+
+    First those that chapter 2 held out whole, so that the base model never read them; then, if
+    they give too few questions, whole packages in the order of the hash of their name.
+    """
+    splits, sizes = defaultdict(set), Counter()
+    for pair in pairs:
+        splits[pair["package"]].add(pair["split"])
+        sizes[pair["package"]] += 1
+    held_out = {package for package, seen in splits.items() if seen == {"val"}}
+    wanted = max(share * len(pairs), min(least, len(pairs) // 10))
+    # One huge package must not swallow the training side.
+    rest = sorted((p for p in sizes if p not in held_out and sizes[p] < len(pairs) / 4),
+                  key=lambda p: hashlib.sha256(p.encode()).digest())
+    while rest and sum(sizes[p] for p in held_out) < wanted:
+        held_out.add(rest.pop(0))
+    return held_out
+
+
+def split_by_package(pairs: list[dict], held_out: set[str]) -> tuple[list[dict], list[dict], int]:
+    """(train, val, number of twins dropped). val is every pair of a held-out package; a training
+    pair whose answer of four words or more occurs in val word for word is a twin, and goes."""
+    val = [pair for pair in pairs if pair["package"] in held_out]
+    answers = {pair["messages"][-1]["content"].lower() for pair in val}
+    train = [pair for pair in pairs if pair["package"] not in held_out]
+    kept = [pair for pair in train if len(pair["messages"][-1]["content"].split()) < 4
+            or pair["messages"][-1]["content"].lower() not in answers]
+    return kept, val, len(train) - len(kept)
+
+
+def mix_kinds(pairs: list[dict], seed: int, limit: int) -> list[dict]:
+    """At most `limit` pairs, shuffled, the kinds in the proportions of SHARES where there are
+    enough of each."""
+    shuffled = sorted(pairs, key=lambda p: p["messages"][0]["content"])
+    random.Random(seed).shuffle(shuffled)
+    by_kind = defaultdict(list)
+    for pair in shuffled:
+        by_kind[pair["kind"]].append(pair)
+    size = min(limit, len(by_kind["does"]) / SHARES["does"] if by_kind["does"] else limit)
+    mixed = [pair for kind, share in SHARES.items() for pair in by_kind[kind][:round(share * size)]]
+    random.Random(seed + 1).shuffle(mixed)
+    return mixed
+
+
+def write_pairs(path: Path, pairs: list[dict]) -> None:
+    """One JSON object a line, whole or not at all."""
+    with whole(path) as file:
+        for pair in pairs:
+            file.write(json.dumps({k: v for k, v in pair.items() if k != "split"},
+                                  ensure_ascii=False) + "\n")
+
+
+def from_file(path: Path) -> list[dict]:
+    """The conversations of an Alpaca, ShareGPT or messages file as pairs, a tenth as "val"."""
+    conversations, skipped = load_instructions(path)
+    for reason, (count, first) in sorted(skipped.items()):
+        print(f"skipped {count} records: {reason} (the first is record {first})")
+    return [{"messages": messages, "package": f"part{i % 10}", "kind": "does", "name": str(i),
+             "split": "val" if i % 10 == 0 else "train"}
+            for i, messages in enumerate(conversations)]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    add = parser.add_argument
+    add("--corpus", type=Path, default=out("02_data", "corpus.jsonl.gz"))
+    add("--alpaca", type=Path, help="an Alpaca, ShareGPT or messages file to use instead")
+    add("--train", type=Path, default=out("05_posttrain", "sft_train.jsonl"))
+    add("--val", type=Path, default=out("05_posttrain", "sft_val.jsonl"))
+    add("--limit", type=int, default=20_000, help="most training pairs to keep")
+    add("--seed", type=int, default=0)
+    add("--quick", action="store_true", help="keep 4,000 pairs")
+    add("--fresh", action="store_true", help="make again even if up to date")
+    args = parser.parse_args()
+    inputs = [args.alpaca or args.corpus]
+    if not args.fresh and is_current(args.train, inputs, vars(args)):
+        print(f"{shown(args.train)} is up to date (--fresh makes it again)")
+        return
+    if args.alpaca:
+        pairs = from_file(args.alpaca)
+    else:
+        pairs = make_pairs(read_corpus(need(args.corpus, "02_data/build_corpus.py")))
+    if not pairs:
+        raise BadInput(f"{shown(inputs[0])} holds no documented object to ask about")
+    held_out = hold_out_packages(pairs)
+    train, val, twins = split_by_package(pairs, held_out)
+    train = mix_kinds(train, args.seed, 4_000 if args.quick else args.limit)
+    val = mix_kinds(val, args.seed, 1_000)
+    write_pairs(args.train, train)
+    write_pairs(args.val, val)
+    kinds = Counter(pair["kind"] for pair in train)
+    print(f"{len(pairs):,} pairs found; {len(train):,} for training, {len(val):,} held out "
+          f"({len(held_out)} whole packages), {twins:,} twins dropped")
+    print("kinds: " + ", ".join(f"{kind} {count:,}" for kind, count in kinds.most_common()))
+    for pair in train[:4]:
+        print(f"  {pair['messages'][0]['content']}\n    {pair['messages'][-1]['content']}")
+    print(f"wrote {shown(args.train)} and {shown(args.val)}")
+    mark_made(args.train, inputs, vars(args))
+
+
+if __name__ == "__main__":
+    command(main)

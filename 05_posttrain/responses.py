@@ -1,0 +1,99 @@
+"""Rows of prompt + answer: collated into a batch, and scored token by token.
+
+Every stage after pretraining looks at the same thing: the log-probabilities that a model gives to
+the tokens of an answer. The conventions live here once:
+
+- rows are padded on the RIGHT with a pad token. Attention is causal, so no real token ever sees a
+  pad and no attention mask is needed; padding more changes nothing (a test holds this);
+- the logits at position t predict the token at t + 1, so the mask is shifted with the targets:
+  `mask[:, 1:]`. The first token of the answer is predicted by <|assistant|>, and is included.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def collate(rows: list[tuple[list[int], list[int]]], pad: int) -> tuple[Tensor, Tensor]:
+    """Rows of (ids, mask) -> ids (B, T) long and mask (B, T) float, padded on the right.
+
+    T is the longest row. Pads carry mask 0.
+    `collate([([5, 6], [0, 1]), ([7], [0])], pad=9)` -> [[5, 6], [7, 9]], [[0, 1], [0, 0]].
+    """
+    width = max(len(ids) for ids, _ in rows)
+    ids = torch.full((len(rows), width), pad, dtype=torch.long)
+    mask = torch.zeros(len(rows), width)
+    for row, (row_ids, row_mask) in enumerate(rows):
+        ids[row, :len(row_ids)] = torch.tensor(row_ids)
+        mask[row, :len(row_mask)] = torch.tensor(row_mask, dtype=mask.dtype)
+    return ids, mask
+
+
+def token_logprobs(logits: Tensor, ids: Tensor, temperature: float = 1.0) -> Tensor:
+    """Logits (B, T, V) and ids (B, T) -> log-probability of each next token, (B, T - 1).
+
+    Entry t is log p(ids[t + 1] | ids[:t + 1]): the logits of the last position predict nothing
+    that is here, the first token is predicted by nothing. The logits are divided by the sampling
+    temperature, so that these are the probabilities the answer was really drawn with.
+    Two tokens with logits [[0, ln 3], [0, 0]] and ids [0, 1] -> [ln(3/4)] = [-0.288].
+    Float64 logits give float64 results.
+    """
+    # The logits at t speak about the token at t + 1.
+    predictions, targets = logits[:, :-1] / temperature, ids[:, 1:]
+    # Cross-entropy is minus the log-probability, computed without overflow.
+    return -F.cross_entropy(predictions.flatten(0, 1), targets.flatten(),
+                            reduction="none").view(targets.shape)
+
+
+def response_logprobs(model, ids: Tensor, mask: Tensor,
+                      temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """(per-token log-probabilities, shifted mask), both (B, T - 1), zero outside the answer.
+
+    ids, mask (B, T) as `collate` makes them; `model(ids)` returns (logits, loss).
+    """
+    logits, _ = model(ids)
+    answer = mask[:, 1:]
+    return token_logprobs(logits, ids, temperature) * answer, answer
+
+
+def sequence_logprobs(model, ids: Tensor, mask: Tensor) -> Tensor:
+    """log p(answer | prompt), (B,): the SUM over the tokens of the answer, the end included.
+
+    A sum, never a mean: it is the log-probability of the whole answer, and DPO's derivation is
+    about whole answers.
+    """
+    logprobs, _ = response_logprobs(model, ids, mask)
+    return logprobs.sum(1)
+
+
+def token_entropy(logits: Tensor) -> Tensor:
+    """Entropy in nats of each next-token distribution, (B, T, V) -> (B, T). Uniform over V: ln V.
+
+    Safe for large logits: they enter through the log-softmax only.
+    """
+    logprobs = logits.log_softmax(-1)
+    return -(logprobs.exp() * logprobs).sum(-1)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of `values` where mask is 1; 0 (not nan) if the mask is empty.
+
+    `masked_mean([1, 2, 100], [1, 1, 0])` is 1.5: pads are neither summed nor counted.
+    """
+    return (values * mask).sum() / mask.sum().clamp(min=1)
+
+
+def in_order_of_length(rows: list, batch: int) -> list[list[int]]:
+    """Batches of row indices, longest rows together, so that little is padded: for scoring only."""
+    order = sorted(range(len(rows)), key=lambda i: (-len(rows[i][0]), i))
+    return [order[i:i + batch] for i in range(0, len(order), batch)]
+
+
+@torch.no_grad()
+def score_rows(function, rows: list[tuple[list[int], list[int]]], pad: int,
+               batch: int = 64) -> Tensor:
+    """`function(ids, mask) -> (B,)` over all rows, in batches of similar length, order kept."""
+    result = torch.zeros(len(rows))
+    for indices in in_order_of_length(rows, batch):
+        result[indices] = function(*collate([rows[i] for i in indices], pad)).float()
+    return result
