@@ -10,9 +10,22 @@ with a squared loss IPO (Azar et al., 2310.12036), per token the length-normalis
 Reads sft.pt and preferences.jsonl; writes dpo.pt, dpo_log.jsonl and dpo_result.json.
 """
 
+import argparse
+from pathlib import Path
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from tqdm import tqdm
+
+from artifacts import BadInput, command, is_current, mark_made, shown, write_json
+from chat_template import PAD, special_id
+from checkpoint import save_checkpoint
+from optimizers import clip_gradients, linear_schedule
+from responses import collate, sequence_logprobs
+from reward_model import pair_rows
+from training_stage import (Progress, add_common, batch_indices, open_model, open_tokenizer,
+                            optimizer_for, read_jsonl, result, set_rate, write_jsonl)
 
 KINDS = ("sigmoid", "ipo", "robust", "hinge")
 
@@ -59,3 +72,110 @@ def implicit_rewards(policy: Tensor, reference: Tensor, beta: float) -> Tensor:
     `implicit_rewards(-10, -11, 0.1)` is 0.1. A constant for reporting; no gradient.
     """
     return beta * (policy - reference).detach()
+
+
+def average_if(sums: Tensor, counts: Tensor, length_normalised: bool) -> Tensor:
+    """Summed log-probabilities (B,), divided by their answers' token counts if asked for."""
+    return sums / counts if length_normalised else sums
+
+
+def pair_logprobs(model, pairs: list[tuple], pad: int, length_normalised: bool) -> Tensor:
+    """(2, B): log-probabilities of the chosen and of the rejected answers of pairs of rows."""
+    chosen, rejected = zip(*pairs)
+    ids, mask = collate([*chosen, *rejected], pad)
+    sums = sequence_logprobs(model, ids, mask)
+    return average_if(sums, mask[:, 1:].sum(1), length_normalised).view(2, -1)
+
+
+@torch.no_grad()
+def reference_logprobs(model, pairs: list[tuple], pad: int, length_normalised: bool) -> Tensor:
+    """(P, 2): what the frozen reference says of every pair, computed once."""
+    parts = [pair_logprobs(model, pairs[i:i + 64], pad, length_normalised)
+             for i in range(0, len(pairs), 64)]
+    return torch.cat(parts, dim=1).T
+
+
+def train_dpo(policy, pairs: list[tuple], pad: int, *, steps: int, batch: int, beta: float,
+              learning_rate: float, seed: int, kind: str = "sigmoid", label_smoothing: float = 0.0,
+              length_normalised: bool = False, progress: Progress | None = None) -> list[dict]:
+    """Train `policy` in place on pairs of rows; returns a record per step.
+
+    The reference is the policy as it comes in. The log shows the margin growing while the chosen
+    answers themselves often become LESS likely: only the difference is in the loss.
+    """
+    reference = reference_logprobs(policy, pairs, pad, length_normalised)
+    optimizer = optimizer_for(policy.parameters(), learning_rate)
+    start, log, _ = progress.resume(policy, optimizer) if progress else (0, [], {})
+    for step in tqdm(range(start, steps), desc="dpo", initial=start, total=steps):
+        set_rate(optimizer, learning_rate * linear_schedule(step, steps, max(1, steps // 10)))
+        rows = batch_indices(len(pairs), batch, step, seed)
+        chosen, rejected = pair_logprobs(policy, [pairs[i] for i in rows], pad, length_normalised)
+        before = reference[rows].T
+        loss = dpo_loss(chosen, rejected, *before, beta, kind, label_smoothing).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        clip_gradients(policy.parameters(), 1.0)
+        optimizer.step()
+        won, lost = (implicit_rewards(chosen, before[0], beta),
+                     implicit_rewards(rejected, before[1], beta))
+        log.append({"step": step + 1, "loss": float(loss), "margin": float((won - lost).mean()),
+                    "accuracy": float((won > lost).float().mean()),
+                    "chosen_log_ratio": float(won.mean() / beta),
+                    "rejected_log_ratio": float(lost.mean() / beta)})
+        if progress:
+            progress.save(step + 1, policy, optimizer, log)
+    return log
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    add = parser.add_argument
+    add("--sft", type=Path, default=result("sft.pt"))
+    add("--preferences", type=Path, default=result("preferences.jsonl"))
+    add("--to", type=Path, default=result("dpo.pt"))
+    add("--beta", type=float, default=0.1)
+    add("--kind", choices=KINDS, default="sigmoid")
+    add("--label-smoothing", type=float, default=0.0)
+    add("--length-normalised", action="store_true")
+    add("--epochs", type=float, default=1.0)
+    add("--batch", type=int, default=32, help="pairs per step")
+    add("--learning-rate", type=float, default=3e-4)
+    add_common(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse()
+    torch.set_num_threads(args.threads)
+    inputs = [args.sft, args.preferences, args.tokenizer]
+    if not args.fresh and is_current(args.to, inputs, vars(args)):
+        print(f"{shown(args.to)} is up to date (--fresh makes it again)")
+        return
+    policy, digest = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
+    tokenizer = open_tokenizer(args.tokenizer)
+    pairs = [p for p in read_jsonl(args.preferences, "05_posttrain/preferences.py")
+             if p["split"] == "train" and p["chosen"] != p["rejected"]]
+    pad = special_id(tokenizer, PAD)
+    rows, too_long = pair_rows(tokenizer, pairs, policy.config.sequence_length)
+    if not rows:
+        raise BadInput(f"{shown(args.preferences)} holds no training pair that fits the context")
+    if too_long:
+        print(f"left out {too_long} pairs longer than the context")
+    log = train_dpo(policy, rows, pad, steps=max(1, round(args.epochs * len(rows) / args.batch)),
+                    batch=args.batch, beta=args.beta, learning_rate=args.learning_rate,
+                    seed=args.seed, kind=args.kind, label_smoothing=args.label_smoothing,
+                    length_normalised=args.length_normalised,
+                    progress=Progress(args.to, vars(args), inputs, args.fresh))
+    save_checkpoint(args.to, model=policy, stage="dpo", tokenizer_sha256=digest, step=len(log))
+    write_jsonl(result("dpo_log.jsonl"), log)
+    write_json(result("dpo_result.json"), {"first": log[0], "last": log[-1], "pairs": len(rows),
+                                           "beta": args.beta, "kind": args.kind})
+    for name in ("loss", "margin", "accuracy", "chosen_log_ratio", "rejected_log_ratio"):
+        print(f"{name:20}{log[0][name]:10.4f} -> {log[-1][name]:.4f}")
+    print(f"wrote {shown(args.to)}")
+    mark_made(args.to, inputs, vars(args))
+    Progress(args.to, vars(args), inputs).done()
+
+
+if __name__ == "__main__":
+    command(main)

@@ -176,3 +176,9 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
     returns, errors = returns[mask > 0], (returns - values)[mask > 0]
     spread = returns.var(unbiased=False)
     return float(1 - errors.var(unbiased=False) / spread) if spread > 1e-12 else 0.0
+
+
+if __name__ == "__main__":
+    from artifacts import command
+    from ppo_loop import main
+    command(main)

@@ -1,0 +1,268 @@
+"""The loop around the pieces of `ppo.py`: sample, score, shape, and a few clipped steps.
+
+    from ppo_loop import PPOSettings, train_ppo
+    log = train_ppo(policy, reference, scorer, tokenizer, questions, PPOSettings(), seed=0)
+
+One line of diagnostics per iteration. All of them can look healthy while the answers turn to
+gibberish: reward is only what the reward model says, so every answer is kept for a judge that the
+training does not know (`compare.py`).
+"""
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Callable
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from artifacts import BadInput, is_current, mark_made, shown, write_json
+from chat_template import PAD, special_id
+from checkpoint import save_checkpoint
+from optimizers import clip_gradients, linear_schedule
+from ppo import (AdaptiveKL, clip_fraction, explained_variance, gae, kl_estimates, masked_whiten,
+                 policy_loss, shaped_rewards, value_loss)
+from responses import collate, masked_mean, response_logprobs, score_rows, token_entropy
+from responses import token_logprobs
+from reward_model import RewardModel, load_reward_model
+from rollouts import Answer, sample_answers
+from training_stage import (Progress, add_common, batch_indices, fresh_questions, open_model,
+                            open_tokenizer, optimizer_for, read_jsonl, result, set_rate,
+                            write_jsonl)
+
+Scorer = Callable[[list[Answer]], Tensor]
+
+
+@dataclass(frozen=True)
+class PPOSettings:
+    """The knobs of a run, with the usual values for a model of this size."""
+    iterations: int = 50
+    batch: int = 64                 # answers per iteration
+    epochs: int = 4                 # passes over them
+    minibatches: int = 4            # steps per pass
+    learning_rate: float = 2e-4     # falls to zero over the run
+    beta: float = 0.1               # price of straying, per nat
+    kl_target: float | None = None  # nats per answer; then beta adapts
+    clip: float = 0.2
+    value_clip: float = 0.2
+    value_weight: float = 0.1
+    gamma: float = 1.0
+    lam: float = 0.95
+    temperature: float = 1.0
+    max_new_tokens: int = 48
+    missing_end: float = -2.0       # the score of an answer that was cut off
+
+
+@dataclass
+class Batch:
+    """One iteration's answers: (B, T - 1) tensors over target positions, scores (B,)."""
+    ids: Tensor
+    rows_mask: Tensor               # (B, T), as collated
+    mask: Tensor
+    scores: Tensor
+    old_logprobs: Tensor
+    reference_logprobs: Tensor
+    values: Tensor
+    entropy: Tensor
+    advantages: Tensor
+    returns: Tensor
+
+
+class ActorCritic(nn.Module):
+    """The policy, and one linear head on its hidden state that guesses the reward to come."""
+
+    def __init__(self, policy) -> None:
+        super().__init__()
+        self.policy = policy
+        self.value_head = nn.Linear(policy.config.width, 1)
+        # A value of 0 everywhere: else its first loss, not the reward, would move the model.
+        nn.init.zeros_(self.value_head.weight)
+        nn.init.zeros_(self.value_head.bias)
+
+    def forward(self, ids: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+        """ids (B, T) -> logits over T (tempered), log-probabilities and values, (B, T - 1)."""
+        hidden = self.policy.hidden(ids)
+        logits = self.policy.head(hidden)
+        values = self.value_head(hidden[:, :-1])[..., 0]
+        return logits / temperature, token_logprobs(logits, ids, temperature), values
+
+
+def reward_scorer(reward_model: RewardModel, pad: int) -> Scorer:
+    """Scores of answers by a reward model, as a function of a list of answers."""
+    return lambda answers: score_rows(reward_model.score, [a.row for a in answers], pad)
+
+
+def finite_scores(scorer: Scorer, answers: list[Answer], missing_end: float) -> Tensor:
+    """The scores (B,), with a fixed low one for answers that were cut off (the reward model has
+    no opinion on those that is worth anything). BadInput names the first non-finite one."""
+    scores = scorer(answers)
+    for answer, score in zip(answers, scores.tolist()):
+        if score != score or abs(score) == float("inf"):
+            raise BadInput(f"the reward of {answer.text!r} to {answer.question!r} is {score}: "
+                           "train the reward model again with a lower --learning-rate")
+    ended = torch.tensor([a.ended for a in answers])
+    return torch.where(ended, scores, torch.tensor(missing_end))
+
+
+@torch.no_grad()
+def prepare(model: ActorCritic, reference, scorer: Scorer, answers: list[Answer], pad: int,
+            beta: float, s: PPOSettings) -> Batch:
+    """Everything that is fixed during the updates: old log-probabilities, values, advantages."""
+    ids, rows_mask = collate([a.row for a in answers], pad)
+    mask = rows_mask[:, 1:]
+    scores = finite_scores(scorer, answers, s.missing_end)
+    logits, old, values = model(ids, s.temperature)
+    old, values = old * mask, values * mask
+    reference_logprobs, _ = response_logprobs(reference, ids, rows_mask, s.temperature)
+    rewards = shaped_rewards(scores, old, reference_logprobs, mask, beta)
+    advantages, returns = gae(rewards, values, mask, s.gamma, s.lam)
+    # Whitened after the returns were taken: the value head learns real rewards.
+    advantages = masked_whiten(advantages, mask)
+    return Batch(ids, rows_mask, mask, scores, old, reference_logprobs, values,
+                 token_entropy(logits)[:, :-1], advantages, returns)
+
+
+def update(model: ActorCritic, optimizer, batch: Batch, s: PPOSettings, seed: int) -> dict:
+    """The clipped steps on one batch; returns what to watch, averaged over all minibatches."""
+    seen, size = [], len(batch.ids) // s.minibatches
+    for step in range(s.epochs * s.minibatches):
+        rows = batch_indices(len(batch.ids), size, step, seed)
+        mask, old = batch.mask[rows], batch.old_logprobs[rows]
+        _, logprobs, values = model(batch.ids[rows], s.temperature)
+        logprobs, values = logprobs * mask, values * mask
+        actor = policy_loss(logprobs, old, batch.advantages[rows], mask, s.clip)
+        critic = value_loss(values, batch.values[rows], batch.returns[rows], mask, s.value_clip)
+        optimizer.zero_grad(set_to_none=True)
+        (actor + s.value_weight * critic).backward()
+        clip_gradients(model.parameters(), 1.0)
+        optimizer.step()
+        with torch.no_grad():
+            gap = (torch.exp(logprobs - old) - 1).abs().max()
+            seen.append({"policy_loss": float(actor), "value_loss": float(critic),
+                         "clip_fraction": float(clip_fraction(logprobs, old, mask, s.clip)),
+                         "kl_to_old": float(masked_mean(kl_estimates(logprobs, old)[2], mask)),
+                         "gap": float(gap)})
+    watched = {name: sum(w[name] for w in seen) / len(seen) for name in seen[0] if name != "gap"}
+    # The policy that sampled and the policy at the first step are the same: ratio 1.
+    return watched | {"first_ratio_gap": seen[0]["gap"],
+                      "first_clip_fraction": seen[0]["clip_fraction"]}
+
+
+def describe(batch: Batch, answers: list[Answer]) -> dict:
+    """The diagnostics of one iteration that do not depend on the update."""
+    kl = (kl_estimates(batch.old_logprobs, batch.reference_logprobs)[0] * batch.mask).sum(1)
+    return {"reward": float(batch.scores.mean()), "kl": float(kl.mean()),
+            "entropy": float(masked_mean(batch.entropy, batch.mask)),
+            "explained_variance": explained_variance(batch.values, batch.returns, batch.mask),
+            "length": float(batch.mask.sum(1).mean()),
+            "end_rate": sum(a.ended for a in answers) / len(answers)}
+
+
+def train_ppo(policy, reference, scorer: Scorer, tokenizer, questions: list[str], s: PPOSettings,
+              seed: int, progress: Progress | None = None) -> list[dict]:
+    """Train `policy` in place; returns one record per iteration, its answers under "samples".
+
+    `reference` is the frozen SFT model, `scorer` gives one number per answer. The same seed gives
+    the same run, resumed or not.
+    """
+    model, pad = ActorCritic(policy), special_id(tokenizer, PAD)
+    optimizer = optimizer_for(model.parameters(), s.learning_rate, eps=1e-5)
+    steering = AdaptiveKL(s.beta, s.kl_target)
+    start, log, more = progress.resume(policy, optimizer) if progress else (0, [], {})
+    if more:
+        model.value_head.load_state_dict(more["value_head"])
+        steering.beta = more["beta"]
+    bar = tqdm(range(start, s.iterations), desc="ppo", initial=start, total=s.iterations)
+    for i in bar:
+        clock = [time.perf_counter()]
+        asked = [questions[j] for j in batch_indices(len(questions), s.batch, i, seed)]
+        answers = sample_answers(policy, tokenizer, asked, seed=seed * 7919 + i,
+                                 temperature=s.temperature, max_new_tokens=s.max_new_tokens)
+        clock.append(time.perf_counter())
+        batch = prepare(model, reference, scorer, answers, pad, steering.beta, s)
+        clock.append(time.perf_counter())
+        set_rate(optimizer, s.learning_rate * linear_schedule(i, s.iterations))
+        watched = update(model, optimizer, batch, s, seed * 7919 + i)
+        clock.append(time.perf_counter())
+        seconds = dict(zip(("rollout", "scoring", "update"), (b - a for a, b in
+                                                              zip(clock, clock[1:]))))
+        log.append({"iteration": i + 1, **describe(batch, answers), **watched,
+                    "beta": steering.beta, "seconds": seconds,
+                    "samples": [[a.question, a.text, a.ended] for a in answers]})
+        steering.update(log[-1]["kl"], len(answers))
+        bar.set_postfix(reward=f"{log[-1]['reward']:+.2f}", kl=f"{log[-1]['kl']:.1f}",
+                        ended=f"{log[-1]['end_rate']:.2f}")
+        if progress:
+            progress.save(i + 1, policy, optimizer, log,
+                          {"value_head": model.value_head.state_dict(), "beta": steering.beta})
+    return log
+
+
+def without_samples(log: list[dict]) -> list[dict]:
+    """The log without the answers: one short line per iteration."""
+    return [{k: v for k, v in line.items() if k != "samples"} for line in log]
+
+
+def write_log(log: list[dict], name: str) -> None:
+    """`<name>_log.jsonl` (diagnostics) and `<name>_samples.jsonl` (every answer of the run)."""
+    write_jsonl(result(f"{name}_log.jsonl"), without_samples(log))
+    write_jsonl(result(f"{name}_samples.jsonl"),
+                [{"iteration": line["iteration"], "question": q, "text": t, "ended": e}
+                 for line in log for q, t, e in line["samples"]])
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="PPO against the reward model.")
+    add, d = parser.add_argument, PPOSettings()
+    add("--sft", type=Path, default=result("sft.pt"))
+    add("--reward", type=Path, default=result("reward.pt"))
+    add("--train", type=Path, default=result("sft_train.jsonl"), help="where questions come from")
+    add("--to", type=Path, default=result("ppo.pt"))
+    add("--iterations", type=int, default=d.iterations)
+    add("--batch", type=int, default=d.batch, help="answers per iteration")
+    add("--learning-rate", type=float, default=d.learning_rate)
+    add("--beta", type=float, default=d.beta, help="KL coefficient; 0 shows over-optimisation")
+    add("--kl-target", type=float, default=None, help="nats per answer; then beta adapts")
+    add_common(parser)
+    args = parser.parse_args()
+    if args.quick:
+        args.iterations, args.batch = min(args.iterations, 4), 32
+    return args
+
+
+def main() -> None:
+    args = parse()
+    torch.set_num_threads(args.threads)
+    inputs = [args.sft, args.reward, args.train, args.tokenizer]
+    if not args.fresh and is_current(args.to, inputs, vars(args)):
+        print(f"{shown(args.to)} is up to date (--fresh makes it again)")
+        return
+    policy, digest = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
+    reference, _ = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
+    open_model(args.reward, args.tokenizer, "05_posttrain/reward_model.py")
+    tokenizer = open_tokenizer(args.tokenizer)
+    scorer = reward_scorer(load_reward_model(args.reward), special_id(tokenizer, PAD))
+    questions = fresh_questions(read_jsonl(args.train, "05_posttrain/instructions.py"), 4000)
+    settings = PPOSettings(iterations=args.iterations, batch=args.batch, beta=args.beta,
+                           learning_rate=args.learning_rate, kl_target=args.kl_target)
+    log = train_ppo(policy, reference, scorer, tokenizer, questions, settings, args.seed,
+                    Progress(args.to, vars(args), inputs, args.fresh))
+    save_checkpoint(args.to, model=policy, stage="ppo", tokenizer_sha256=digest, step=len(log))
+    write_log(log, "ppo")
+    first, last = log[0], log[-1]
+    seconds = {name: sum(line["seconds"][name] for line in log) for name in last["seconds"]}
+    write_json(result("ppo_result.json"), {"first": without_samples([first])[0],
+                                           "last": without_samples([last])[0],
+                                           "seconds": seconds, "iterations": len(log)})
+    for name in ("reward", "kl", "entropy", "clip_fraction", "explained_variance", "length",
+                 "end_rate"):
+        print(f"{name:20}{first[name]:10.3f} -> {last[name]:.3f}")
+    print("time: " + ", ".join(f"{name} {s / sum(seconds.values()):.0%}"
+                               for name, s in seconds.items()))
+    for question, text, _ in last["samples"][:3]:
+        print(f"  {question}\n    {text}")
+    print(f"wrote {shown(args.to)}")
+    mark_made(args.to, inputs, vars(args))
+    Progress(args.to, vars(args), inputs).done()

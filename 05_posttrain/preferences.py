@@ -1,0 +1,157 @@
+"""Preferences: two answers to one question, and which of them is better.
+
+    python 05_posttrain/preferences.py                    # about 40 seconds; --quick about 5
+    python 05_posttrain/preferences.py --file pairs.jsonl # {"prompt", "chosen", "rejected"} a line
+    python 05_posttrain/preferences.py --votes votes.jsonl  # people's votes from the arena page
+
+Samples two answers to each question from the SFT model, and lets the annotator (a stated rule with
+honest noise, `annotator.py`) name the better one. The ceiling that is printed is the best accuracy
+that any reward model can reach on such labels. Reads sft.pt and sft_train.jsonl (questions from
+its back, which fine-tuning did not see); writes preferences.jsonl, one {"prompt", "chosen",
+"rejected", "chosen_ended", "rejected_ended", "ceiling", "split"} a line, and
+preferences_result.json.
+"""
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from annotator import label_pairs
+from artifacts import BadInput, command, is_current, mark_made, shown, write_json
+from rollouts import Answer, sample_answers
+from training_stage import (add_common, fresh_questions, open_model, open_tokenizer,
+                            read_jsonl, result, write_jsonl)
+
+
+def as_pairs(first: list[Answer], second: list[Answer], seed: int,
+             sharpness: float) -> tuple[list[dict], Counter]:
+    """Two answers per question -> (labelled pairs, how many were dropped and why).
+
+    Equal answers and answers with equal points teach nothing about what is better: dropped.
+    """
+    labels = label_pairs([a.question for a in first], [a.text for a in first],
+                         [a.text for a in second],
+                         [(a.ended, b.ended) for a, b in zip(first, second)], seed, sharpness)
+    pairs, dropped = [], Counter()
+    for a, b, label in zip(first, second, labels):
+        if label is None or not (a.text and b.text):
+            reason = ("equal answers" if a.text == b.text else "empty answer"
+                      if not (a.text and b.text) else "no difference seen")
+            dropped[reason] += 1
+            continue
+        chosen, rejected = (a, b) if label["first_wins"] else (b, a)
+        pairs.append({"prompt": a.question, "chosen": chosen.text, "rejected": rejected.text,
+                      "chosen_ended": chosen.ended, "rejected_ended": rejected.ended,
+                      "ceiling": round(label["ceiling"], 4)})
+    return pairs, dropped
+
+
+def from_file(records: list[dict]) -> tuple[list[dict], Counter]:
+    """Pairs of somebody's file -> (pairs, how many were skipped and why)."""
+    pairs, skipped = [], Counter()
+    for record in records:
+        fields = [record.get(name) for name in ("prompt", "chosen", "rejected")]
+        if not all(isinstance(field, str) and field.strip() for field in fields):
+            skipped["prompt, chosen or rejected is missing"] += 1
+        elif record["chosen"].strip() == record["rejected"].strip():
+            skipped["equal answers"] += 1
+        else:
+            pairs.append({"chosen_ended": True, "rejected_ended": True} | record)
+    return pairs, skipped
+
+
+def from_votes(records: list[dict]) -> tuple[list[dict], Counter]:
+    """Votes of the blind arena, {"prompt", "answer_a", "answer_b", "winner"}, -> pairs.
+
+    winner "a" or "b"; ties and "both_bad" prefer nothing, and are counted as skipped.
+    """
+    pairs, skipped = [], Counter()
+    for vote in records:
+        winner = str(vote.get("winner", "")).removeprefix("model_")
+        if winner not in ("a", "b"):
+            skipped["no winner"] += 1
+            continue
+        loser = "b" if winner == "a" else "a"
+        pairs.append({"prompt": vote.get("prompt"), "chosen": vote.get(f"answer_{winner}"),
+                      "rejected": vote.get(f"answer_{loser}")})
+    pairs, more = from_file(pairs)
+    return pairs, skipped + more
+
+
+def split_pairs(pairs: list[dict], share: float = 0.2) -> list[dict]:
+    """The same pairs with "split": the last `share` of them (by prompt) is "val"."""
+    prompts = list(dict.fromkeys(pair["prompt"] for pair in pairs))
+    val = set(prompts[round(len(prompts) * (1 - share)):])
+    return [pair | {"split": "val" if pair["prompt"] in val else "train"} for pair in pairs]
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    add = parser.add_argument
+    add("--sft", type=Path, default=result("sft.pt"))
+    add("--train", type=Path, default=result("sft_train.jsonl"))
+    add("--file", type=Path, help="take pairs from this file instead of sampling")
+    add("--votes", type=Path, help="take the arena's votes instead of sampling")
+    add("--to", type=Path, default=result("preferences.jsonl"))
+    add("--pairs", type=int, default=3000, help="questions to answer twice")
+    add("--sharpness", type=float, default=1.5, help="how clearly the annotator sees")
+    add("--temperature", type=float, default=1.0)
+    add_common(parser)
+    args = parser.parse_args()
+    if args.quick:
+        args.pairs = min(args.pairs, 300)
+    return args
+
+
+def sample_pairs(args: argparse.Namespace) -> tuple[list[dict], Counter]:
+    """Two answers of the SFT model to each fresh question, labelled by the annotator."""
+    model, _ = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
+    tokenizer = open_tokenizer(args.tokenizer)
+    train = read_jsonl(args.train, "05_posttrain/instructions.py")
+    questions = fresh_questions(train, args.pairs)
+    both = [[], []]
+    for start in tqdm(range(0, len(questions), 256), desc="sampling", unit="batch"):
+        part = questions[start:start + 256]
+        for side in (0, 1):
+            both[side] += sample_answers(model, tokenizer, part, temperature=args.temperature,
+                                         seed=2 * (args.seed * 1000 + start) + side)
+    return as_pairs(*both, args.seed, args.sharpness)
+
+
+def main() -> None:
+    args = parse()
+    torch.set_num_threads(args.threads)
+    given = args.file or args.votes
+    inputs = [given] if given else [args.sft, args.train, args.tokenizer]
+    if not args.fresh and is_current(args.to, inputs, vars(args)):
+        print(f"{shown(args.to)} is up to date (--fresh makes it again)")
+        return
+    if args.file:
+        pairs, dropped = from_file(read_jsonl(args.file, "with another --file"))
+    elif args.votes:
+        pairs, dropped = from_votes(read_jsonl(args.votes, "06_eval/serve.py and vote"))
+    else:
+        pairs, dropped = sample_pairs(args)
+    if len(pairs) < 10:
+        raise BadInput(f"only {len(pairs)} usable pairs (dropped: {dict(dropped)}): give more")
+    pairs = split_pairs(pairs)
+    write_jsonl(args.to, pairs)
+    val = [pair["ceiling"] for pair in pairs if pair["split"] == "val" and "ceiling" in pair]
+    ceiling = sum(val) / len(val) if val else None
+    write_json(args.to.with_name("preferences_result.json"),
+               {"pairs": len(pairs), "dropped": dropped, "ceiling": ceiling})
+    print(f"{len(pairs):,} pairs; dropped: " + (", ".join(
+        f"{count:,} {reason}" for reason, count in dropped.items()) or "none"))
+    if ceiling:
+        print(f"the best possible accuracy on these noisy labels (the ceiling): {ceiling:.3f}")
+    for pair in pairs[:2]:
+        print(f"  {pair['prompt']}\n    + {pair['chosen']}\n    - {pair['rejected']}")
+    print(f"wrote {shown(args.to)}")
+    mark_made(args.to, inputs, vars(args))
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,236 @@
+"""The reward model: one number per answer, fitted so that preferred answers score higher.
+
+    python 05_posttrain/reward_model.py   # about 1 minute; --quick about 4 seconds
+
+The SFT model with one linear head on the hidden state of the last real token (the end token), that
+has seen question and answer whole. Bradley-Terry: P(chosen beats rejected) = s(difference). The
+loss does not know the zero of the scale, so scores are centred and scaled on the SFT model's own
+answers before anybody optimises them. Reads sft.pt and preferences.jsonl; writes reward.pt (a GPT
+checkpoint plus reward_head.weight, .bias, .mean, .sd), reward_log.jsonl, reward_result.json.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from artifacts import BadInput, command, is_current, mark_made, shown, write_json
+from chat_template import END, PAD, prompt_ids, plain_ids, special_id
+from checkpoint import load_checkpoint, restore, save_checkpoint
+from gpt import GPT, GPTConfig
+from optimizers import clip_gradients, linear_schedule
+from responses import collate, score_rows
+from rollouts import sample_answers
+from training_stage import (Progress, add_common, batch_indices, fresh_questions, open_model,
+                            open_tokenizer, optimizer_for, read_jsonl, result, set_rate,
+                            write_jsonl)
+
+
+def bradley_terry_loss(chosen: Tensor, rejected: Tensor, margin: float | Tensor = 0.0) -> Tensor:
+    """Scores of B chosen and B rejected answers, each (B,) -> the loss of every pair, (B,).
+
+    -log s(chosen - rejected - margin), s the logistic function. Equal scores give ln 2; adding
+    the same number to all scores changes nothing. A margin asks the chosen answer to win by that
+    much. Scores 2 and 0 -> 0.126928. Finite for differences of any size: 1000 the wrong way
+    costs 1000. Source: Bradley and Terry 1952; Ouyang et al. 2022, eq. 1.
+    """
+    # log-sigmoid in one piece: a sigmoid that rounds to 0 would make the logarithm infinite.
+    return -F.logsigmoid(chosen - rejected - margin)
+
+
+def last_real_token(mask: Tensor) -> Tensor:
+    """(B, T) answer mask -> (B,) the column of each row's last answer token, whatever is padded
+    behind it. [[0, 1, 1, 0]] -> [2]. A row without an answer gives 0."""
+    # Columns where there is no answer count 0, so the largest product is the last answer token.
+    columns = torch.arange(mask.shape[1], device=mask.device)
+    return (columns * (mask > 0)).argmax(1)
+
+
+class RewardHead(nn.Module):
+    """Hidden state (B, C) -> score (B,); `mean` and `sd` bring scores to the scale of the SFT
+    model's own answers: mean 0, spread 1."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        # N(0, 1 / sqrt(d + 1)): scores of order one at the start (Stiennon et al. 2020).
+        self.weight = nn.Parameter(torch.randn(width) / (width + 1) ** 0.5)
+        self.bias = nn.Parameter(torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(()))
+        self.register_buffer("sd", torch.ones(()))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden @ self.weight + self.bias
+
+
+class RewardModel(GPT):
+    """A GPT with a score for a conversation beside its logits."""
+
+    def __init__(self, config: GPTConfig) -> None:
+        super().__init__(config)
+        self.reward_head = RewardHead(config.width)
+
+    def raw_score(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """ids, mask (B, T) -> (B,), on the scale of Bradley-Terry: differences are log-odds."""
+        hidden = self.hidden(ids)
+        # The last real token has seen everything, and no pad.
+        return self.reward_head(hidden[torch.arange(len(ids)), last_real_token(mask)])
+
+    def score(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """ids, mask (B, T) -> (B,), centred and scaled on the SFT model's answers."""
+        return (self.raw_score(ids, mask) - self.reward_head.mean) / self.reward_head.sd
+
+    @torch.no_grad()
+    def centre(self, rows: list, pad: int) -> None:
+        """Measure mean and spread of the raw scores of `rows` (ids, mask), and keep them."""
+        raw = score_rows(self.raw_score, rows, pad)
+        self.reward_head.mean.copy_(raw.mean())
+        self.reward_head.sd.copy_(raw.std().clamp(min=1e-6))
+
+
+def load_reward_model(path: Path | str) -> RewardModel:
+    """The reward model of a checkpoint of stage "reward", in eval mode; BadInput if it is none."""
+    saved = load_checkpoint(path)
+    if saved["stage"] != "reward":
+        raise BadInput(f"{shown(path)} is a {saved['stage']!r} checkpoint, not a reward model: "
+                       "give one that reward_model.py has written")
+    model = RewardModel(GPTConfig(**saved["config"]))
+    restore(model, saved["model"], path)
+    return model.eval()
+
+
+def from_sft(sft: GPT, seed: int) -> RewardModel:
+    """A reward model with the weights of the SFT model and a fresh head."""
+    torch.manual_seed(seed)
+    model = RewardModel(sft.config)
+    model.load_state_dict(sft.state_dict(), strict=False)
+    return model
+
+
+def answer_row(tokenizer, prompt: str, answer: str, ended: bool = True) -> tuple[list, list]:
+    """(ids, mask) of one question and answer; the end token only if the answer had ended."""
+    asked = prompt_ids(tokenizer, prompt)
+    said = plain_ids(tokenizer, answer) + [special_id(tokenizer, END)] * ended
+    return asked + said, [0] * len(asked) + [1] * len(said)
+
+
+def pair_rows(tokenizer, pairs: list[dict], longest: int) -> tuple[list[tuple], int]:
+    """((chosen row, rejected row) per pair, how many did not fit). Both or neither: cutting one
+    side alone would teach the model to recognise the cut."""
+    both = [tuple(answer_row(tokenizer, p["prompt"], p[side], p.get(f"{side}_ended", True))
+                  for side in ("chosen", "rejected")) for p in pairs]
+    fitting = [pair for pair in both if max(len(pair[0][0]), len(pair[1][0])) <= longest]
+    return fitting, len(both) - len(fitting)
+
+
+def train_reward_model(model: RewardModel, pairs: list[tuple], pad: int, *, steps: int, batch: int,
+                       learning_rate: float, seed: int,
+                       progress: Progress | None = None) -> list[dict]:
+    """Fit `model` in place to pairs of rows; returns a log of loss and accuracy per step."""
+    optimizer = optimizer_for(model.parameters(), learning_rate)
+    start, log, _ = progress.resume(model, optimizer) if progress else (0, [], {})
+    for step in tqdm(range(start, steps), desc="reward", initial=start, total=steps):
+        set_rate(optimizer, learning_rate * linear_schedule(step, steps, max(1, steps // 10)))
+        chosen, rejected = zip(*(pairs[i] for i in batch_indices(len(pairs), batch, step, seed)))
+        # One pass over both sides together: they are padded alike.
+        scores = model.raw_score(*collate([*chosen, *rejected], pad))
+        loss = bradley_terry_loss(scores[:len(chosen)], scores[len(chosen):]).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        clip_gradients(model.parameters(), 1.0)
+        optimizer.step()
+        right = (scores[:len(chosen)] > scores[len(chosen):]).float().mean()
+        log.append({"step": step + 1, "loss": float(loss), "accuracy": float(right)})
+        if progress:
+            progress.save(step + 1, model, optimizer, log)
+    return log
+
+
+def calibration(differences: np.ndarray, bins: int = 5) -> tuple[list[dict], float]:
+    """Is "80 % sure" right in 80 % of pairs? differences (P,): score of chosen minus rejected.
+
+    Confidence is s(|difference|), right is difference > 0. Returns equal-mass bins
+    {"confidence", "accuracy", "pairs"} and the expected calibration error, the mean gap.
+    """
+    confidence = 1 / (1 + np.exp(-np.abs(differences)))
+    parts = np.array_split(np.argsort(confidence, kind="stable"), min(bins, len(differences)))
+    table = [{"confidence": float(confidence[p].mean()), "accuracy": float((differences[p] > 0)
+              .mean()), "pairs": len(p)} for p in parts]
+    gaps = [abs(row["confidence"] - row["accuracy"]) * row["pairs"] for row in table]
+    return table, sum(gaps) / len(differences)
+
+
+def examine(model: RewardModel, val: list[tuple], val_pairs: list[dict], pad: int) -> dict:
+    """Accuracy against its ceiling, calibration, and correlation of score with answer length."""
+    rows = [row for pair in val for row in pair]
+    scores = score_rows(model.raw_score, rows, pad).numpy()
+    differences = scores[0::2] - scores[1::2]
+    table, error = calibration(differences)
+    lengths = np.array([sum(mask) for _, mask in rows])
+    ceilings = [p["ceiling"] for p in val_pairs if "ceiling" in p]
+    return {"accuracy": float((differences > 0).mean()), "pairs": len(differences),
+            "ceiling": float(np.mean(ceilings)) if ceilings else None,
+            "calibration": table, "calibration_error": error,
+            "length_correlation": float(np.corrcoef(scores, lengths)[0, 1])}
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    add = parser.add_argument
+    add("--sft", type=Path, default=result("sft.pt"))
+    add("--preferences", type=Path, default=result("preferences.jsonl"))
+    add("--train", type=Path, default=result("sft_train.jsonl"), help="questions to centre on")
+    add("--to", type=Path, default=result("reward.pt"))
+    add("--pairs", type=int, default=None, help="use only so many training pairs")
+    add("--epochs", type=float, default=1.0)
+    add("--batch", type=int, default=32, help="pairs per step")
+    add("--learning-rate", type=float, default=4e-4)
+    add_common(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse()
+    torch.set_num_threads(args.threads)
+    inputs = [args.sft, args.preferences, args.train, args.tokenizer]
+    if not args.fresh and is_current(args.to, inputs, vars(args)):
+        print(f"{shown(args.to)} is up to date (--fresh makes it again)")
+        return
+    sft, digest = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
+    tokenizer = open_tokenizer(args.tokenizer)
+    pairs = read_jsonl(args.preferences, "05_posttrain/preferences.py")
+    pad, longest = special_id(tokenizer, PAD), sft.config.sequence_length
+    train, long = pair_rows(tokenizer, [p for p in pairs if p["split"] == "train"][:args.pairs],
+                            longest)
+    val_pairs = [p for p in pairs if p["split"] == "val"]
+    val, long_val = pair_rows(tokenizer, val_pairs, longest)
+    if not train or not val:
+        raise BadInput(f"{shown(args.preferences)} holds no pair that fits the context")
+    if long + long_val:
+        print(f"left out {long + long_val} pairs longer than the context of {longest} tokens")
+    model = from_sft(sft, args.seed)
+    log = train_reward_model(model, train, pad, batch=args.batch, seed=args.seed,
+                             steps=max(1, round(args.epochs * len(train) / args.batch)),
+                             learning_rate=args.learning_rate,
+                             progress=Progress(args.to, vars(args), inputs, args.fresh))
+    questions = fresh_questions(read_jsonl(args.train, "05_posttrain/instructions.py"), 192)
+    own = sample_answers(sft, tokenizer, questions, seed=args.seed + 7)
+    model.centre([a.row for a in own if a.ids], pad)
+    numbers = examine(model, val, val_pairs, pad) | {"train_pairs": len(train)}
+    save_checkpoint(args.to, model=model, stage="reward", tokenizer_sha256=digest, step=len(log))
+    write_jsonl(result("reward_log.jsonl"), log)
+    write_json(result("reward_result.json"), numbers)
+    ceiling = f" (ceiling {numbers['ceiling']:.3f})" if numbers["ceiling"] else ""
+    print(f"accuracy on {numbers['pairs']} held-out pairs {numbers['accuracy']:.3f}{ceiling}, "
+          f"calibration error {numbers['calibration_error']:.3f}, "
+          f"correlation with length {numbers['length_correlation']:+.2f}")
+    print(f"wrote {shown(args.to)}")
+    mark_made(args.to, inputs, vars(args))
+    Progress(args.to, vars(args), inputs).done()
+
+
+if __name__ == "__main__":
+    command(main)

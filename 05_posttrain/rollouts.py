@@ -1,0 +1,51 @@
+"""Answers sampled from a model: many questions at once, with the KV cache of chapter 4.
+
+    answers = sample_answers(model, tokenizer, ["What does numpy.argsort do?"], seed=1)
+    answers[0].text, answers[0].ended
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from chat_template import END, prompt_ids, special_id
+from generate import generate_batch
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One sampled answer. `ids` ends with <|end|> exactly if `ended`; `row` is (ids, mask) of
+    prompt and answer together, as `responses.collate` takes it."""
+    question: str
+    text: str
+    ended: bool
+    ids: list[int]
+    row: tuple[list[int], list[int]]
+
+
+def as_answer(tokenizer, question: str, prompt: list[int], ids: list[int], end: int) -> Answer:
+    """The sampled `ids` behind `prompt` as an Answer."""
+    ended = bool(ids) and ids[-1] == end
+    text = tokenizer.decode(ids[:-1] if ended else ids).strip()
+    mask = [0] * len(prompt) + [1] * len(ids)
+    return Answer(question, text, ended, ids, (prompt + ids, mask))
+
+
+def sample_answers(model, tokenizer, questions: list[str], *, seed: int, temperature: float = 1.0,
+                   max_new_tokens: int = 48, batch: int = 128) -> list[Answer]:
+    """One answer to each question, in order; ask the same question n times for n answers.
+
+    Questions are cut to half the model's context from the left. Each batch has its own random
+    generator from (seed, number of the batch): the same call gives the same answers.
+    """
+    end, room = special_id(tokenizer, END), model.config.sequence_length // 2
+    prompts = [prompt_ids(tokenizer, question)[-room:] for question in questions]
+    answers = []
+    for start in range(0, len(prompts), batch):
+        generator = torch.Generator().manual_seed(seed * 100_003 + start)
+        part = prompts[start:start + batch]
+        sampled = generate_batch(model, part, max_new_tokens, temperature, stop=(end,),
+                                 generator=generator)
+        answers += [as_answer(tokenizer, question, prompt, ids, end) for question, prompt, ids
+                    in zip(questions[start:start + batch], part, sampled)]
+    return answers

@@ -1,0 +1,141 @@
+"""What every stage of post-training shares: open the model, keep the place, note the numbers.
+
+A killed run resumes exactly: the order of the data and every random draw depend on (seed, step)
+alone, and the rest (weights, optimizer, log) is in one progress file beside the result.
+"""
+
+import argparse
+import hashlib
+import json
+import random
+import time
+from pathlib import Path
+
+import torch
+
+from artifacts import need, out, shown, whole
+from bpe import Tokenizer
+from checkpoint import check_tokenizer, load_checkpoint, load_model, save_checkpoint
+
+FOLDER = "05_posttrain"
+
+
+def result(name: str) -> Path:
+    """The path of one result of this chapter, `result("sft.pt")`."""
+    return out(FOLDER, name)
+
+
+def add_common(parser: argparse.ArgumentParser) -> None:
+    """The options of every training command: tokenizer, seed, threads, quick, fresh."""
+    group = parser.add_argument_group("every stage")
+    group.add_argument("--tokenizer", type=Path, default=out("01_tokenizer", "tokenizer.json"))
+    group.add_argument("--seed", type=int, default=0)
+    group.add_argument("--threads", type=int, default=1, help="torch threads")
+    group.add_argument("--quick", action="store_true", help="a few seconds' worth of training")
+    group.add_argument("--fresh", action="store_true", help="make again even if up to date")
+
+
+def open_tokenizer(path: Path) -> Tokenizer:
+    """The tokenizer of chapter 1; BadInput names the command that makes it."""
+    return Tokenizer.load(need(path, "01_tokenizer/train_tokenizer.py"))
+
+
+def open_model(path: Path, tokenizer_path: Path, made_by: str):
+    """(model, tokenizer sha256) of a checkpoint, checked to belong to this tokenizer."""
+    need(path, made_by)
+    model, checkpoint = load_model(path)
+    check_tokenizer(checkpoint, tokenizer_path, path)
+    return model, hashlib.sha256(Path(tokenizer_path).read_bytes()).hexdigest()
+
+
+def read_jsonl(path: Path, made_by: str) -> list[dict]:
+    """The records of one of this chapter's files."""
+    with open(need(path, made_by), encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
+def write_jsonl(path: Path, records: list[dict]) -> None:
+    """One record a line, whole or not at all."""
+    with whole(path) as file:
+        file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+
+def fresh_questions(train: list[dict], count: int, skip: int = 0) -> list[str]:
+    """`count` questions "What does X do?" from the back of the training file, the last `skip` of
+    them left out. Fine-tuning takes its examples from the front."""
+    asked = [r["messages"][0]["content"] for r in reversed(train) if r["kind"] == "does"]
+    return asked[skip:skip + count]
+
+
+def batch_indices(n: int, batch: int, step: int, seed: int) -> list[int]:
+    """The `batch` indices below n that step `step` trains on: epoch after epoch, each shuffled
+    by (seed, epoch), so that a resumed run sees what the unbroken one would have seen."""
+    taken, position = [], step * batch
+    while len(taken) < batch:
+        epoch, place = divmod(position, n)
+        order = list(range(n))
+        random.Random(f"{seed} {epoch}").shuffle(order)
+        part = order[place:place + batch - len(taken)]
+        taken, position = taken + part, position + len(part)
+    return taken
+
+
+def optimizer_for(parameters, learning_rate: float, eps: float = 1e-8) -> torch.optim.Optimizer:
+    """AdamW as in chapter 4, in torch's fused form: the same arithmetic in fewer passes."""
+    return torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.95), eps=eps,
+                             weight_decay=0.0, fused=True)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """The learning rate of the next step."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+class Progress:
+    """The place where a stage's training stands, kept in `<target>.progress` until it is done.
+
+        progress = Progress(target, settings, inputs, fresh)
+        step, log, extra = progress.resume(model, optimizer)
+        ... progress.save(step, model, optimizer, log, extra) ...; progress.done()
+
+    A progress file of other settings or other inputs is not resumed. `extra` is a dict of plain
+    values and tensors.
+    """
+
+    def __init__(self, target: Path, settings: dict, inputs: list[Path], fresh: bool = False,
+                 every: float = 20.0):
+        self.path = target.with_name(target.name + ".progress")
+        stats = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in map(Path, inputs)]
+        plain = {k: v for k, v in settings.items() if k not in ("fresh", "threads")}
+        self.of = json.dumps([plain, stats], default=str)
+        self.every, self.saved = every, time.monotonic()
+        if fresh:
+            self.done()
+
+    def resume(self, model, optimizer) -> tuple[int, list[dict], dict]:
+        """(next step, log so far, extra): from the file if it is of this very run, else (0, [],
+        {}). Model and optimizer are restored in place."""
+        if not self.path.exists():
+            return 0, [], {}
+        saved = load_checkpoint(self.path)
+        if saved["extra"]["of"] != self.of:
+            return 0, [], {}
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        print(f"going on at step {saved['step']} ({shown(self.path)})")
+        return saved["step"], json.loads(saved["extra"]["log"]), saved["extra"]["more"]
+
+    def save(self, step: int, model, optimizer, log: list[dict], extra: dict | None = None,
+             now: bool = False) -> None:
+        """Note that `step` steps are done, if `every` seconds have passed since the last note."""
+        if not now and time.monotonic() - self.saved < self.every:
+            return
+        save_checkpoint(self.path, model=model, stage="progress", step=step,
+                        optimizer=optimizer.state_dict(),
+                        extra={"of": self.of, "log": json.dumps(log), "more": extra or {}})
+        self.saved = time.monotonic()
+
+    def done(self) -> None:
+        """The result is written: the progress is not needed any more."""
+        self.path.unlink(missing_ok=True)
