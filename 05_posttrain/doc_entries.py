@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Iterator
 from urllib.parse import urlsplit
 
-SIGNATURE = re.compile(r"^\s*(?:(class)\s+)?([A-Za-z]\w*)\s*(?:=\s*[\w.]+\s*)?"
+SIGNATURE = re.compile(r"^(?:(class)\s+)?([A-Za-z]\w*)\s*(?:=\s*[\w.]+\s*)?"
                        r"(\((?:[^()]|\([^()]*\))*\))(?:\s*->\s*\S.*)?$")
 
 
@@ -42,10 +42,16 @@ def module_of(url: str) -> str:
     return re.sub(r"\.html?$", "", page)
 
 
+def class_text(lines: list[str]) -> str:
+    """What is said of a class itself: without the call pydoc repeats, up to its list of bases."""
+    text = "\n".join(lines).split("\nMethod resolution order:")[0].strip("\n")
+    return re.sub(r"\A\s*\w+\([^\n]*\)[^\n]*\n", "", text).strip("\n")
+
+
 def entries(document: dict) -> Iterator[Entry]:
     """The documented objects of one corpus record {"url", "text", "package", ...}, in order.
 
-    A signature alone on its line opens an entry; everything up to the next signature is its text.
+    A signature alone on its line, not indented, opens an entry; everything up to the next signature is its text.
     A function whose first argument is `self` or `cls` belongs to the class above it. Objects
     without a text, private ones and repeated names are left out.
     """
@@ -53,7 +59,7 @@ def entries(document: dict) -> Iterator[Entry]:
     opened, lines = None, []
 
     def close() -> Iterator[Entry]:
-        doc = "\n".join(lines).strip("\n")
+        doc = class_text(lines) if opened and opened[3] else "\n".join(lines).strip("\n")
         if opened and doc.strip():
             entry = Entry(document["package"], module, *opened, doc)
             if entry.full_name not in seen and entry.module:
@@ -83,7 +89,7 @@ def first_sentence(doc: str) -> str:
     """
     paragraph = re.split(r"\n\s*\n", doc.strip(), maxsplit=1)[0]
     text = " ".join(paragraph.split())
-    text = re.split(r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!vs\.)\s+(?=[A-Z`'\"(])", text)[0]
+    text = re.split(r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!vs\.)\s+(?=[A-Z`'\"(:])", text)[0]
     words = text.split()
     prose = (3 <= len(words) <= 30 and text[0].isalpha() and text.isascii()
              and not re.search(r">>>|::|\.\. |==|->|[{}\\|<]|https?:", text)

@@ -118,7 +118,7 @@ def train_dpo(policy, pairs: list[tuple], pad: int, *, steps: int, batch: int, b
         optimizer.step()
         won, lost = (implicit_rewards(chosen, before[0], beta),
                      implicit_rewards(rejected, before[1], beta))
-        log.append({"step": step + 1, "loss": float(loss), "margin": float((won - lost).mean()),
+        log.append({"step": step + 1, "loss": loss.item(), "margin": float((won - lost).mean()),
                     "accuracy": float((won > lost).float().mean()),
                     "chosen_log_ratio": float(won.mean() / beta),
                     "rejected_log_ratio": float(lost.mean() / beta)})
@@ -128,6 +128,7 @@ def train_dpo(policy, pairs: list[tuple], pad: int, *, steps: int, batch: int, b
 
 
 def parse() -> argparse.Namespace:
+    """The command line, with --quick applied."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     add = parser.add_argument
     add("--sft", type=Path, default=result("sft.pt"))

@@ -8,7 +8,7 @@ the policy beta nats per nat that it strays from the SFT model, spread the credi
 Stiennon et al. 2020 and Ouyang et al. 2022. The pieces come first, one function each; the loop
 is in `ppo_loop.py`.
 
-Reads sft.pt, reward.pt, prompts of sft_train.jsonl; writes ppo.pt, ppo_log.jsonl, ppo_samples.jsonl,
+Reads sft.pt, reward.pt, sft_train.jsonl; writes ppo.pt, ppo_log.jsonl, ppo_samples.jsonl,
 ppo.png and ppo_result.json. Letters: l log-probability of a sampled token, r = l - l_ref,
 rho = exp(l - l_old), A advantage, V value, R return, m mask of the answer's tokens.
 

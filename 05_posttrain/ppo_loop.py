@@ -140,7 +140,7 @@ def update(model: ActorCritic, optimizer, batch: Batch, s: PPOSettings, seed: in
         optimizer.step()
         with torch.no_grad():
             gap = (torch.exp(logprobs - old) - 1).abs().max()
-            seen.append({"policy_loss": float(actor), "value_loss": float(critic),
+            seen.append({"policy_loss": actor.item(), "value_loss": critic.item(),
                          "clip_fraction": float(clip_fraction(logprobs, old, mask, s.clip)),
                          "kl_to_old": float(masked_mean(kl_estimates(logprobs, old)[2], mask)),
                          "gap": float(gap)})
@@ -183,7 +183,7 @@ def train_ppo(policy, reference, scorer: Scorer, tokenizer, questions: list[str]
         clock.append(time.perf_counter())
         batch = prepare(model, reference, scorer, answers, pad, steering.beta, s)
         clock.append(time.perf_counter())
-        set_rate(optimizer, s.learning_rate * linear_schedule(i, s.iterations))
+        set_rate(optimizer, s.learning_rate * linear_schedule(i, s.iterations, warmup=3))
         watched = update(model, optimizer, batch, s, seed * 7919 + i)
         clock.append(time.perf_counter())
         seconds = dict(zip(("rollout", "scoring", "update"), (b - a for a, b in
@@ -214,6 +214,7 @@ def write_log(log: list[dict], name: str) -> None:
 
 
 def parse() -> argparse.Namespace:
+    """The command line, with --quick applied."""
     parser = argparse.ArgumentParser(description="PPO against the reward model.")
     add, d = parser.add_argument, PPOSettings()
     add("--sft", type=Path, default=result("sft.pt"))

@@ -89,6 +89,7 @@ def split_pairs(pairs: list[dict], share: float = 0.2) -> list[dict]:
 
 
 def parse() -> argparse.Namespace:
+    """The command line, with --quick applied."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     add = parser.add_argument
     add("--sft", type=Path, default=result("sft.pt"))

@@ -143,7 +143,7 @@ def train_reward_model(model: RewardModel, pairs: list[tuple], pad: int, *, step
         clip_gradients(model.parameters(), 1.0)
         optimizer.step()
         right = (scores[:len(chosen)] > scores[len(chosen):]).float().mean()
-        log.append({"step": step + 1, "loss": float(loss), "accuracy": float(right)})
+        log.append({"step": step + 1, "loss": loss.item(), "accuracy": float(right)})
         if progress:
             progress.save(step + 1, model, optimizer, log)
     return log
@@ -178,6 +178,7 @@ def examine(model: RewardModel, val: list[tuple], val_pairs: list[dict], pad: in
 
 
 def parse() -> argparse.Namespace:
+    """The command line, with --quick applied."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     add = parser.add_argument
     add("--sft", type=Path, default=result("sft.pt"))

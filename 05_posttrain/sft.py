@@ -64,7 +64,7 @@ def train_step(model, optimizer, rows: list[Row], pad: int, micro_rows: int = 8)
         logits, _ = model(ids[part], positions=positions[part], mask=block_mask(numbers[part]))
         loss = sft_loss(logits, ids[part], mask[part], total)
         loss.backward()
-        loss_sum += float(loss)
+        loss_sum += loss.item()
     clip_gradients(model.parameters(), 1.0)
     optimizer.step()
     return loss_sum
@@ -112,6 +112,7 @@ def examine(model, tokenizer, val: list[dict], val_rows: list[Row], windows: Ten
 
 
 def parse() -> argparse.Namespace:
+    """The command line, with --quick applied."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     add = parser.add_argument
     add("--base", type=Path, default=out("04_model_pretrain", "base.pt"))
@@ -152,13 +153,12 @@ def main() -> None:
     if too_long:
         print(f"left out {too_long} examples longer than the context")
     windows = raw_windows(args.raw, windows=32 if args.quick else 96)
-    look = lambda: examine(model, tokenizer, val, val_rows, windows, pad,  # noqa: E731
-                           48 if args.quick else 192, args.seed)
-    before = look()
+    answers = 48 if args.quick else 192
+    before = examine(model, tokenizer, val, val_rows, windows, pad, answers, args.seed)
     log = fine_tune(model, rows, pad, steps=args.steps, batch=args.batch,
                     learning_rate=args.learning_rate, seed=args.seed,
                     progress=Progress(args.to, vars(args), inputs, args.fresh))
-    after = look()
+    after = examine(model, tokenizer, val, val_rows, windows, pad, answers, args.seed)
     save_checkpoint(args.to, model=model, stage="sft", tokenizer_sha256=digest, step=args.steps)
     write_jsonl(result("sft_log.jsonl"), log)
     write_json(result("sft_result.json"), {"base": before, "sft": after, "examples": len(rows),

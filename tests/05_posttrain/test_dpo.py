@@ -1,0 +1,95 @@
+"""dpo.py: golden values, ln 2 at the start, gradients, and a tiny model that learns a taste."""
+
+import copy
+import math
+
+import pytest
+import torch
+
+from dpo import dpo_loss, implicit_rewards, pair_logprobs, train_dpo
+
+D = torch.float64
+GOLDEN = (torch.tensor([-10.0, -20], dtype=D), torch.tensor([-12.0, -18], dtype=D),
+          torch.tensor([-11.0, -21], dtype=D), torch.tensor([-11.5, -19], dtype=D))
+
+
+@pytest.mark.exercise("5.8")
+@pytest.mark.parametrize("kind, smoothing, want", [
+    ("sigmoid", 0.0, (0.620957, 0.693147)), ("sigmoid", 0.1, (0.635957, 0.693147)),
+    ("robust", 0.1, (0.602207, 0.693147)), ("hinge", 0.0, (0.85, 1.0)),
+    ("ipo", 0.0, (12.25, 25.0))])
+def test_golden_values(kind, smoothing, want):
+    got = dpo_loss(*GOLDEN, 0.1, kind, smoothing)
+    assert got.shape == (2,), f"one loss per pair, got shape {tuple(got.shape)}"
+    for i in range(2):
+        assert abs(got[i].item() - want[i]) < 1e-6, \
+            f"{kind}, smoothing {smoothing}: expected {want}, got {got.tolist()}"
+
+
+@pytest.mark.exercise("5.8")
+def test_ln_2_where_policy_and_reference_agree():
+    x, y = torch.tensor([-30.0, -7.0], dtype=D), torch.tensor([-2.0, -90.0], dtype=D)
+    got = dpo_loss(x, y, x, y, 0.3)
+    assert (got - math.log(2)).abs().max() < 1e-12, f"exactly ln 2 at the start, got {got.tolist()}"
+
+
+@pytest.mark.exercise("5.8")
+def test_only_the_difference_of_log_ratios_counts():
+    shifted = [z + c for z, c in zip(GOLDEN, (5.0, 5.0, 5.0, 5.0))]
+    assert torch.allclose(dpo_loss(*shifted, 0.1), dpo_loss(*GOLDEN, 0.1), atol=1e-12)
+    w, l, rw, rl = GOLDEN
+    assert (dpo_loss(w, l, rw, rl, 0.1) + 0.2 < dpo_loss(l, w, rl, rw, 0.1) + 0.3)[0], \
+        "chosen and rejected are swapped: the preferred side must cost less"
+    assert torch.allclose(dpo_loss(l, w, rl, rw, 0.1),
+                          dpo_loss(w, l, rw, rl, -0.1)), "swapping the pair turns the sign of h"
+
+
+@pytest.mark.exercise("5.8")
+def test_huge_margins_stay_finite():
+    far = torch.tensor([-1e5], dtype=D)
+    zero = torch.zeros(1, dtype=D)
+    got = dpo_loss(far, zero, zero, zero, 0.5)
+    assert torch.isfinite(got).all() and abs(got.item() - 5e4) < 1, f"-log s(-50000) is 50000: {got}"
+
+
+@pytest.mark.exercise("5.8")
+def test_an_unknown_kind_is_named():
+    with pytest.raises(ValueError, match="'orpo'"):
+        dpo_loss(*GOLDEN, 0.1, "orpo")
+
+
+@pytest.mark.exercise("5.8")
+@pytest.mark.parametrize("kind", ["sigmoid", "ipo", "robust"])
+def test_gradients_are_right(kind):
+    chosen, rejected = (z.clone().requires_grad_() for z in GOLDEN[:2])
+    assert torch.autograd.gradcheck(
+        lambda a, b: dpo_loss(a, b, *GOLDEN[2:], 0.1, kind, 0.1), (chosen, rejected))
+
+
+def test_implicit_rewards_by_hand():
+    assert implicit_rewards(GOLDEN[0], GOLDEN[2], 0.1).tolist() == pytest.approx([0.1, 0.1])
+    assert implicit_rewards(GOLDEN[1], GOLDEN[3], 0.1).tolist() == pytest.approx([-0.05, 0.1])
+
+
+def pair(prompt, chosen, rejected):
+    return tuple((prompt + answer, [0] * len(prompt) + [1] * len(answer))
+                 for answer in (chosen, rejected))
+
+
+PAIRS = [pair([65, q], [70, 71, 131], [80, 131]) for q in range(66, 74)]
+
+
+def test_first_step_is_ln_2_and_the_margin_grows(tiny_model):
+    before = copy.deepcopy(tiny_model)
+    log = train_dpo(tiny_model, PAIRS, 132, steps=12, batch=4, beta=0.5, learning_rate=3e-3, seed=0)
+    assert log[0]["loss"] == pytest.approx(math.log(2), abs=1e-6) and log[0]["margin"] == 0
+    assert log[-1]["loss"] < 0.3 and log[-1]["accuracy"] == 1
+    old = pair_logprobs(before, PAIRS, 132, False)
+    new = pair_logprobs(tiny_model, PAIRS, 132, False)
+    assert ((new[0] - old[0]) > (new[1] - old[1])).all(), "chosen must gain on rejected"
+
+
+def test_length_normalised_log_probabilities_are_means(tiny_model):
+    sums = pair_logprobs(tiny_model, PAIRS, 132, False)
+    means = pair_logprobs(tiny_model, PAIRS, 132, True)
+    assert torch.allclose(means, sums / torch.tensor([[3.0], [2.0]]))
