@@ -1,0 +1,279 @@
+"""The embedded crawl: pydoc's HTML page of every module of this Python, in web archives.
+
+    python 02_data/crawl.py            # everything that is installed: about 2 minutes
+    python 02_data/crawl.py --quick    # the standard library and numpy: about 15 seconds
+
+Any Python holds a real web of documentation, written by thousands of people: pydoc turns each
+module into a page with menus, boilerplate and near-copies. We collect the pages as a crawler would
+meet them: one site a package (https://numpy.pydoc.example/numpy.fft.html), index pages, the
+language reference, and some pages a second time under another spelling of their address.
+
+Every module is imported in a child process (`render_pages.py`) with a time limit. What fails is
+skipped and counted. Writes part-*.warc.gz and crawl.json; a second run goes on where the first
+stopped. Leaves out: private modules, tests, and programs that act when imported.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import pkgutil
+import pydoc
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import zlib
+from collections import Counter
+from pathlib import Path
+from typing import Iterable, Iterator
+
+from tqdm import tqdm
+
+from artifacts import (BadInput, command, is_current, mark_made, out, read_json, shown, whole,
+                       write_json)
+from render_pages import TOPIC
+from warc import WarcWriter
+
+QUICK = ("numpy",)                      # beside the standard library
+BATCH = 40                              # modules of one child, and of one WARC file
+# Programs and jokes that do something when imported, and modules that are not documentation.
+ACTING = {"antigravity", "this", "idlelib", "turtledemo", "turtle", "lib2to3", "test", "tests",
+          "testing", "conftest", "ensurepip", "venv", "site", "sitecustomize", "usercustomize",
+          "distutils", "tkinter", "trove_classifiers", "pip", "setuptools", "pkg_resources"}
+
+
+def why_not(name: str) -> str | None:
+    """Why a module is not visited, by its dotted name alone; None if it is.
+
+    "numpy.tests.test_x" -> "a test", "numpy._core" -> "private", "this" -> "acts when imported".
+    """
+    parts = name.split(".")
+    if any(p.startswith("test_") or p in ("test", "tests", "testing", "conftest") for p in parts):
+        return "a test"
+    if "__main__" in parts or parts[0] in ACTING:
+        return "acts when imported"
+    if any(p.startswith("_") and p != "__future__" for p in parts):
+        return "private"
+    return None
+
+
+def source_folders() -> list[str]:
+    """The folders whose modules are documentation: the standard library and site-packages."""
+    paths = sysconfig.get_paths()
+    library = [paths["stdlib"], paths["platstdlib"], os.path.join(paths["platstdlib"],
+                                                                  "lib-dynload")]
+    installed = [p for p in sys.path if Path(p).name in ("site-packages", "dist-packages")]
+    return list(dict.fromkeys(library + [paths["purelib"], paths["platlib"]] + installed))
+
+
+def find_modules(folders: Iterable[str], skipped: Counter) -> Iterator[str]:
+    """Dotted names of all modules in `folders`, below packages too, without importing any.
+
+    Names that are not visited are counted in `skipped` by reason; nothing below them is looked at.
+    """
+    waiting = [(str(folder), "") for folder in folders]
+    while waiting:
+        folder, prefix = waiting.pop()
+        for module in pkgutil.iter_modules([folder]):
+            name = prefix + module.name
+            refused = why_not(name)
+            if refused or not module.name.isidentifier():
+                skipped[refused or "no identifier"] += 1
+                continue
+            yield name
+            if module.ispkg:
+                waiting.append((os.path.join(folder, module.name), name + "."))
+
+
+def plan_batches(names: Iterable[str], size: int = BATCH) -> list[list[str]]:
+    """Sorted names in batches of at most `size`, a large package in batches of its own.
+
+    Which modules share a process changes their pages (pydoc links what is loaded), so the batches
+    depend on the names only. A package is imported once a batch, not once a module.
+    """
+    packages: dict[str, list[str]] = {}
+    for name in sorted(set(names)):
+        packages.setdefault(name.split(".")[0].split(":")[0], []).append(name)
+    batches, small = [], []
+    for modules in packages.values():
+        if len(modules) >= size // 2:
+            batches += [modules[i:i + 4 * size] for i in range(0, len(modules), 4 * size)]
+        else:
+            small += modules
+            if len(small) >= size:
+                batches.append(small)
+                small = []
+    return batches + ([small] if small else [])
+
+
+def child_environment(home: str) -> dict[str, str]:
+    """What a strange module may know: no secrets of the reader's, no display, a fixed hash seed
+    (the order of a set is part of a page)."""
+    keep = {k: os.environ[k] for k in ("SYSTEMROOT", "LD_LIBRARY_PATH") if k in os.environ}
+    return {**keep, "HOME": home, "USERPROFILE": home, "PATH": os.defpath, "PYTHONHASHSEED": "0",
+            "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1", "TERM": "dumb",
+            "PYTHONWARNINGS": "ignore"}
+
+
+def parse_answers(data: bytes) -> tuple[dict[str, bytes], dict[str, str], str | None]:
+    """A child's answers -> (pages by name, reasons by name, the module it died in or None)."""
+    pages, skips, open_module, at = {}, {}, None, 0
+    while (end := data.find(b"\n", at)) >= 0:
+        word, name, *rest = data[at:end].decode().split(" ", 2)
+        at = end + 1
+        if word == "start":
+            open_module = name
+        elif word == "page":
+            size = int(rest[0])
+            if at + size > len(data):
+                break                       # it died while it was writing
+            pages[name], open_module, at = data[at:at + size], None, at + size
+        else:
+            skips[name], open_module = rest[0], None
+    return pages, skips, open_module
+
+
+def visit(names: list[str], seconds: float) -> tuple[dict[str, bytes], dict[str, str]]:
+    """The pages of `names`, and why the others gave none. A child that dies is replaced."""
+    pages, skips, left = {}, {}, list(names)
+    script = Path(__file__).with_name("render_pages.py")
+    while left:
+        with tempfile.TemporaryDirectory() as home:
+            child = subprocess.run(
+                [sys.executable, str(script), str(seconds)], input=json.dumps(left).encode(),
+                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=home,
+                env=child_environment(home), start_new_session=True)
+        new_pages, new_skips, died_in = parse_answers(child.stdout)
+        pages |= new_pages
+        skips |= new_skips
+        if died_in is None and left[0] not in pages and left[0] not in skips:
+            died_in = left[0]               # it did not even start
+        if died_in:
+            # the watchdog's exit code is 1, a crash in C code has a negative one
+            skips[died_in] = "took too long" if child.returncode == 1 else "crashed"
+        left = [n for n in left if n not in pages and n not in skips]
+    return pages, skips
+
+
+def address(name: str) -> str:
+    """numpy.fft -> https://numpy.pydoc.example/numpy.fft.html"""
+    if name.startswith(TOPIC):
+        return f"https://python.pydoc.example/topics/{name[len(TOPIC):]}.html"
+    return f"https://{name.split('.')[0]}.pydoc.example/{name}.html"
+
+
+def other_spelling(url: str) -> str | None:
+    """Another address of the same page, for one page in twenty, as links are found in the wild."""
+    variants = (url.replace("https://", "http://www."), url + "?utm_source=feed",
+                url.replace("https://", "HTTPS://").replace(".example/", ".EXAMPLE:443/"),
+                url.replace(".example/", ".example/./"), url + "#top")
+    key = zlib.crc32(url.encode())
+    return variants[key // 20 % len(variants)] if key % 20 == 0 else None
+
+
+def index_page(package: str, names: list[str]) -> bytes:
+    """The index of one site: nothing but links, as half of the web."""
+    html = pydoc.HTMLDoc()
+    links = html.multicolumn(names, lambda n: f'<a href="{n}.html">{n}</a>')
+    title = f'<strong class="title">Index of {package}</strong>'
+    return html.page(f"Index of {package}",
+                     html.heading(title) + html.bigsection(package, "index", links)).encode()
+
+
+def write_batch(folder: Path, number: int, names: list[str], seconds: float) -> dict:
+    """Visit one batch and write its WARC file; returns the counts, noted beside it for resuming."""
+    part = folder / f"part-{number:04d}.warc.gz"
+    note = part.with_suffix(".json")
+    pages, skips = visit(names, seconds)
+    count = size = 0
+    with WarcWriter(part, software="02_data/crawl.py") as warc:
+        for name in names:
+            if name not in pages:
+                continue
+            addresses = [address(name), other_spelling(address(name))]
+            for url in filter(None, addresses):
+                warc.response(url, pages[name])
+                count, size = count + 1, size + len(pages[name])
+        for package in sorted({n.split(".")[0] for n in pages if ":" not in n}):
+            modules = sorted(n for n in pages if n.split(".")[0] == package)
+            if len(modules) > 1:
+                page = index_page(package, modules)
+                warc.response(f"https://{package}.pydoc.example/", page)
+                count, size = count + 1, size + len(page)
+    result = {"names": names, "pages": count, "bytes": size,
+              "skipped": dict(sorted(Counter(skips.values()).items()))}
+    write_json(note, result)
+    return result
+
+
+def batch_result(folder: Path, number: int, names: list[str], seconds: float) -> dict:
+    """The result of a batch: from its note if an earlier run finished it, else by visiting."""
+    note = folder / f"part-{number:04d}.warc.json"
+    if note.exists() and note.with_suffix(".gz").exists():
+        result = read_json(note, "02_data/crawl.py --fresh")
+        if result["names"] == names:
+            return result
+    return write_batch(folder, number, names, seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    add = parser.add_argument
+    add("--out", type=Path, default=out("02_data", "crawl"), help="folder of the WARC files")
+    add("--packages", nargs="*", help="only these packages (default: all that are installed)")
+    add("--seconds", type=float, default=30, help="time limit for one module")
+    add("--workers", type=int, default=os.cpu_count() or 1, help="child processes at a time")
+    add("--quick", action="store_true", help="the standard library and numpy only")
+    add("--fresh", action="store_true", help="make again even if up to date")
+    args = parser.parse_args()
+    summary = args.out / "crawl.json"
+    if not args.fresh and is_current(summary, [], vars(args)):
+        print(f"{shown(args.out)} is up to date (--fresh makes it again)")
+        return
+
+    skipped: Counter = Counter()
+    names = set(find_modules(source_folders(), skipped)) | {
+        n for n in sys.builtin_module_names if not why_not(n)}
+    if args.packages or args.quick:
+        wanted = set(args.packages or QUICK + tuple(sys.stdlib_module_names))
+        names = {n for n in names if n.split(".")[0] in wanted}
+    if not names:
+        raise BadInput(f"no module of {' '.join(args.packages or [])} is installed: "
+                       "check the names with pip list")
+    names |= {TOPIC + t for t in pydoc.Helper.topics} | {
+        TOPIC + k for k in pydoc.Helper.keywords if k.isidentifier()}
+    batches = plan_batches(names)
+    args.out.mkdir(parents=True, exist_ok=True)
+    keep = {f"part-{i:04d}.warc" for i in range(len(batches))} if not args.fresh else set()
+    for old in args.out.glob("part-*"):
+        if old.name.rsplit(".", 1)[0] not in keep:
+            old.unlink()
+
+    with concurrent.futures.ThreadPoolExecutor(args.workers) as pool:
+        # the largest first, so that no worker is left alone with one at the end
+        order = sorted(range(len(batches)), key=lambda i: -len(batches[i]))
+        jobs = [pool.submit(batch_result, args.out, i, batches[i], args.seconds) for i in order]
+        results = []
+        try:
+            with tqdm(total=len(names), unit="module", desc="crawl", mininterval=1) as bar:
+                for job in concurrent.futures.as_completed(jobs):
+                    results.append(job.result())
+                    bar.update(len(results[-1]["names"]))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    for result in results:
+        skipped.update(result["skipped"])
+    pages, size = (sum(r[key] for r in results) for key in ("pages", "bytes"))
+    write_json(summary, {"modules": len(names), "pages": pages, "bytes": size,
+                         "files": len(batches), "skipped": dict(sorted(skipped.items()))})
+    mark_made(summary, [], vars(args))
+    print(f"{pages:,} pages, {size / 1e6:.1f} MB of HTML in {len(batches)} files of "
+          f"{shown(args.out)}; modules skipped:")
+    for why, count in skipped.most_common():
+        print(f"  {count:6,}  {why}")
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,79 @@
+"""A web page's bytes -> its main text, the way a reader would copy it out.
+
+    extract_text(b"<html>...") -> "..."
+
+Decode, keep the formulae, build a tree, find the story in it, write lines. Pages by pydoc go
+through a template of their own.
+"""
+
+import re
+
+from html_tree import BREAK, Node, Run, parse
+from main_text import clean, prune, story_node, weigh
+from maths_tex import inline_maths
+from pydoc_pages import pydoc_text
+from web_encoding import decode_html
+
+LARGEST = 16 << 20        # bytes; what lies beyond is cut off
+PARAGRAPH = frozenset("p div section article blockquote pre h1 h2 h3 h4 h5 h6 table ul ol dl "
+                      "figure".split())
+
+
+def lines_of(run: Run, preformatted: bool) -> str:
+    """A run's text with blanks collapsed (kept in <pre>) and <br> as line ends."""
+    text = run.text.replace("\xa0", " ")
+    if preformatted:
+        return text.replace(BREAK, "\n").strip("\n")
+    return "\n".join(filter(None, (" ".join(line.split()) for line in text.split(BREAK))))
+
+
+def write_text(node: Node) -> str:
+    """The text of a block: an empty line between paragraphs, "- " before list items, " | "
+    between the cells of a table row, what <pre> holds as it stands."""
+    pieces: list[str] = []
+    waiting: list = [(node, False)]
+    while waiting:
+        item, pre = waiting.pop()
+        if type(item) is str:
+            pieces.append(item)
+        elif type(item) is Run:
+            pieces.append(lines_of(item, pre))
+        elif not item.dropped:
+            pre = pre or item.tag == "pre"
+            gap = "\n\n" if item.tag in PARAGRAPH else "\n"
+            before, after = gap, gap
+            if item.tag == "li":
+                before = "\n- "
+            elif item.tag in ("td", "th"):
+                before, after = "", " | "
+            waiting.append((after, pre))
+            waiting.extend((child, pre) for child in reversed(item.children))
+            waiting.append((before, pre))
+    text = "".join(pieces)
+    text = re.sub(r"(?: \| )+(?=\n|$)|[ \t]+(?=\n)", "", text)
+    text = re.sub(r"\n- (?:\s*\n)+", "\n- ", text)
+    return re.sub(r"\n{3,}", "\n\n", text).strip("\n")
+
+
+def main_text(page: str) -> str:
+    """The main text of a page given as characters."""
+    root, nodes = parse(inline_maths(page))
+    weigh(nodes)
+    prune(nodes)
+    story = story_node(root, nodes)
+    clean(story)
+    return write_text(story)
+
+
+def extract_text(html: bytes, charset: str | None = None) -> str:
+    """The main text of an HTML page, "" if it has none. Never raises, and takes linear time.
+
+    `charset` is the one that the server declared, if any. Menus, headers, footers, cookie notices,
+    comments and related links are left out; paragraphs are separated by an empty line; code keeps
+    its indentation; formulae are kept as TeX between $ or $$.
+
+        b"<nav><a>Home</a></nav><p>A story, told in one line.</p>" -> "A story, told in one line."
+    """
+    page = decode_html(html[:LARGEST], charset)
+    text = pydoc_text(page)
+    return main_text(page) if text is None else text

@@ -1,0 +1,253 @@
+"""HTML characters -> a tree of blocks with runs of text in them, in linear time.
+
+    root = parse("<div><p>Hello <b>world</b></div>")
+
+A browser's parser has 80 states. To find a page's text we need three ideas only: block elements
+nest, inline elements do not matter (but links do: menus are made of them), and what scripts and
+styles hold is no text. The page is cut at every "<" once, and each piece is looked at once, so the
+time is linear whatever the page is. Hostile pages are met by limits: nesting deeper than DEPTH is
+flattened, a quote that does not close within QUOTE characters is no quote.
+"""
+
+import html
+import re
+
+DEPTH = 400
+QUOTE = 20_000
+BREAK = "\0"              # a <br>; a page's own NULs are removed first
+
+BLOCKS = frozenset("""address article aside blockquote body caption center col colgroup dd details
+dialog dir div dl dt fieldset figcaption figure footer form frameset h1 h2 h3 h4 h5 h6 header
+hgroup hr html legend li main menu nav ol optgroup option p pre section summary table tbody td
+tfoot th thead tr ul math""".split())
+# Elements whose contents are never text of the page. The first group ends only at its end tag.
+RAW = frozenset("script style title textarea iframe noembed noframes xmp".split())
+SKIPPED = RAW | frozenset("""noscript template svg button select object applet canvas video audio
+datalist map""".split())
+VOID = frozenset("hr col br img input link meta wbr base area embed param source track".split())
+# An opening tag ends an open element of these kinds, since their end tags may be left out.
+ENDS = {"li": ("li",), "dt": ("dt", "dd"), "dd": ("dt", "dd"), "tr": ("tr", "td", "th"),
+        "td": ("td", "th"), "th": ("td", "th"), "option": ("option",),
+        "tbody": ("tbody", "thead", "tr", "td", "th"), "tfoot": ("tbody", "thead", "tr", "td"),
+        "thead": ("tbody", "tr", "td")}
+# ... but not one outside of the list or table that it stands in.
+FENCES = frozenset("ul ol menu dir dl table div section article body".split())
+CELL_FENCES = frozenset(("table", "body"))
+SPACES = re.compile(r"[ \t\r\n\f\v]+")
+
+
+class Run:
+    """Inline text between two block tags: its characters, and how many of them are in links."""
+    __slots__ = ("text", "link", "mass", "parent")
+
+    def __init__(self, text: str, link: int, parent: "Node"):
+        self.text, self.link, self.parent, self.mass = text, link, parent, 0
+
+
+class Node:
+    """One block element: its tag, its attributes as written, and its children in order."""
+    __slots__ = ("tag", "attributes", "parent", "children", "mass", "size", "link", "dropped",
+                 "names")
+
+    def __init__(self, tag: str, attributes: str, parent: "Node | None"):
+        self.tag, self.attributes, self.parent = tag, attributes, parent
+        self.children: list[Node | Run] = []
+        self.mass = self.size = self.link = 0
+        self.dropped = False
+        self.names = ""
+
+    def attribute(self, name: str) -> str:
+        """The value of one attribute, "" if it is absent; entities are resolved."""
+        return attribute(self.attributes, name)
+
+
+def attribute(attributes: str, name: str) -> str:
+    """attribute('class="a b" id=x', "id") -> "x"; "" if it is absent."""
+    found = re.search(r"(?:^|[\s\"'/])" + name + r"\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))",
+                      attributes, re.I)
+    value = (found[1] or found[2] or found[3] or "") if found else ""
+    return unescape(value) if "&" in value else value
+
+
+def unescape(text: str) -> str:
+    """html.unescape, which refuses references of thousands of digits: those stay as they are."""
+    try:
+        return html.unescape(text)
+    except ValueError:
+        return html.unescape(re.sub(r"&#(?=[xX]?[0-9a-fA-F]{9})", "&amp;#", text))
+
+
+class _Builder:
+    """The tree so far: the open element, the text run being collected, and the link state."""
+
+    def __init__(self):
+        self.root = self.here = Node("body", "", None)
+        self.nodes = [self.root]                 # in document order
+        self.open_tags: dict[str, int] = {"body": 1}
+        self.depth, self.in_link, self.link = 1, False, 0
+        self.parts: list[str] = []
+
+    def text(self, text: str) -> None:
+        """Add characters to the run."""
+        if "&" in text:
+            text = unescape(text)
+        if self.in_link:
+            self.link += len(text)
+        self.parts.append(text)
+
+    def end_run(self) -> None:
+        """Close the run: it becomes a child of the open element, unless it is blank."""
+        if self.parts:
+            text = "".join(self.parts)
+            if not text.isspace():
+                self.here.children.append(Run(text, self.link, self.here))
+            self.parts, self.link = [], 0
+
+    def pop(self) -> None:
+        self.open_tags[self.here.tag] -= 1
+        self.here = self.here.parent
+        self.depth -= 1
+
+    def open(self, tag: str, attributes: str) -> None:
+        """A block's opening tag; ends what HTML lets it end."""
+        self.end_run()
+        tags = self.open_tags
+        if tags.get("p") and self.here.tag == "p":
+            self.pop()
+        ends = ENDS.get(tag)
+        if ends:
+            fences = CELL_FENCES if tag in ("td", "th", "tr", "tbody", "thead", "tfoot") else FENCES
+            if any(tags.get(t) for t in ends):
+                self.end_siblings(ends, fences)
+        if self.depth >= DEPTH:
+            return                               # flattened: its text goes to the open element
+        node = Node(tag, attributes, self.here)
+        self.here.children.append(node)
+        self.nodes.append(node)
+        if tag not in VOID:
+            self.here = node
+            self.depth += 1
+            tags[tag] = tags.get(tag, 0) + 1
+
+    def end_siblings(self, ends: tuple[str, ...], fences: frozenset[str]) -> None:
+        """Close the outermost open element of `ends` that lies inside the nearest fence."""
+        node, last = self.here, None
+        while node is not None and node.tag not in fences:
+            if node.tag in ends:
+                last = node
+            node = node.parent
+        while last is not None and self.here is not last.parent:
+            self.pop()
+
+    def close(self, tag: str) -> None:
+        """A block's end tag: closes the nearest open element of that name, if there is one."""
+        self.end_run()
+        if self.open_tags.get(tag, 0) > (tag == "body"):
+            while self.here.tag != tag:
+                self.pop()
+            self.pop()
+
+
+def _whole_tag(pieces: list[str], at: int) -> tuple[str, str, int]:
+    """(inside of the tag, text after it, next piece) where a tag reaches over several pieces,
+    because "<" or ">" stands in a quoted attribute."""
+    tag, closed, rest = pieces[at].partition(">")
+    at += 1
+    quote = '"' if tag.count('"') % 2 else "'" if "='" in tag and tag.count("'") % 2 else ""
+    if not quote:
+        parts, size = [tag], len(tag)
+        while not closed and at < len(pieces) and size < QUOTE:
+            more, closed, rest = pieces[at].partition(">")
+            parts.append(more)
+            size, at = size + len(more) + 1, at + 1
+        return "<".join(parts), rest, at
+    # Read on to the end of the quote, then to the next ">".
+    texts, size, look = [rest], len(rest), at
+    while size < QUOTE:
+        inside, found, after = texts[-1].partition(quote)
+        if found:
+            value = "<".join(texts[:-1] + [inside])
+            more, closed, rest = after.partition(">")
+            if closed:
+                return f"{tag}>{value}{quote}{more}", rest, look
+            return f"{tag}>{value}{quote}{more}", "", look
+        if look >= len(pieces):
+            break
+        texts.append(pieces[look])
+        size += len(pieces[look])
+        look += 1
+    return tag, rest, at
+
+
+def _skip_element(tag: str, pieces: list[str], at: int, never: set[str]) -> int:
+    """The piece after the end tag of a skipped element that starts before piece `at`."""
+    if tag not in never:
+        end = "/" + tag
+        for i in range(at, len(pieces)):
+            if pieces[i][:len(end)].lower() == end:
+                return i
+        never.add(tag)
+    # An unclosed script is a script to the end; an unclosed button is a mistake.
+    return len(pieces) if tag in RAW else at
+
+
+def _skip_comment(pieces: list[str], at: int) -> tuple[str, int]:
+    """(text after the comment or declaration in piece `at`, next piece)."""
+    piece = pieces[at]
+    if not piece.startswith("!--"):
+        return piece.partition(">")[2], at + 1
+    if piece.startswith(("!-->", "!--->")):
+        return piece.partition(">")[2], at + 1
+    for i in range(at, len(pieces)):
+        _, found, after = (pieces[i][3:] if i == at else pieces[i]).partition("-->")
+        if found:
+            return after, i + 1
+    return "", len(pieces)
+
+
+def parse(page: str, keep: frozenset[str] = frozenset()) -> tuple[Node, list[Node]]:
+    """The tree of a page: its root, and all nodes in document order.
+
+    Elements named in `keep` are read although they are usually skipped.
+    """
+    if "\0" in page:
+        page = page.replace("\0", "")
+    builder, never, at = _Builder(), set(), 1
+    pieces = page.split("<")
+    builder.text(pieces[0])
+    while at < len(pieces):
+        piece = pieces[at]
+        first = piece[:1]
+        if first == "/":
+            head, _, text = piece.partition(">")
+            tag = head[1:].strip().lower()
+            at += 1
+            if tag in BLOCKS:
+                builder.close(tag)
+            elif tag == "a":
+                builder.in_link = False
+        elif first.isalpha() and first.isascii():
+            head, closed, text = piece.partition(">")
+            at += 1
+            if not closed or '"' in head and head.count('"') & 1 or "='" in head:
+                head, text, at = _whole_tag(pieces, at - 1)
+            name, _, attributes = head.replace("\n", " ").partition(" ")
+            tag = name.rstrip("/").lower()
+            if tag in SKIPPED and tag not in keep:
+                if not head.endswith("/") or tag in RAW:
+                    skipped = _skip_element(tag, pieces, at, never)
+                    text, at = ("", skipped) if skipped != at or tag in RAW else (text, at)
+            elif tag in BLOCKS:
+                builder.open(tag, attributes)
+            elif tag == "br":
+                builder.parts.append(BREAK)
+            elif tag == "a":
+                builder.in_link = True
+        elif first == "!" or first == "?":
+            text, at = _skip_comment(pieces, at)
+        else:
+            text, at = "<" + piece, at + 1           # a lone "<" is text
+        if text:
+            builder.text(text)
+    builder.end_run()
+    return builder.root, builder.nodes

@@ -1,0 +1,116 @@
+"""A tree of blocks -> the blocks that are the page's own text.
+
+The idea (after readability and its many children): text that somebody wrote for this page comes in
+long runs with sentences and few links; menus, teasers and footers come in short runs of links. So
+every run gets a *prose mass*, every block the sum of its runs. We prune blocks that say by their
+name what they are, walk from the body down while one child holds nearly all of the mass, and clean
+what hangs around the story in the block where we stop.
+"""
+
+import re
+
+from html_tree import Node, Run
+
+DOMINANT = 0.75           # walk down while one child holds this share of the mass
+GUARD = 0.4               # never prune a block that holds more of the page than this
+SHORTEST = 20             # characters of a run that can be prose
+SENTENCE = re.compile(r"[.!?,;:。，！？、।؟،]")
+HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden|\bhidden(?!\s*=\s*[\"']?false)\b"
+                    r"|aria-hidden\s*=\s*[\"']?true", re.I)
+NAMES = re.compile(r"(?:^|\s)(?:class|id|role|itemprop|data-component|data-testid|aria-label)"
+                   r"\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))", re.I)
+# Words in class and id that say "not the text", at word boundaries of camelCase, - and _.
+UNWANTED = re.compile(r"""comment|disqus|respond|replies|share|sharing|social|related|recommend|
+    promo|newsletter|subscri|signup|sign-up|sidebar|side-bar|breadcrumb|footer|masthead|navbar|
+    \bnav\b|navigation|\bmenu|cookie|consent|gdpr|banner|popup|modal|overlay|advert|sponsor|
+    \bads?\b|\bad-|-ad\b|outbrain|taboola|widget|toolbar|pagination|\bpager\b|\btags?\b|tag-list|
+    tags-list|byline|author-bio|author-info|about-author|\bbio\b|meta\b|post-meta|entry-meta|
+    copyright|disclaimer|legal|most-read|mostread|popular|trending|more-stories|read-more|readmore|
+    read-next|also-read|you-may|teaser|rating|print|skip-link|caption|credit|gallery-nav|login|
+    paywall|dateline|timestamp|\bdate\b|infobox-nav|\btoc\b|jump-link|mw-editsection|reflist|
+    navbox|noprint|catlinks|printfooter|story-footer|hatnote|feedback|survey|follow|dontmiss|
+    highlights?-list|latest|outstream|video-player|slideshow|carousel""".replace("\n", "")
+    .replace(" ", ""), re.I)
+# ... unless a word says that the story is in it.
+WANTED = re.compile(r"article-?body|story-?body|post-?body|entry-?content|article-?content|"
+                    r"post-?content|main-?content|articletext|story-?content|content-?body|"
+                    r"article__body|page-?content|body-?text|mainbody", re.I)
+DROPPED_TAGS = frozenset(("nav", "footer", "aside", "dialog", "menu", "legend", "fieldset", "dir"))
+
+
+def names_of(node: Node) -> str:
+    """The words by which a block is called: class, id, role and the like."""
+    if not node.attributes:
+        return ""
+    return " ".join(a or b or c for a, b, c in NAMES.findall(" " + node.attributes[:2000]))
+
+
+def weigh(nodes: list[Node]) -> None:
+    """Fill in mass, size (characters) and link (characters in links) of every node, bottom up."""
+    for node in reversed(nodes):
+        mass = size = link = 0
+        for child in node.children:
+            if type(child) is Run:
+                length = len(child.text.strip())
+                child.mass = 0
+                if length >= SHORTEST and 2 * child.link < length \
+                        and SENTENCE.search(child.text):
+                    child.mass = length
+                size += length
+                link += child.link
+                mass += child.mass
+            elif not child.dropped:
+                mass, size, link = mass + child.mass, size + child.size, link + child.link
+        node.mass, node.size, node.link = mass, size, link
+
+
+def is_unwanted(node: Node) -> bool:
+    """True if the block's tag, style or names say that it is not the page's text."""
+    if node.tag in DROPPED_TAGS:
+        return True
+    if not node.attributes:
+        return False
+    if HIDDEN.search(node.attributes):
+        return True
+    names = names_of(node)
+    return bool(names) and bool(UNWANTED.search(names)) and not WANTED.search(names)
+
+
+def prune(nodes: list[Node]) -> None:
+    """Mark the unwanted blocks as dropped, except one that holds much of the page."""
+    total = nodes[0].mass
+    for node in nodes[1:]:
+        if node.parent.dropped:
+            node.dropped = True
+        elif is_unwanted(node) and node.mass <= GUARD * total:
+            node.dropped = True
+    weigh(nodes)
+
+
+def story_node(root: Node, nodes: list[Node]) -> Node:
+    """The block that holds the text: where the walk down from the body finds no heavier child."""
+    for node in nodes:
+        if not node.dropped and node.attributes and "articlebody" in node.attributes.lower() \
+                and 3 * node.mass > root.mass:
+            return node
+    node = root
+    while True:
+        heaviest = max((c for c in node.children if type(c) is Node and not c.dropped),
+                       key=lambda c: c.mass, default=None)
+        if heaviest is None or heaviest.mass < DOMINANT * node.mass or heaviest.tag == "p":
+            return node
+        node = heaviest
+
+
+def clean(node: Node) -> None:
+    """Drop the lists, tables and boxes of links inside the chosen block."""
+    waiting = [node]
+    while waiting:
+        for child in waiting.pop().children:
+            if type(child) is Run or child.dropped:
+                continue
+            if child.tag in ("ul", "ol", "div", "section", "table", "dl", "header", "form") \
+                    and child.size and child.link > 0.5 * child.size:
+                child.dropped = True
+            else:
+                waiting.append(child)

@@ -1,0 +1,124 @@
+"""The page that pydoc renders for a module -> its text, laid out as Python's `help` would.
+
+    pydoc_text(page)   # None if the page is not pydoc's
+
+Large crawlers keep a template for each large site; the embedded crawl is one such site. A template
+knows what a general extractor can only guess: which lists are menus, which methods are repeated on
+every page that inherits them, and that leading blanks mean something. What remains:
+
+    collections
+
+    class Counter(builtins.dict)
+        Dict subclass for counting hashable items. ...
+
+        elements(self)
+            Iterator over elements repeating each as many times as its count.
+
+    namedtuple(typename, field_names, *, rename=False)
+        Returns a new subclass of tuple with named fields.
+"""
+
+import html
+import re
+
+MARK = "<title>Python: "
+SECTION = re.compile(r'<td class="section-title"[^>]*>&nbsp;<br>(.*?)</td>', re.S)
+PRELUDE = re.compile(r'<td class="[^"]*" colspan=2>(.*?)</td></tr>\s*<tr>', re.S)
+ENTRY = re.compile(r"<dl><dt>(.*?)(?:</dt>|(?=<dd>|</dl>))\s*(?:<dd>(.*?)</dd>)?", re.S)
+ANCESTORS = re.compile(r"<dl><dt>Method resolution order:</dt>.*?</dl>\s*", re.S)
+NOTE = re.compile(r'<span class="grey"><span class="heading-text">.*?</span></span>', re.S)
+MENUS = ("Package Contents", "Modules")
+# Said of every class there is; a page in twenty consists of little else.
+STOCK = ("dictionary for instance variables", "list of weak references to the object",
+         "Initialize self.  See help(type(self)) for accurate signature.",
+         "Return repr(self).", "Create and return a new object.  See help(type) for accurate")
+
+
+def plain(fragment: str) -> str:
+    """Markup -> text with its line ends and leading blanks: "a&nbsp;&lt;<br>\\nb" -> "a <\\nb"."""
+    text = html.unescape(re.sub(r"<[^>]*>", "", fragment)).replace("\xa0", " ")
+    return "\n".join(line.rstrip() for line in text.split("\n")).strip("\n")
+
+
+def signature(fragment: str) -> str:
+    """The heading of an entry as one line: "loads(s, *, cls=None)"."""
+    return " ".join(plain(NOTE.sub("", fragment)).split())
+
+
+def indented(text: str, depth: int) -> str:
+    """Every line that is not empty moved right by `depth` levels of four blanks."""
+    return "\n".join("    " * depth + line if line else "" for line in text.split("\n"))
+
+
+def entries(body: str, depth: int) -> list[str]:
+    """The functions, methods or attributes listed in `body`: signature, then documentation.
+
+    Names with neither arguments nor documentation, and stock phrases, say nothing and are left out.
+    """
+    found = []
+    for heading, documentation in ENTRY.findall(body):
+        heading, text = signature(heading), plain(documentation)
+        if text.startswith(STOCK) or (not text and (heading.startswith("_") or "(" not in heading)):
+            continue
+        lines = indented(heading, depth)
+        found.append(lines + "\n" + indented(text, depth + 1) if text else lines)
+    return found
+
+
+def class_text(title: str, content: str) -> list[str]:
+    """A class section: its heading with its documentation, then its own methods and attributes.
+
+    Inherited ones are on the page of the class that defines them.
+    """
+    heading, body = signature(title), content
+    prelude = PRELUDE.search(content)
+    documentation = ""
+    if prelude:
+        documentation, body = plain(prelude[1]).strip("\n "), content[prelude.end():]
+        # pydoc puts the constructor's call before the text; `__init__` says it again below
+        first, _, rest = documentation.partition("\n")
+        name = re.search(r"\w+", heading.removeprefix("class "))
+        if name and first.startswith(name[0] + "(") and (not rest or rest.startswith("\n")):
+            documentation = rest.strip("\n")
+    block = heading + ("\n" + indented(documentation, 1) if documentation else "")
+    found = [block]
+    for group in ANCESTORS.sub("", body).split("<hr>\n"):
+        label, _, members = group.partition(":<br>\n")
+        if "inherited from" not in label:
+            found += entries(members, 1)
+    return found
+
+
+def data_lines(body: str) -> str:
+    """The constants of a module, one a line, without Python's own (`__all__`, `__file__`)."""
+    start = body.find('<td class="singlecolumn">')
+    lines = [" ".join(plain(part).split()) for part in body[max(start, 0):].split("<br>\n")]
+    return "\n".join(line for line in lines if line and not line.startswith("__"))
+
+
+def pydoc_text(page: str) -> str | None:
+    """The text of a module's page by pydoc; None if `page` is something else.
+
+    Entries are separated by an empty line; a signature stands on a line of its own, and its
+    documentation follows, indented by four blanks more, with its own indentation kept.
+    """
+    if MARK not in page[:1500] or 'class="heading-text decor"' not in page[:1500]:
+        return None
+    head, *sections = SECTION.split(page)
+    name = plain(head.partition(MARK)[2].partition("</title>")[0])
+    # after the heading: the module's own documentation
+    blocks = [name, plain(head.partition("</table>")[2].lstrip())]
+    for title, content in zip(sections[::2], sections[1::2]):
+        label = plain(title)
+        if label in MENUS or label == "Classes":
+            continue
+        if label == "Functions":
+            blocks += entries(content, 0)
+        elif label == "Data":
+            blocks.append(data_lines(content))
+        elif label in ("Author", "Credits"):
+            start = content.find('<td class="singlecolumn">')
+            blocks.append(f"{label}: {plain(content[max(start, 0):])}")
+        else:
+            blocks += class_text(title, content)
+    return "\n\n".join(block for block in blocks if block.strip())

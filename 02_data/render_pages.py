@@ -1,0 +1,122 @@
+"""The child process of `crawl.py`: import modules one by one, send back pydoc's page of each.
+
+    python 02_data/render_pages.py SECONDS < a JSON list of module names
+
+Importing a strange module runs its code. So this process gives it nothing to act on: no terminal,
+no display, no browser, no network, an empty home and working folder, an environment of four
+variables. A watchdog written in C ends the process when one module takes longer than SECONDS; the
+parent then knows by the missing answer which module it was, and starts another child for the rest.
+
+Protocol, on the pipe that was standard output: a line "start NAME", then a line
+"page NAME BYTES" and the bytes, or "skip NAME REASON".
+"""
+
+import faulthandler
+import importlib
+import inspect
+import json
+import os
+import pydoc
+import re
+import socket
+import sys
+import warnings
+import webbrowser
+from typing import IO
+
+LARGEST = 3 << 20          # bytes; larger pages are lists of thousands of inherited members
+TOPIC = "topic:"           # "topic:FLOAT" is a page of the language reference, not a module
+
+
+def quiet() -> IO[bytes]:
+    """Take standard input, output and errors away from the modules; returns the pipe to answer on.
+
+    The file descriptors themselves are moved: C code that prints is silenced too.
+    """
+    answers = os.fdopen(os.dup(1), "wb")
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    sys.stdin, sys.stdout, sys.stderr = open(os.devnull), open(os.devnull, "w"), \
+        open(os.devnull, "w")
+    return answers
+
+
+def fence() -> None:
+    """Refuse what an import has no business to do here: network, browser, child processes."""
+    def refuse(*args, **kwargs):
+        raise OSError("not while crawling")
+    webbrowser.open = webbrowser.open_new = webbrowser.open_new_tab = refuse
+    socket.socket.connect = socket.socket.connect_ex = socket.create_connection = refuse
+    os.system = refuse
+    sys.setrecursionlimit(3000)
+    warnings.simplefilter("ignore")
+
+
+def stable(html: str, private_paths: list[str]) -> str:
+    """The page without what differs from run to run or tells of this machine.
+
+    `<object at 0x7f3a52c0>` loses its address, and folders of this Python become /usr:
+    "/home/me/.venv/lib/x.py" -> "/usr/lib/x.py".
+    """
+    html = re.sub(r"(?:&nbsp;| )at(?:&nbsp;| )0x[0-9a-fA-F]+", "", html)
+    for path in private_paths:
+        html = html.replace(path, "/usr")
+    # a lone surrogate (the page of `codecs` has some) has no UTF-8
+    return html.encode("utf-8", "replace").decode("utf-8")
+
+
+def render(name: str) -> str:
+    """The HTML page of a module, or of a topic of the language reference.
+
+    Raises what the import raises, and ValueError with the reason for a page that is not wanted.
+    """
+    if name.startswith(TOPIC):
+        return pydoc._url_handler(f"topic?key={name[len(TOPIC):]}")
+    module = importlib.import_module(name)
+    if not inspect.ismodule(module):
+        raise ValueError("not a module")
+    if module.__name__ != name:
+        raise ValueError("another module under this name")
+    document = pydoc.HTMLDoc()
+    return document.page(name, document.document(module, name))
+
+
+def reason(error: BaseException) -> str:
+    """Why a module gave no page, in words that can be counted."""
+    if isinstance(error, ModuleNotFoundError):
+        return "needs a package that is not installed"
+    if isinstance(error, ImportError):
+        return "import refused"
+    if isinstance(error, ValueError) and error.args and "name" in str(error.args[0]):
+        return str(error.args[0])
+    return f"raised {type(error).__name__}"
+
+
+def main() -> None:
+    seconds = float(sys.argv[1])
+    names = json.load(sys.stdin)
+    answers = quiet()
+    fence()
+    # longest first: the virtual environment may lie inside the home folder
+    paths = sorted({os.getcwd(), os.path.expanduser("~"), sys.prefix, sys.base_prefix,
+                    sys.exec_prefix, os.path.realpath(sys.prefix)} - {"/", "/usr"},
+                   key=len, reverse=True)
+    for name in names:
+        answers.write(f"start {name}\n".encode())
+        answers.flush()
+        faulthandler.dump_traceback_later(seconds, exit=True)
+        try:
+            page = stable(render(name), paths).encode()
+            if len(page) > LARGEST:
+                raise ValueError("a page over 3 MB under this name")
+            answers.write(f"page {name} {len(page)}\n".encode() + page)
+        except BaseException as error:      # a module may even raise SystemExit
+            answers.write(f"skip {name} {reason(error)}\n".encode())
+        faulthandler.cancel_dump_traceback_later()
+    answers.flush()
+    os._exit(0)                             # threads that a module has left die here
+
+
+if __name__ == "__main__":
+    main()

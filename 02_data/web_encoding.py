@@ -1,0 +1,91 @@
+"""The bytes of a web page -> its characters.
+
+    decode_html("caf\\u00e9".encode("latin-1"))   ->  "café"
+
+A page says in up to three places how its characters were written down, and lies in each. Labels
+mean what browsers take them to mean (WHATWG's Encoding Standard), not what they say: "latin-1" and
+"ascii" are windows-1252, "gb2312" is gb18030.
+"""
+
+import codecs
+import re
+
+# WHATWG's labels where Python's codec of that name is another one (encoding.spec.whatwg.org).
+BROWSER_NAMES = {
+    **dict.fromkeys(("ascii", "us-ascii", "latin1", "latin-1", "iso-8859-1", "iso8859-1", "l1",
+                     "iso_8859-1", "cp1252", "x-cp1252", "ansi_x3.4-1968", "x-user-defined",
+                     "windows-1252"), "cp1252"),
+    **dict.fromkeys(("gb2312", "gbk", "gb_2312-80", "gb_2312", "chinese", "x-gbk", "euc-cn",
+                     "csgb2312", "iso-ir-58"), "gb18030"),
+    **dict.fromkeys(("shift_jis", "shift-jis", "sjis", "x-sjis", "ms_kanji", "windows-31j",
+                     "ms932", "csshiftjis"), "cp932"),
+    **dict.fromkeys(("euc-kr", "ks_c_5601-1987", "ks_c_5601-1989", "ksc5601", "ksc_5601",
+                     "korean", "windows-949", "cseuckr"), "cp949"),
+    **dict.fromkeys(("big5", "big5-hkscs", "cn-big5", "x-x-big5", "csbig5"), "big5hkscs"),
+    **dict.fromkeys(("iso-8859-9", "iso8859-9", "latin5", "l5", "csisolatin5"), "cp1254"),
+    **dict.fromkeys(("iso-8859-11", "tis-620", "dos-874", "iso8859-11"), "cp874"),
+    **dict.fromkeys(("iso-8859-8-i", "logical", "csiso88598i"), "iso8859-8"),
+    **dict.fromkeys(("utf8", "unicode-1-1-utf-8", "x-unicode20utf8"), "utf-8"),
+    **dict.fromkeys(("unicode", "utf-16", "ucs-2", "iso-10646-ucs-2", "csunicode"), "utf-16-le"),
+    **dict.fromkeys(("macintosh", "mac", "x-mac-roman", "csmacintosh"), "mac-roman"),
+    "x-mac-cyrillic": "mac-cyrillic", "x-euc-jp": "euc-jp", "windows-874": "cp874",
+}
+META = re.compile(rb"""<meta[^>]{0,500}?charset\s*=\s*["']?\s*([\w.:-]{2,40})""", re.I)
+XML = re.compile(rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]{2,40})""", re.I)
+BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"),
+        (codecs.BOM_UTF16_BE, "utf-16-be"))
+TEXT_CODECS = re.compile(r"utf|iso|cp\d|mac|koi|euc|gb|big5|hz|windows|johab|latin|ptcp|tis")
+
+
+def codec_name(label: str) -> str | None:
+    """The Python codec for a charset label as browsers read it; None if there is none.
+
+    "ISO-8859-1" -> "cp1252", " GB2312 " -> "gb18030", "utf8" -> "utf-8", "rot13" -> None.
+    """
+    label = label.strip().strip("\"'").lower()
+    name = BROWSER_NAMES.get(label)
+    if name:
+        return name
+    try:
+        found = codecs.lookup(label).name
+    except (LookupError, ValueError, UnicodeError):
+        return None
+    # Python has codecs that are not character sets ("zip", "idna"): those no page may choose
+    found = "utf-8" if found.startswith(("utf-32", "utf-7")) else found
+    return found if TEXT_CODECS.match(found) else None
+
+
+def declared_in_page(data: bytes) -> str | None:
+    """The charset in a page's own <meta> (or XML) declaration, within its first 4,096 bytes.
+
+    A page that declares UTF-16 in letters one can read is not UTF-16: it counts as UTF-8.
+    """
+    found = XML.search(data[:512]) or META.search(data[:4096])
+    if not found:
+        return None
+    name = codec_name(found[1].decode("ascii", "replace"))
+    return "utf-8" if name and name.startswith("utf-16") else name
+
+
+def decode_html(data: bytes, charset: str | None = None) -> str:
+    """The text of a page. `charset` is what the server's header said. Never raises.
+
+    In order: a byte-order mark; UTF-8 if every byte fits (chance does not write valid UTF-8, and
+    half of the wrong declarations are on UTF-8 pages); the header; the page's own declaration;
+    windows-1252. Bytes that still do not fit become U+FFFD.
+    """
+    for mark, name in BOMS:
+        if data.startswith(mark):
+            return data[len(mark):].decode(name, "replace")
+    name = codec_name(charset) if charset else None
+    name = name or declared_in_page(data)
+    # these two write everything in 7-bit bytes, which would pass for UTF-8
+    seven_bit = name is not None and name.startswith(("iso2022", "hz", "utf-16"))
+    if not seven_bit:
+        try:
+            return data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            # cut in the middle of the last character, or a few bad bytes in a UTF-8 page
+            if name == "utf-8" or (name is None and error.start > len(data) - 4):
+                return data.decode("utf-8", "replace")
+    return data.decode(name or "cp1252", "replace")
