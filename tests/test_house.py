@@ -97,3 +97,15 @@ def test_requirements_are_the_six_packages_and_this_one():
     assert names == PACKAGES | {"-e"} and lines[-2] == "-e ."
     assert any("triton" in line and 'sys_platform == "linux"' in line for line in lines), \
         "triton has wheels for Linux only: a plain line breaks macOS and Windows"
+
+
+def test_the_readmes_name_only_files_that_exist_and_the_way_in_is_short():
+    pages = [ROOT / "README.md", *(folder / "README.md" for folder in CHAPTERS.values())]
+    for page in [page for page in pages if page.exists()]:
+        text = page.read_text(encoding="utf-8")
+        for script in re.findall(r"python (0\d_\w+/\w+\.py)", text):
+            assert (ROOT / script).exists(), f"{page.parent.name}: {script} does not exist"
+        for link in re.findall(r"\]\(((?!http|#)[^)\s]+)\)", text):
+            target = page.parent / link.split("#")[0]
+            assert target.exists(), f"{page.parent.name}/README.md links to {link}: not there"
+    assert (ROOT / "README.md").read_text(encoding="utf-8").count("\n") < 150
