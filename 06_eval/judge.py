@@ -24,7 +24,7 @@ Judge = Callable[[str, str, str], float]
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Pairwise verdicts on n questions: P(model better), order consistency, lengths (characters)."""
+    """Pairwise verdicts on n questions: P(model better), order consistency, lengths."""
 
     preferences: np.ndarray       # (n,) mean of both orders, 0.5 = no preference
     consistent: np.ndarray        # (n,) bool: the same side wins in both orders

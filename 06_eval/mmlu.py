@@ -81,7 +81,8 @@ def load_mmlu(folder: Path | str) -> dict[str, dict[str, list[Question]]]:
         if not (folder / split).is_dir():
             raise BadInput(f"{shown(folder / split)} is missing: MMLU's archive unpacks to dev, val"
                            " and test; our own is made by python 06_eval/doc_mmlu.py")
-    subjects = sorted(p.name.removesuffix("_test.csv") for p in (folder / "test").glob("*_test.csv"))
+    subjects = sorted(path.name.removesuffix("_test.csv")
+                      for path in (folder / "test").glob("*_test.csv"))
     if not subjects:
         raise BadInput(f"{shown(folder / 'test')} holds no <subject>_test.csv")
     found: dict[str, dict[str, list[Question]]] = {}
@@ -123,7 +124,8 @@ def _block(q: Question, style: str, with_answer: bool) -> str:
         return text
     # Worked shots end the way the style wants the model to end: in words for the two that score
     # words, with the letter for the others.
-    return f"{text} {q.options[q.answer] if style in ('harness_2023', 'cloze') else LETTERS[q.answer]}"
+    words = style in ("harness_2023", "cloze")
+    return f"{text} {q.options[q.answer] if words else LETTERS[q.answer]}"
 
 
 def format_prompt(question: Question, shots: Sequence[Question], style: str) -> str:
@@ -138,11 +140,12 @@ def format_prompt(question: Question, shots: Sequence[Question], style: str) -> 
     if style not in STYLES:
         raise BadInput(f"unknown prompt style {style!r}; there are {', '.join(STYLES)}")
     subject = question.subject.replace("_", " ")
+    opening = "The following are multiple choice questions (with answers) about"
     about = {
         # The original puts a space before every word of the subject: two spaces after "about".
-        "original": f"The following are multiple choice questions (with answers) about  {subject}.\n\n",
-        "helm": f"The following are multiple choice questions (with answers) about {subject}.\n\n",
-        "harness": f"The following are multiple choice questions (with answers) about {subject}.\n\n",
+        "original": f"{opening}  {subject}.\n\n",
+        "helm": f"{opening} {subject}.\n\n",
+        "harness": f"{opening} {subject}.\n\n",
         "cloze": f"The following are questions (with answers) about {subject}.\n\n",
     }.get(style, "")
     blocks = [_block(shot, style, with_answer=True) for shot in shots]
@@ -214,7 +217,7 @@ def score_all(model, tokenizer, questions: Sequence[Question], style: str,
         raise BadInput("no questions to score")
     gold = np.array([q.answer for q in questions])
     longest = max(len(tokenizer.encode(" " + o)) for q in questions for o in q.options)
-    room = model.config.context - min(longest, model.config.context // 2)
+    room = model.config.sequence_length - 1 - min(longest, model.config.sequence_length // 2)
     prompts = [shots_that_fit(q, (shots or {}).get(q.subject, [])[:k], style, tokenizer, room)
                for q in questions]
     results = {}
