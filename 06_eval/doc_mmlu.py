@@ -125,8 +125,8 @@ def build_scenario(facts: Sequence[Fact], scenario: str, seed: int) -> list[Ques
     questions = []
     for fact in facts:
         entry = fact.entry
-        if scenario == "arguments" and len(entry.arguments) < 4:
-            continue        # "()" and "(self)" are the arguments of too many
+        if scenario == "arguments" and (entry.is_class or len(entry.arguments) < 7):
+            continue        # a class has bases; "()" and "(self)" are the arguments of too many
         if scenario == "module" and len(modules_of[entry.name]) > 1:
             continue        # two modules would be right
         rng = random.Random(f"{seed} {scenario} {entry.full_name}")

@@ -21,7 +21,8 @@ from generate import KVCache, left_pad
 def encode_prompt(tokenizer, prompt: str, room: int) -> list[int]:
     """Token ids of a prompt as a document begins: <|endoftext|>, then its last room - 1 tokens."""
     ids = list(tokenizer.encode(prompt))
-    return [tokenizer.special_tokens["<|endoftext|>"]] + ids[-(room - 1):]
+    # Not ids[-(room - 1):], which for a room of one keeps everything.
+    return [tokenizer.special_tokens["<|endoftext|>"]] + ids[max(0, len(ids) - room + 1):]
 
 
 @torch.no_grad()
