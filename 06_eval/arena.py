@@ -47,8 +47,8 @@ def tabulate(battles: Iterable) -> tuple[list[str], np.ndarray, np.ndarray, np.n
             battle = battle["model_a"], battle["model_b"], battle["winner"]
         a, b, winner = battle
         if winner not in WINS or a == b:
-            raise BadInput(f"battle {number} ({a!r} against {b!r}, winner {winner!r}): two different"
-                           f" models and a winner out of {', '.join(WINS)} are needed")
+            raise BadInput(f"battle {number} ({a!r} against {b!r}, winner {winner!r}): two "
+                           f"different models and a winner out of {', '.join(WINS)} are needed")
         first.append(index.setdefault(a, len(index)))
         second.append(index.setdefault(b, len(index)))
         score.append(WINS[winner])

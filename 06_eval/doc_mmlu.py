@@ -85,7 +85,8 @@ def ask(fact: Fact, scenario: str) -> tuple[str, str]:
     """(question, right option) of one fact in one scenario."""
     entry = fact.entry
     if scenario.startswith("summary"):
-        return f"What does {entry.full_name}({_short(entry.arguments)}) do?", fact.summary
+        call = f"{entry.full_name}({_short(entry.arguments)})"
+        return f"What is {call}?" if entry.is_class else f"What does {call} do?", fact.summary
     if scenario == "name":
         return f"Which of these is described so: {fact.summary}", entry.full_name
     if scenario == "arguments":

@@ -18,7 +18,7 @@ from typing import Iterator, Sequence
 
 import numpy as np
 
-from artifacts import BadInput, shown
+from artifacts import BadInput, shown, whole
 from calibration import expected_calibration_error, wilson_interval
 from option_scores import option_log_probabilities
 
@@ -98,7 +98,6 @@ def load_mmlu(folder: Path | str) -> dict[str, dict[str, list[Question]]]:
 
 def write_questions(path: Path | str, questions: Sequence[Question]) -> None:
     """Write questions in exactly the layout that `read_questions` and every MMLU program read."""
-    from artifacts import whole
     with whole(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         for q in questions:
@@ -166,8 +165,8 @@ def shots_that_fit(question: Question, shots: Sequence[Question], style: str, to
     raise AssertionError("unreachable: zero shots always return")
 
 
-def choose(log_probabilities: np.ndarray, tokens: np.ndarray, byte_counts: np.ndarray,
-           unconditional: np.ndarray, scorer: str) -> np.ndarray:
+def option_scores(log_probabilities: np.ndarray, tokens: np.ndarray, byte_counts: np.ndarray,
+                  unconditional: np.ndarray | None, scorer: str) -> np.ndarray:
     """(n, 4) scores whose largest is the model's choice.
 
     log_probabilities (n, 4): natural log P(option | prompt), summed over the option's tokens;
@@ -191,8 +190,8 @@ def summarise(scores: np.ndarray, gold: np.ndarray) -> dict:
     """Accuracy with interval, letter share and calibration error of (n, 4) scores.
 
     The choice is the largest score, the first of equals. Keys: accuracy, low, high (Wilson 95 %),
-    n, predictions, letter_share (share of choices on the commonest of the four places: 0.25 is
-    even, 1.0 means that the model always says the same letter), ece (10 equal-mass bins).
+    n, predictions, confidence, letter_share (share of choices on the commonest of the four places:
+    0.25 is even, 1.0 means that the model always says the same letter), ece (10 equal-mass bins).
     """
     predictions = scores.argmax(axis=1)
     right = predictions == gold
@@ -201,42 +200,49 @@ def summarise(scores: np.ndarray, gold: np.ndarray) -> dict:
     weights = np.exp(scores - scores.max(axis=1, keepdims=True))
     confidence = (weights / weights.sum(axis=1, keepdims=True)).max(axis=1)
     return {"accuracy": float(right.mean()), "low": low, "high": high, "n": len(gold),
-            "predictions": predictions.tolist(),
+            "predictions": predictions.tolist(), "confidence": confidence.tolist(),
             "letter_share": float(np.bincount(predictions, minlength=4).max() / len(gold)),
             "ece": expected_calibration_error(confidence, right)}
 
 
+def unconditional_scores(model, tokenizer, questions: Sequence[Question],
+                         batch_tokens: int = 4096) -> np.ndarray:
+    """(n, 4) log P(option | "Answer:"): how likely each option is before anything is asked."""
+    return option_log_probabilities(model, tokenizer, ["Answer:"] * len(questions),
+                                    [q.options for q in questions], batch_tokens)[0]
+
+
 def score_all(model, tokenizer, questions: Sequence[Question], style: str,
               scorers: Sequence[str] = SCORERS, shots: dict[str, list[Question]] | None = None,
-              k: int = 0, batch_tokens: int = 4096) -> dict[str, dict]:
+              k: int = 0, unconditional: np.ndarray | None = None,
+              batch_tokens: int = 4096) -> dict[str, dict]:
     """{scorer: summary} of one style, with the work that scorers share done once.
 
     `shots` holds the worked examples by subject (the dev split), of which the first k are used.
+    `unconditional` can be given where many styles are scored: it is the same for all.
     """
     if not questions:
         raise BadInput("no questions to score")
-    gold = np.array([q.answer for q in questions])
     longest = max(len(tokenizer.encode(" " + o)) for q in questions for o in q.options)
-    room = model.config.sequence_length - 1 - min(longest, model.config.sequence_length // 2)
+    limit = model.config.sequence_length
+    room = limit - 1 - min(longest, limit // 2)
     prompts = [shots_that_fit(q, (shots or {}).get(q.subject, [])[:k], style, tokenizer, room)
                for q in questions]
+    # The four letters and the four texts are eight continuations of the same prompt.
+    lettered = tuple(LETTERS) if "letter" in scorers else ()
+    worded = bool(set(scorers) - {"letter"})
+    branches = [lettered + (q.options if worded else ()) for q in questions]
+    sums, tokens = option_log_probabilities(model, tokenizer, prompts, branches, batch_tokens)
+    sizes = np.array([[len((" " + o).encode("utf-8")) for o in q.options] for q in questions])
+    if "pmi" in scorers and unconditional is None:
+        unconditional = unconditional_scores(model, tokenizer, questions, batch_tokens)
+    gold = np.array([q.answer for q in questions])
     results = {}
-    if "letter" in scorers:
-        letters, _ = option_log_probabilities(model, tokenizer, prompts,
-                                              [tuple(LETTERS)] * len(prompts), batch_tokens)
-        results["letter"] = letters
-    if set(scorers) - {"letter"}:
-        options = [q.options for q in questions]
-        sums, tokens = option_log_probabilities(model, tokenizer, prompts, options, batch_tokens)
-        alone = sums * 0.0
-        if "pmi" in scorers:
-            alone, _ = option_log_probabilities(model, tokenizer, ["Answer:"] * len(prompts),
-                                                options, batch_tokens)
-        sizes = np.array([[len((" " + o).encode("utf-8")) for o in four] for four in options])
-        for scorer in scorers:
-            if scorer != "letter":
-                results[scorer] = choose(sums, tokens, sizes, alone, scorer)
-    return {scorer: summarise(results[scorer], gold) for scorer in scorers}
+    for scorer in scorers:
+        own = slice(0, 4) if scorer == "letter" else slice(len(lettered), len(lettered) + 4)
+        results[scorer] = summarise(
+            option_scores(sums[:, own], tokens[:, own], sizes, unconditional, scorer), gold)
+    return results
 
 
 def score(model, tokenizer, questions: Sequence[Question], style: str, scorer: str,
@@ -244,8 +250,8 @@ def score(model, tokenizer, questions: Sequence[Question], style: str, scorer: s
     """Accuracy of a model on four-choice questions under one prompt style and one scorer.
 
     See `summarise` for the keys. The scorers: "letter" compares log P(" A") to log P(" D"); "sum",
-    "per_token", "per_byte", "pmi" compare the option's own words (see `choose`). In "cloze" the
-    options are not shown, so "letter" there is a control: it can only guess.
+    "per_token", "per_byte", "pmi" compare the option's own words (see `option_scores`). In
+    "cloze" the options are not shown, so "letter" there is a control: it can only guess.
     """
     return score_all(model, tokenizer, questions, style, (scorer,), shots, k)[scorer]
 
