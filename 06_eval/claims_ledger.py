@@ -32,7 +32,7 @@ CLAIMS = {
                        "05_posttrain"),
     "sft-few": ("A few thousand examples are enough: SFT teaches format, not knowledge",
                 "05_posttrain"),
-    "sft-hallucinates": ("Cloning answers that the model does not know teaches it to make things up",
+    "sft-hallucinates": ("Cloning answers that the model does not know teaches it to invent",
                          "05_posttrain"),
     "alpaca-52k": ("Instructions can be written by another model (Alpaca: 52,000)",
                    "05_posttrain"),

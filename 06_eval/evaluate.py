@@ -52,8 +52,8 @@ def parse() -> argparse.Namespace:
     group = parser.add_argument_group("how much")
     group.add_argument("--tokens", type=int, default=16_000, help="held-out tokens")
     group.add_argument("--asked", type=int, default=64, help="questions each model answers")
-    group.add_argument("--choices", type=int, default=200, help="questions of the format study")
-    group.add_argument("--scenario-questions", type=int, default=60, help="a scenario of the suite")
+    group.add_argument("--choices", type=int, default=120, help="questions of the format study")
+    group.add_argument("--scenario-questions", type=int, default=40, help="a scenario of the suite")
     parser.add_argument("--to", default=out("06_eval"), help="folder of the results")
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
     parser.add_argument("--seed", type=int, default=0)
@@ -61,7 +61,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--fresh", action="store_true", help="measure again even if up to date")
     args = parser.parse_args()
     if args.quick:
-        args.tokens, args.asked, args.choices, args.scenario_questions = 4_000, 16, 32, 12
+        args.tokens, args.asked, args.choices, args.scenario_questions = 3_000, 16, 16, 8
     return args
 
 
@@ -172,8 +172,8 @@ def print_tables(results: dict) -> None:
               f"{rating:>18}")
     gap = results["formats_spread"]
     print(f"one model asked in {len(results['formats'])} ways: accuracy "
-          f"{gap['worst']['accuracy']:.3f} ({gap['worst']['style']}, {gap['worst']['scorer']}) to {gap['best']['accuracy']:.3f} "
-          f"({gap['best']['style']}, {gap['best']['scorer']})")
+          f"{gap['worst']['accuracy']:.3f} ({gap['worst']['style']}, {gap['worst']['scorer']}) "
+          f"to {gap['best']['accuracy']:.3f} ({gap['best']['style']}, {gap['best']['scorer']})")
 
 
 def main() -> None:

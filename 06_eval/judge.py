@@ -118,7 +118,9 @@ def length_controlled_win_rate(preferences: np.ndarray, lengths: np.ndarray,
 
     Fits logit P(model wins on x) = theta + phi * length_term_x + psi * difficulty_x on the soft
     preferences, then averages sigmoid(theta + psi * difficulty_x): the length term set to zero.
-    `difficulty` is one number per question (AlpacaEval's gamma), left out when None.
+    `difficulty` is one number per question (AlpacaEval's gamma), left out when None. `ridge`
+    penalises phi and psi (half the square): where one side is always longer, length and quality
+    cannot be told apart, and a ridge of about 1 then leaves the raw rate as it is.
     It assumes that length does not cause quality; where longer is better, it over-corrects.
     Example: preferences all 0.7 at any lengths -> 0.7.
     """
@@ -127,10 +129,28 @@ def length_controlled_win_rate(preferences: np.ndarray, lengths: np.ndarray,
     if difficulty is not None:
         columns.append(np.asarray(difficulty, dtype=float))
     design = np.stack(columns, axis=1)
-    beta, _ = logistic_fit(design, preferences, np.full(design.shape[1], ridge))
+    beta, _ = logistic_fit(design, preferences,
+                           np.array([1e-6, *[ridge] * (design.shape[1] - 1)]))
     # Two answers of the same length: the column of length is zero for every question.
     design[:, 1] = 0.0
     return float(np.mean(1.0 / (1.0 + np.exp(-(design @ beta)))))
+
+
+def length_controlled_jointly(groups: Sequence[Verdicts]) -> list[float]:
+    """Length-controlled win rates of several models or treatments under one judge.
+
+    The judge's love of length, phi, is one number, fitted to all groups together; each group has
+    its own theta. Where every answer of a group is longer by the same amount, the group alone
+    could not say what length did; the others can. Lengths are scaled over all groups.
+    """
+    sizes = [len(group.preferences) for group in groups]
+    design = np.zeros((sum(sizes), len(groups) + 1))
+    design[np.arange(sum(sizes)), np.repeat(np.arange(len(groups)), sizes)] = 1.0
+    design[:, -1] = length_term(np.concatenate([g.lengths for g in groups]),
+                                np.concatenate([g.baseline_lengths for g in groups]))
+    beta, _ = logistic_fit(design, np.concatenate([g.preferences for g in groups]),
+                           np.full(design.shape[1], 1e-3))
+    return (1.0 / (1.0 + np.exp(-beta[:-1]))).tolist()
 
 
 def bootstrap_interval(statistic: Callable[..., float], *arrays: np.ndarray, rounds: int = 200,
@@ -182,13 +202,14 @@ def attack_table(judge: Judge, questions: Sequence[str], answers: Sequence[str],
     One row a treatment: name, win_rate (and low, high), length_controlled, consistency, mean
     characters of the answers. A judge that measures content does not move.
     """
+    treated = {name: compare(judge, questions, [change(a) for a in answers], others)
+               for name, change in {"as written": str, **ATTACKS}.items()}
     rows = []
-    for name, change in {"as written": str, **ATTACKS}.items():
-        verdicts = compare(judge, questions, [change(a) for a in answers], others)
+    for (name, verdicts), controlled in zip(treated.items(),
+                                            length_controlled_jointly(list(treated.values()))):
         rate, low, high = win_rate(verdicts.preferences)
         rows.append({"attack": name, "win_rate": rate, "low": low, "high": high,
-                     "length_controlled": length_controlled_win_rate(
-                         verdicts.preferences, verdicts.lengths, verdicts.baseline_lengths),
+                     "length_controlled": controlled,
                      "consistency": float(verdicts.consistent.mean()),
                      "characters": float(verdicts.lengths.mean())})
     return rows

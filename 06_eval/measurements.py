@@ -16,7 +16,7 @@ from arena import bradley_terry, elo, style_control, votes_needed
 from artifacts import BadInput, need, read_json, shown
 from contestants import Contestant, answer_all
 from gold_rule import gold_scores
-from judge import (attack_table, bootstrap_interval, compare, length_controlled_win_rate,
+from judge import (attack_table, bootstrap_interval, compare, length_controlled_jointly,
                    rank_correlation, win_rate)
 from perplexity import evaluate_perplexity
 
@@ -116,7 +116,9 @@ def board(battles: Sequence[dict], bootstrap: int = 200, seed: int = 0) -> dict:
 
     Also order_spread: how far Elo ratings move when the same votes come in another order.
     """
-    fit = bradley_terry(battles, bootstrap=bootstrap, seed=seed)
+    # A model that lost every battle would have no lowest rating: a wide prior (standard deviation
+    # 550 points) keeps it finite, and moves others by less than a point.
+    fit = bradley_terry(battles, bootstrap=bootstrap, prior=0.1, seed=seed)
     lengths = np.array([[[len(b["answer_a"]), len(b["answer_b"])]] for b in battles], dtype=float)
     styled, weight = style_control(battles, lengths)
     rng = np.random.default_rng(seed)
@@ -144,22 +146,22 @@ def judge_table(judges: Mapping[str, Callable], answers: Mapping[str, Sequence[d
     questions = [a["question"] for a in answers[baseline]]
     texts = {name: [a["text"] or "(nothing)" for a in rows] for name, rows in answers.items()}
     for judge_name, judge in judges.items():
-        models, preferences = {}, {}
-        for name in sorted(answers):
-            verdicts = compare(judge, questions, texts[name], texts[baseline])
+        names = sorted(answers)
+        compared = {name: compare(judge, questions, texts[name], texts[baseline])
+                    for name in names}
+        models = {}
+        for name, controlled in zip(names, length_controlled_jointly(list(compared.values()))):
+            verdicts = compared[name]
             rate, low, high = win_rate(verdicts.preferences)
-            preferences[name] = verdicts.preferences
             models[name] = {"win_rate": rate, "low": low, "high": high,
-                            "length_controlled": length_controlled_win_rate(
-                                verdicts.preferences, verdicts.lengths, verdicts.baseline_lengths),
+                            "length_controlled": controlled,
                             "consistency": float(verdicts.consistent.mean()),
                             "first_wins": verdicts.first_wins, "failed": verdicts.failed,
                             "characters": float(verdicts.lengths.mean())}
-        names = sorted(answers)
         arena = [ratings[name] for name in names]
-        # A judge that failed on some questions has rows of different lengths: no joint bootstrap.
-        stacked = np.stack([preferences[name] for name in names], axis=1) \
-            if len({len(p) for p in preferences.values()}) == 1 else None
+        # A judge that failed on some questions has columns of different length: no bootstrap.
+        columns = [compared[name].preferences for name in names]
+        stacked = np.stack(columns, axis=1) if len({len(c) for c in columns}) == 1 else None
         rho = rank_correlation([models[name]["win_rate"] for name in names], arena)
         interval = None if stacked is None or len(names) < 3 else bootstrap_interval(
             lambda rows: rank_correlation(rows.mean(axis=0), arena), stacked)

@@ -35,8 +35,9 @@ def read_records(path: Path) -> list[dict]:
 
 def pictures(folder: Path, captions: dict[str, str]) -> str:
     """The PNG and SVG figures of one chapter, those with a known caption first."""
+    known = list(captions)
     found = sorted([*folder.glob("*.png"), *folder.glob("*.svg")],
-                   key=lambda p: (list(captions).index(p.stem) if p.stem in captions else 99, p.stem))
+                   key=lambda p: (known.index(p.stem) if p.stem in known else 99, p.stem))
     return "".join(picture(p, captions.get(p.stem, p.stem.replace("_", " "))) for p in found)
 
 
@@ -56,8 +57,9 @@ def tokens(out: Path) -> str:
     return (f'<div class="tokens">{spans}</div>'
             f"<p>The model never sees letters. This sample of {size} bytes is {len(ids)} tokens, "
             f"{size / len(ids):.1f} bytes each, out of a vocabulary of "
-            f"{tokenizer.vocab_size:,} that byte-pair encoding found in documentation. Common words "
-            "became one piece; the Chinese greeting, which it hardly ever met, fell to bytes.</p>"
+            f"{tokenizer.vocab_size:,} that byte-pair encoding found in documentation. Common "
+            "words became one piece; the Chinese greeting, which it hardly ever met, fell to "
+            "bytes.</p>"
             + pictures(out / "01_tokenizer", {}))
 
 
@@ -137,8 +139,8 @@ def scaling(out: Path) -> str:
         parts.append(figure(
             line_chart(series, "training FLOPs", "held-out loss (nats per token)", log_x=True,
                        band=band, marks=marks),
-            "Every dot is a small model that the sweep trained. The shaded band is the forecast for "
-            "the main run, written down before it began; the ring is what it reached."))
+            "Every dot is a small model that the sweep trained. The shaded band is the forecast "
+            "for the main run, written down before it began; the ring is what it reached."))
     else:
         parts.append(missing("The scaling sweep", "03_scaling/sweep.py"))
     if plan:

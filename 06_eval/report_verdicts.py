@@ -43,13 +43,14 @@ def perplexity_part(results: dict) -> str:
             f"{report['effective_choices']:.1f} choices, so it "
             + ("knows how unsure it should be" if abs(report["effective_choices"]
                / report["perplexity"] - 1) < 0.15 else "misjudges how unsure it should be")
-            + ".</p>" + figure(line_chart([Series(f"{name} model", places)], "place in the document",
-                                          "perplexity", log_x=True, log_y=True),
+            + ".</p>" + figure(line_chart([Series(f"{name} model", places)],
+                                          "place in the document", "perplexity", log_x=True,
+                                          log_y=True),
                                "The more of a document it has read, the fewer tokens it hesitates "
                                "between.")
             + (table(("domain", "tokens", "perplexity", "effective choices", "bits/byte"), rows,
                      raw=True) if len(rows) > 1 else "")
-            + "<details><summary>From 70 to under 10, 2014 to 2020, as the papers print it</summary>"
+            + "<details><summary>From 70 towards 10, as the papers print it</summary>"
             + history + "<p>These are per word of each benchmark's own dictionary; ours is per "
             "token of our own. Only bits per byte compares across tokenizers.</p></details>")
 
@@ -67,7 +68,7 @@ def format_part(results: dict) -> str:
                      f'<td class="heat">{cells["letter"]["letter_share"]:.0%}</td>'
                      if "letter" in cells else "<td>–</td>"])
     n = rows[0]["n"]
-    full = table(("format", "scorer", "shots", "accuracy", "95 %", "same letter", "ECE", "shuffled"),
+    full = table(("format", "scorer", "shots", "accuracy", "95 %", "one letter", "ECE", "shuffled"),
                  [(STYLE_NAMES.get(r["style"], r["style"]), r["scorer"], r["k"],
                    f"{r['accuracy']:.3f}", f"{r['low']:.2f} to {r['high']:.2f}",
                    f"{r['letter_share']:.0%}", f"{r['ece']:.2f}",
@@ -156,9 +157,9 @@ def suite_part(results: dict) -> str:
     rates = results["mean_win_rate"]
     more = [(metric.replace("ece", "calibration"), *(f"{by[m]:.2f}" for m in models))
             for metric, by in rates.items()]
-    return ("<h3>Many scenarios, many metrics</h3><p>Five kinds of question about packages that no "
-            "model has read, scored by PMI. No single number captures a model; the lower table adds "
-            "the columns up as HELM does, by how often a model beats the others of "
+    return ("<h3>Many scenarios, many metrics</h3><p>Five kinds of question about documentation "
+            "that no model has read, scored by PMI. No single number captures a model; the lower "
+            "table adds the columns up as HELM does, by how often a model beats the others of "
             "<em>this</em> pool, and would change with the pool.</p>"
             + table(("accuracy", *models), rows, raw=True)
             + table(("mean win rate", *models), more))
@@ -195,7 +196,8 @@ def claims(out: Path) -> str:
                     for v, n in counts.items() if n)
     words = " · ".join(f"{n} {escape(v)}" for v, n in counts.items() if n)
     parts = [f'<p>{len(ledger)} claims of the article, each an experiment. Verdicts are computed '
-             f'from the measurement.</p><div class="tally">{strip}</div><p class="soft">{words}</p>']
+             f'from the measurement.</p><div class="tally">{strip}</div>'
+             f'<p class="soft">{words}</p>']
     order = [*VERDICTS, OPEN]
     for claim in sorted(ledger, key=lambda c: order.index(c.verdict)):
         kind = CLASS_OF[claim.verdict]

@@ -58,7 +58,8 @@ def tick_label(value: float) -> str:
     if size >= 1e10 or size < 1e-3:
         exponent = math.floor(math.log10(size) + 1e-9)
         factor = value / 10.0 ** exponent
-        digits = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+        raised = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+        digits = str(exponent).translate(raised)
         return ("" if abs(factor - 1) < 1e-6 else f"{factor:g}·") + f"10{digits}"
     for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if size >= unit:
