@@ -131,7 +131,7 @@ def split_special(text: str, special_tokens: Iterable[str]) -> list[str]:
     """`text` cut at its special tokens: ordinary text at even places, special tokens at odd ones.
 
     `split_special("a<|x|><|x|>", ["<|x|>"])` is `['a', '<|x|>', '', '<|x|>', '']`. Nothing is
-    stripped or lost; of overlapping tokens the first wins, of those that start together the longest.
+    stripped or lost; of overlapping tokens the first wins, of those that start at once the longest.
     """
     pattern = special_splitter(tuple(special_tokens))
     return pattern.split(text) if pattern else [text]
