@@ -32,12 +32,14 @@ UNWANTED = re.compile(r"""comment|disqus|respond|replies|share|sharing|social|re
     paywall|dateline|timestamp|\bdate\b|infobox-nav|\btoc\b|jump-link|mw-editsection|reflist|
     navbox|noprint|catlinks|printfooter|story-footer|hatnote|feedback|survey|follow|dontmiss|
     highlights?-list|latest|outstream|video-player|slideshow|carousel""".replace("\n", "")
-    .replace(" ", ""), re.I)
-SURELY_UNWANTED = re.compile(r"cookie|consent|gdpr|disqus|(?:^|\s)(?:comments|modal)(?:\s|$)", re.I)
+    .replace(" ", ""))
+SURELY_UNWANTED = re.compile(r"cookie|consent|gdpr|disqus|popup|lightbox|widget-?area|"
+                             r"(?:^|\s)(?:comments|modal|dialog|alertdialog|complementary|"
+                             r"contentinfo|navigation)(?:\s|$)")
 # ... unless a word says that the story is in it.
 WANTED = re.compile(r"article-?body|story-?body|post-?body|entry-?content|article-?content|"
                     r"post-?content|main-?content|articletext|story-?content|content-?body|"
-                    r"article__body|embed|tweet|page-?content|body-?text|mainbody", re.I)
+                    r"article__body|embed|tweet|page-?content|body-?text|mainbody")
 WHOLE_PAGE = frozenset(("html", "body", "article", "main"))
 DROPPED_TAGS = frozenset(("nav", "footer", "aside", "dialog", "menu", "legend", "fieldset", "dir",
                           "figcaption"))
@@ -47,7 +49,7 @@ def names_of(node: Node) -> str:
     """The words by which a block is called: class, id, role and the like."""
     if not node.attributes:
         return ""
-    return " ".join(a or b or c for a, b, c in NAMES.findall(" " + node.attributes[:2000]))
+    return " ".join(a or b or c for a, b, c in NAMES.findall(" " + node.attributes[:2000])).lower()
 
 
 def weigh(nodes: list[Node]) -> None:
@@ -84,12 +86,16 @@ def unwanted_share(node: Node) -> float:
     """How much of the page this block may hold and still be dropped for its tag, style or names:
     0 for a block that they say nothing against."""
     if node.tag in DROPPED_TAGS:
-        return GUARD
+        return SURE_GUARD if node.tag in ("aside", "nav", "footer") else GUARD
+    if sum(type(c) is Node and c.tag == "article" for c in node.children) >= 3:
+        return SURE_GUARD               # a list of teasers, beside the story or below it
     if not node.attributes or node.tag in WHOLE_PAGE:
         return 0.0
     names = names_of(node)
     share = judge_names(names) if names else 0.0
-    return share or (GUARD if HIDDEN.search(node.attributes) else 0.0)
+    if share or not ("none" in node.attributes or "idden" in node.attributes):
+        return share
+    return GUARD if HIDDEN.search(node.attributes) else 0.0
 
 
 def prune(nodes: list[Node]) -> None:
