@@ -1,0 +1,72 @@
+"""When the tokens run out: what repeated epochs are worth, and the best plan without new text.
+
+    from data_limited import effective_tokens
+    effective_tokens(4e9, unique=1e9)       # 3.73e9: four epochs are almost four times the text
+
+The law is Muennighoff et al.'s (2023). But: their second constant, for parameters beyond what
+the data can feed, is left out; the models here are small beside their data.
+"""
+
+import numpy as np
+
+from power_laws import ParametricFit, predict
+
+HALF_LIFE = 15.39           # R*: repetitions after which 1 - 1/e of what repeating gives is had
+
+
+def effective_tokens(tokens, unique, half_life: float = HALF_LIFE):
+    """How many fresh tokens are worth as much as `tokens` tokens drawn from `unique` ones.
+
+    D' = U + U R* (1 - exp(-R / R*)) with R = D / U - 1 repetitions; D' = D while D <= U. Numbers
+    or arrays. However often repeated, a text is never worth more than U (1 + R*) tokens.
+    Source: Muennighoff et al. 2023, equation 5; R* = 15.39 there.
+    """
+    tokens, unique = np.asarray(tokens, float), np.asarray(unique, float)
+    # Repetitions after the first reading; none if the text is not even read once.
+    repeats = np.maximum(tokens / unique - 1, 0)
+    worth = unique + unique * half_life * (1 - np.exp(-repeats / half_life))
+    return np.where(tokens <= unique, tokens, worth)
+
+
+def limited_loss(fit: ParametricFit, N, D, unique, half_life: float = HALF_LIFE):
+    """The law's loss after D tokens of which only `unique` are different."""
+    return predict(fit, N, effective_tokens(D, unique, half_life))
+
+
+def limited_allocation(fit: ParametricFit, C: float, unique: float,
+                       half_life: float = HALF_LIFE) -> tuple[float, float]:
+    """The N and D of lowest loss with 6 N D = C when there are only `unique` tokens.
+
+    With text in plenty this is `optimal_allocation`. Without, N is larger and D smaller: part of
+    the compute moves from stale tokens to parameters.
+    """
+    # One valley in log N (both terms are convex in it): search it by golden section.
+    low, high = np.log(C / 6) - 60, np.log(C / 6)
+    low = max(low, 0.0)                                 # at least one parameter
+    for _ in range(200):
+        a, b = high - 0.618034 * (high - low), low + 0.618034 * (high - low)
+        left, right = (float(limited_loss(fit, np.exp(x), C / 6 / np.exp(x), unique, half_life))
+                       for x in (a, b))
+        low, high = (low, b) if left < right else (a, high)
+    N = float(np.exp((low + high) / 2))
+    return N, C / 6 / N
+
+
+def fit_half_life(fit: ParametricFit, N, D, unique, L) -> float:
+    """R* from runs that repeat their data: least squares of their log-loss, R* in 0.3 to 300.
+
+    N, D, unique, L (n,): runs with D > unique. The rest of the law stays as it is in `fit`.
+    """
+    candidates = np.exp(np.linspace(np.log(0.3), np.log(300), 2000))[:, None]
+    predicted = limited_loss(fit, np.asarray(N), np.asarray(D), np.asarray(unique), candidates)
+    errors = ((np.log(predicted) - np.log(np.asarray(L))) ** 2).sum(axis=1)
+    return float(candidates[np.argmin(errors), 0])
+
+
+def epochs_at_price(price: float = 0.1, half_life: float = HALF_LIFE) -> float:
+    """Epochs after which a repeated token is worth `price` times less than a fresh one.
+
+    The marginal worth of token D is exp(-R / R*): a tenth is lost after 0.1 R* repetitions or so.
+    epochs_at_price(0.1) is 2.6; 4 epochs have cost 7 % of all tokens' worth so far.
+    """
+    return 1 - half_life * np.log(1 - price)

@@ -1,0 +1,111 @@
+"""From a sweep's runs to a forecast: the law of our own recipe, and how far to trust it.
+
+    laws = fit_laws(N, D, L, budgets)
+    forecast(laws, N=3.3e6, D=4e6, unique=4e6)      # {"loss": ..., "low": ..., "high": ...}
+
+A small sweep cannot tell all five constants of L = E + A/N^alpha + B/D^beta apart, so the fit
+starts from beliefs (`PRIOR`: exponents near those published for large models, within about 0.1)
+which the runs then move. Nothing is ever fitted on the run that is forecast.
+"""
+
+import math
+
+import numpy as np
+
+from data_limited import limited_loss
+from isoflop import fit_isoflop, group_budgets
+from power_laws import ParametricFit, fit_envelope, fit_parametric, optimal_allocation, predict
+
+# (a, b, e, alpha, beta): logs of A, B and E, then the exponents. A and B are left free.
+PRIOR_MEAN = np.array([5.0, 5.0, math.log(1.5), 0.35, 0.35])
+PRIOR_SD = np.array([10.0, 10.0, 0.35, 0.10, 0.10])
+NOISE = 0.006               # of a run's log loss: seeds, and how well any such law can fit
+DELTA = 0.02                # beyond it a run counts as an outlier
+LEVEL = 0.9
+
+
+def fit_law(N, D, L, bootstrap: int = 0, seed: int = 0) -> ParametricFit:
+    """The parametric law of a small sweep, with the beliefs above."""
+    return fit_parametric(N, D, L, bootstrap, delta=DELTA, seed=seed,
+                          prior=(PRIOR_MEAN, PRIOR_SD, NOISE))
+
+
+def held_out_errors(N, D, L, budgets) -> dict | None:
+    """Forecast the runs of the largest budget from all smaller ones, and compare.
+
+    Gives {"errors": relative, signed, per run, "rms", "step": log of the factor between the
+    largest budget and the next}, or None if too few runs are left to fit.
+    """
+    budgets = np.asarray(budgets, float)
+    groups = group_budgets(budgets)
+    last = groups[-1]
+    rest = np.setdiff1d(np.arange(len(L)), last)
+    if len(groups) < 2 or len(rest) < 5:
+        return None
+    law = fit_law(N[rest], D[rest], L[rest])
+    errors = predict(law, N[last], D[last]) / L[last] - 1
+    step = math.log(budgets[last].mean() / budgets[groups[-2]].mean())
+    return {"errors": errors.tolist(), "rms": float(np.sqrt((errors ** 2).mean())), "step": step,
+            "runs": last.tolist()}
+
+
+def fit_laws(N, D, L, budgets, bootstrap: int = 400, seed: int = 0) -> dict:
+    """All laws of a sweep as plain values (laws.json): see the keys. L in nats per token."""
+    N, D, L = (np.asarray(x, float) for x in (N, D, L))
+    fit = fit_law(N, D, L, bootstrap, seed)
+    residuals = np.log(predict(fit, N, D)) - np.log(L)
+    freedom = max(1, len(L) - 5)
+    laws = {"parametric": dict(zip(("E", "A", "B", "alpha", "beta"), map(float, fit))),
+            "intervals": fit.intervals, "samples": fit.samples.tolist(),
+            "residual": float(np.sqrt((residuals ** 2).sum() / freedom)),
+            "largest_flops": float(np.max(6 * N * D)), "held_out": held_out_errors(N, D, L, budgets),
+            "exponents": {"parametric": interval_of(fit)}}
+    for name, way in (("isoflop", lambda: fit_isoflop(budgets, N, L, bootstrap, seed)),
+                      ("envelope", lambda: fit_envelope(N, D, L, bootstrap, seed))):
+        try:
+            found = way()
+        except ValueError as why:
+            laws["exponents"][name] = {"why": str(why)}
+            continue
+        law = getattr(found, "law", found)
+        laws["exponents"][name] = {"exponent": law.exponent, "interval": law.exponent_interval,
+                                   "constant": law.constant}
+        if name == "isoflop":
+            laws["isoflop"] = {"budgets": found.budgets.tolist(), "N_opt": found.N_opt.tolist(),
+                               "L_opt": found.L_opt.tolist(), "curves": found.curves.tolist()}
+    return laws
+
+
+def interval_of(fit: ParametricFit) -> dict:
+    """The exponent of N_opt against C by the parametric law, with its 95 % interval."""
+    share = fit.samples[:, 4] / (fit.samples[:, 3] + fit.samples[:, 4])
+    low, high = np.percentile(share, [2.5, 97.5]) if len(share) else (math.nan, math.nan)
+    return {"exponent": fit.beta / (fit.alpha + fit.beta), "interval": [float(low), float(high)],
+            "constant": float(optimal_allocation(fit, 6.0)[0])}
+
+
+def law_of(laws: dict) -> ParametricFit:
+    """The parametric law in laws.json, with its bootstrap samples."""
+    return ParametricFit(**laws["parametric"], samples=np.array(laws["samples"]).reshape(-1, 5))
+
+
+def forecast(laws: dict, N: float, D: float, unique: float = math.inf, offset: float = 1.0
+             ) -> dict:
+    """The loss of a run of N parameters and D tokens, written down before it: nats per token.
+
+    `unique`: different tokens at hand; `offset`: loss on all held-out text over loss on the part
+    of it that the sweep measured. The 90 % interval joins three doubts about the log loss: other
+    runs could have been drawn (bootstrap), runs scatter around any law (residuals), and a law
+    that erred by so much one budget ahead errs by more several budgets ahead (held-out runs).
+    """
+    fit = law_of(laws)
+    loss = float(limited_loss(fit, N, D, min(unique, 1e300))) * offset
+    drawn = [math.log(limited_loss(f, N, D, min(unique, 1e300))) for f in fit.draws()]
+    doubts = [float(np.std(drawn)) if drawn else 0.0, laws["residual"]]
+    held_out = laws.get("held_out")
+    if held_out:
+        ahead = max(0.0, math.log(6 * N * D / laws["largest_flops"]))
+        doubts.append(held_out["rms"] * max(1.0, ahead / held_out["step"]))
+    half = 1.645 * math.sqrt(sum(d * d for d in doubts))
+    return {"loss": loss, "low": loss * math.exp(-half), "high": loss * math.exp(half),
+            "level": LEVEL, "doubts": dict(zip(("bootstrap", "residual", "extrapolation"), doubts))}

@@ -1,0 +1,228 @@
+"""The one dial: how long may the main run take? Measure this machine, ask the law, write the plan.
+
+    python 03_scaling/plan.py --minutes 8           the model, tokens and forecast of chapter 4
+    python 03_scaling/plan.py --flops 5.76e23       on paper: the best model for this compute
+    python 03_scaling/plan.py --gpus 10000 --days 30 --gpu h100 --mfu 0.4
+
+Reads out/03_scaling/laws.json and out/02_data/index.json; writes out/03_scaling/plan.json and
+forecast.png in under a minute. Candidates are weighed by their measured tokens per second here,
+not by FLOPs: a wide model gets more out of a core than a narrow one. But: it trusts that the
+machine stays as fast, and as free, as it was in that minute.
+"""
+
+import argparse
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from artifacts import (BadInput, command, is_current, mark_made, out, read_json, record_claim,
+                       shown, write_json)
+from flops import parameters, training_flops
+from forecast import forecast, law_of
+from gpt import GPT, GPTConfig
+from model_shapes import WIDTHS, batch_rows, model_of
+from on_paper import answer, gpu_flops, text
+from run_table import read_rows
+from scaling_figures import draw_forecast
+from training_loop import Recipe, train
+
+
+def tokens_per_second(config: GPTConfig, rows: int, threads: int, precision: str,
+                      compiled: bool = False, seconds: float = 1.0) -> tuple[float, float]:
+    """(training tokens per second, seconds of preparation) of this model on this machine.
+
+    Real updates, optimizer included, on random tokens; the best of at least three, since what
+    else runs on the machine can only slow it down. Preparation is what the first step takes more.
+    """
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    T = config.sequence_length
+    ids = torch.randint(config.vocab_size, (rows, T))
+    model = GPT(config)
+    model = torch.compile(model) if compiled else model
+    began, best, times = time.perf_counter(), float("inf"), []
+    while len(times) < 4 or sum(times[1:]) < seconds:
+        start = time.perf_counter()
+        train(model, lambda step: (ids, ids), 1, Recipe(), precision=precision)
+        times.append(time.perf_counter() - start)
+        if time.perf_counter() - began > 60 + 8 * seconds:
+            break
+    best = min(times[1:]) if len(times) > 1 else times[0]
+    # The mean of the steadier half: the very best step is luck, the worst are other programs.
+    steady = np.mean(sorted(times[1:] or times)[:max(1, len(times) // 2)])
+    return rows * T / float(steady), max(0.0, times[0] - best)
+
+
+def choose_machine(config: GPTConfig, rows: int, seconds: float) -> tuple[int, str]:
+    """(threads, precision) that train this model fastest here."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found = {}
+    for precision in ("fp32", "bf16"):
+        found[cores, precision] = tokens_per_second(config, rows, cores, precision, False,
+                                                    seconds)[0]
+    best = max(found, key=found.get)[1]
+    if cores > 1:       # on a busy machine, two threads that wait for each other lose to one
+        found[1, best] = tokens_per_second(config, rows, 1, best, False, seconds)[0]
+    return max(found, key=found.get)
+
+
+def choose_model(laws: dict, seconds: float, unique: float, threads: int, precision: str,
+                 measure: float) -> list[dict]:
+    """Every candidate width with its speed, tokens in `seconds`, and forecast; best first.
+
+    Widths go up until the forecast has become worse twice: the loss has one valley in width.
+    """
+    found, worse = [], 0
+    for width in WIDTHS:
+        config = model_of(width, laws["vocab_size"], laws["sequence_length"])
+        rows = 16 if not found else found[-1]["rows"]
+        speed, _ = tokens_per_second(config, rows, threads, precision, False, measure)
+        tokens = speed * seconds
+        N = parameters(config)["total"]
+        loss = forecast(laws, N, tokens, unique)["loss"]
+        worse = worse + 1 if found and loss > min(f["loss"] for f in found) else 0
+        found.append({"width": width, "config": config, "speed": speed, "tokens": tokens, "N": N,
+                      "rows": batch_rows(tokens, config.sequence_length), "loss": loss})
+        print(f"  width {width:3d}, {N / 1e6:5.2f} M parameters: {speed:7,.0f} tokens/s, "
+              f"{tokens / 1e6:6.2f} M tokens -> {loss:.3f}")
+        if worse == 2:
+            break
+    return sorted(found, key=lambda f: f["loss"])
+
+
+def with_compile(choice: dict, threads: int, precision: str, seconds: float) -> dict:
+    """The choice with torch.compile, if that reads more tokens in `seconds`, compiling included."""
+    try:
+        speed, preparation = tokens_per_second(choice["config"], choice["rows"], threads,
+                                               precision, True)
+    except Exception as why:            # no C++ compiler, or one that fails: any error says no
+        print(f"torch.compile does not work here ({type(why).__name__}): training without it")
+        return choice | {"compile": False}
+    tokens = speed * (seconds - preparation)
+    gains = tokens > choice["tokens"] * 1.03
+    print(f"torch.compile: {speed:,.0f} tokens/s after {preparation:.0f} s of compiling, "
+          + ("which pays" if gains else "which does not pay here"))
+    return choice | ({"speed": speed, "tokens": tokens, "compile": True} if gains
+                     else {"compile": False})
+
+
+def make_plan(args: argparse.Namespace, laws: dict, index: dict) -> dict:
+    """Measure, choose, and put the plan together (plan.json)."""
+    unique = index["splits"]["train"]["tokens"]
+    # Chapter 4 also evaluates, samples and saves within its time.
+    seconds = 60 * args.minutes * 0.93
+    measure = 0.3 if args.quick else 0.8
+    middle = model_of(64 if args.quick else 192, laws["vocab_size"], laws["sequence_length"])
+    threads, precision = choose_machine(middle, 16, measure)
+    threads = args.threads or threads
+    print(f"this machine is fastest with {threads} threads in {precision}")
+    candidates = choose_model(laws, seconds, unique, threads, precision, measure)
+    choice = candidates[0] | {"compile": False}
+    if args.compile == "yes" or (args.compile == "auto" and seconds > 200):
+        choice = with_compile(choice, threads, precision, seconds)
+    config, T = choice["config"], laws["sequence_length"]
+    rows = batch_rows(choice["tokens"], T)
+    steps = max(1, int(choice["tokens"] // (rows * T)))
+    tokens, recipe = steps * rows * T, Recipe(**laws["recipe"])
+    expected = forecast(laws, choice["N"], tokens, unique, laws["whole_over_part"])
+    return {"format": 1, "model": asdict(config), "optimizer": asdict(recipe), "tokens": tokens,
+            "batch_tokens": rows * T, "sequence_length": T, "steps": steps,
+            "learning_rate": recipe.learning_rate, "seed": args.seed, "threads": threads,
+            "precision": precision, "compile": choice["compile"],
+            "flops": training_flops(config, tokens), "unique_tokens": unique,
+            "epochs": tokens / unique, "minutes": args.minutes,
+            "tokens_per_second": choice["speed"], "params": choice["N"],
+            "tokenizer_sha256": laws["tokenizer_sha256"],
+            "corpus_sha256": laws["corpus_sha256"], "forecast": expected,
+            "candidates": [{k: c[k] for k in ("width", "N", "speed", "tokens", "loss")}
+                           for c in candidates]}
+
+
+def on_paper(args: argparse.Namespace) -> None:
+    """Answer --flops, or --gpus and --days, from published laws."""
+    if args.gpus is not None and args.days is None:
+        raise BadInput("--gpus needs --days: for how long?")
+    C = args.flops or gpu_flops(args.gpus, args.days, args.gpu, args.mfu)
+    if not 1e6 <= C < 1e40:
+        raise BadInput(f"--flops {C:g} is too small or too large for any model: try 1e23")
+    found = answer(C, args.demand)
+    if not args.flops:
+        print(f"{args.gpus:g} {args.gpu} x {args.days:g} days at {args.mfu:.0%} of peak:")
+    print(text(C, found))
+    write_json(args.out / "plan_on_paper.json", {"flops": C} | found)
+    if args.gpus == 10_000 and args.days == 30 and args.gpu == "h100":
+        low, high = found["chinchilla"]["N_interval"]
+        other = found["llama3"]["N"]
+        record_claim(
+            "ten-thousand-gpus", value=found["chinchilla"]["N"], interval=(low, high),
+            measured=f"{C:.3g} FLOPs at {args.mfu:.0%} of peak: {found['chinchilla']['N']:.3g} "
+                     f"parameters on {found['chinchilla']['D']:.3g} tokens by Chinchilla's points, "
+                     f"{other:.3g} on {found['llama3']['D']:.3g} by LLaMA 3's law",
+            expected="a scaling law names one model for 10,000 GPUs and a month",
+            verdict="holds" if 0.5 < other / found["chinchilla"]["N"] < 2 else "holds in part",
+            command="python 03_scaling/plan.py --gpus 10000 --days 30", details=found)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    dial = parser.add_argument_group("the dial")
+    dial.add_argument("--minutes", type=float, help="of training here (default 8; quick 0.6)")
+    dial.add_argument("--flops", type=float, help="on paper: training FLOPs")
+    dial.add_argument("--gpus", type=float, help="on paper: number of GPUs")
+    dial.add_argument("--days", type=float, help="on paper: days of training")
+    dial.add_argument("--gpu", default="h100", help="kind of GPU")
+    dial.add_argument("--mfu", type=float, default=0.4, help="share of peak that is reached")
+    dial.add_argument("--demand", type=float, help="on paper: tokens to serve afterwards")
+    here = parser.add_argument_group("this machine")
+    here.add_argument("--threads", type=int, help="default: what is faster, all cores or one")
+    here.add_argument("--compile", choices=("auto", "yes", "no"), default="auto")
+    files = parser.add_argument_group("files")
+    files.add_argument("--laws", type=Path, default=out("03_scaling", "laws.json"))
+    files.add_argument("--data", type=Path, default=out("02_data"))
+    files.add_argument("--out", type=Path, default=out("03_scaling"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--fresh", action="store_true", help="measure and plan again")
+    args = parser.parse_args()
+    args.minutes = args.minutes or (0.6 if args.quick else 8)
+    return args
+
+
+def main() -> None:
+    args = parse()
+    if args.flops is not None or args.gpus is not None:
+        on_paper(args)
+        return
+    target, inputs = args.out / "plan.json", [args.laws, args.data / "index.json"]
+    if not args.fresh and is_current(target, inputs, vars(args)):
+        print(f"{shown(target)} is up to date (--fresh makes it again)")
+        return
+    laws = read_json(args.laws, "03_scaling/sweep.py")
+    index = read_json(args.data / "index.json", "02_data/build_corpus.py")
+    for name in ("tokenizer_sha256", "corpus_sha256"):
+        if laws[name] != index[name]:
+            raise BadInput(f"{shown(args.laws)} was fitted on another {name.split('_')[0]}: run "
+                           "python 03_scaling/sweep.py")
+    if not 0 < args.minutes < 1e6:
+        raise BadInput(f"--minutes {args.minutes:g} must be positive")
+    plan = make_plan(args, laws, index)
+    write_json(target, plan)
+    runs = read_rows(args.laws.with_name("runs.csv"))
+    draw_forecast(args.out / "forecast.png", law_of(laws),
+                  [float(r["flops"]) for r in runs], [float(r["loss"]) for r in runs],
+                  plan["flops"], plan["forecast"])
+    f = plan["forecast"]
+    print(f"plan: width {plan['model']['width']}, {plan['model']['layers']} layers, "
+          f"{plan['params']:,} parameters, {plan['tokens']:,} tokens ({plan['epochs']:.1f} epochs "
+          f"of {plan['unique_tokens']:,}), {plan['flops']:.2g} FLOPs\n"
+          f"forecast: {f['loss']:.3f} nats per token, 90 % interval [{f['low']:.3f}, "
+          f"{f['high']:.3f}]\nwrote {shown(target)}, {shown(args.out / 'forecast.png')}")
+    mark_made(target, inputs, vars(args))
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,257 @@
+"""Scaling laws: loss as a function of parameters N and training tokens D, fitted to real runs.
+
+    python 03_scaling/power_laws.py runs.csv --bootstrap 1000
+
+prints Chinchilla's three answers to "how large a model for this compute?", each with its 95 %
+interval, for any csv of sizes, tokens (or FLOPs) and losses; --figure draws the residuals.
+4,000 bootstraps of 240 points take about a minute. But: it believes what it is given. Runs with
+an untuned learning rate, or stopped before their schedule ended, give a law of bad runs.
+
+Letters: N parameters, D training tokens, C = 6 N D FLOPs, L loss in nats per token.
+"""
+
+import argparse
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from artifacts import BadInput, command, out
+from robust_fit import minimise
+from run_table import load_points
+
+
+@dataclass(frozen=True)
+class ParametricFit:
+    """L(N, D) = E + A / N^alpha + B / D^beta, and how sure we are (`samples`: bootstraps)."""
+    E: float
+    A: float
+    B: float
+    alpha: float
+    beta: float
+    cost: float = 0.0
+    samples: np.ndarray = field(default_factory=lambda: np.zeros((0, 5)), repr=False)
+
+    def __iter__(self):
+        """E, A, B, alpha, beta = fit"""
+        return iter((self.E, self.A, self.B, self.alpha, self.beta))
+
+    def draws(self) -> list["ParametricFit"]:
+        """One fit per bootstrap resample."""
+        return [ParametricFit(*row) for row in self.samples]
+
+    @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """95 % bootstrap interval of each constant (empty without bootstrap)."""
+        if not len(self.samples):
+            return {}
+        low, high = np.percentile(self.samples, [2.5, 97.5], axis=0)
+        return {name: (float(a), float(b))
+                for name, a, b in zip(("E", "A", "B", "alpha", "beta"), low, high)}
+
+
+def predict(fit: ParametricFit, N, D):
+    """The law's loss at N parameters and D tokens, numbers or arrays that broadcast.
+
+    With E 1.82, A 482, B 2085, alpha 0.348, beta 0.366: N = 70e9, D = 1.4e12 gives 1.97.
+    """
+    E, A, B, alpha, beta = fit
+    # An irreducible part, a part that more parameters reduce, and one that more tokens reduce.
+    return E + A / np.asarray(N, float) ** alpha + B / np.asarray(D, float) ** beta
+
+
+def log_law(theta: np.ndarray, log_N: np.ndarray, log_D: np.ndarray
+            ) -> tuple[np.ndarray, np.ndarray]:
+    """Log of the law and its derivatives, for P sets of constants at once.
+
+    theta (P, 5) = (a, b, e, alpha, beta) with A = exp(a), B = exp(b), E = exp(e), so that all
+    three stay positive; log_N, log_D (n,) -> log L (P, n) and d log L / d theta (P, n, 5).
+    log L = log-sum-exp(a - alpha log N, b - beta log D, e): Hoffmann et al. 2022, equation 11.
+    """
+    a, b, e, alpha, beta = (theta[:, i, None] for i in range(5))
+    # (P, n) each: the logs of the three terms.
+    terms = np.stack([a - alpha * log_N, b - beta * log_D, e + 0 * log_N])
+    # The largest term is taken out first, so that no exponential overflows.
+    top = terms.max(0)
+    shares = np.exp(terms - top)
+    total = shares.sum(0)
+    shares = shares / total             # each term's share of the loss: also its derivative
+    sN, sD, sE = shares
+    slopes = np.stack([sN, sD, sE, -sN * log_N, -sD * log_D], axis=-1)
+    return top + np.log(total), slopes
+
+
+def start_grid() -> np.ndarray:
+    """Starting points (a, b, e, alpha, beta): a coarser version of Hoffmann et al.'s grid."""
+    axes = np.meshgrid([0, 5, 10, 15], [0, 5, 10, 15], [-0.5, 0.5, 1.0], [0.2, 0.5, 1.0],
+                       [0.2, 0.5, 1.0], indexing="ij")
+    return np.stack([axis.ravel() for axis in axes], axis=-1)
+
+
+def fit_parametric(N, D, L, bootstrap: int = 0, *, delta: float = 1e-3, seed: int = 0,
+                   prior: tuple[np.ndarray, np.ndarray, float] | None = None) -> ParametricFit:
+    """Fit L = E + A / N^alpha + B / D^beta to n runs: Chinchilla's approach 3.
+
+    N, D, L (n,) -> ParametricFit. Minimises the sum of Huber losses (delta on log L) from a grid
+    of starts, best one wins. `bootstrap` resamples the runs that many times for intervals.
+    `prior` = (mean (5,), sd (5,), noise): beliefs about (a, b, e, alpha, beta), weighed against
+    log-losses with this standard deviation; for sweeps too narrow to tell all five constants.
+    ValueError for fewer than 6 runs (5 with a prior), unequal lengths, or values not positive.
+    Source: Hoffmann et al. 2022, section 3.3; refit by Besiroglu et al. 2024.
+    """
+    N, D, L = (np.asarray(x, dtype=np.float64) for x in (N, D, L))
+    if not N.shape == D.shape == L.shape or N.ndim != 1:
+        raise ValueError(f"N, D and L must be equally long lists: {N.shape} {D.shape} {L.shape}")
+    if len(N) < (5 if prior else 6):
+        raise ValueError(f"{len(N)} runs cannot tell five constants: at least 6 are needed")
+    if not (np.isfinite([N, D, L]).all() and (np.array([N, D, L]) > 0).all()):
+        raise ValueError("N, D and L must all be positive numbers")
+    log_N, log_D, log_L = np.log(N), np.log(D), np.log(L)
+
+    def residuals(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        value, slopes = log_law(theta, log_N, log_D)
+        value = value - log_L
+        if prior:                                   # beliefs count as five more measurements
+            mean, sd, noise = prior
+            value = np.concatenate([value, noise * (theta - mean) / sd], axis=1)
+            rows = np.broadcast_to(np.diag(noise / sd), (len(theta), 5, 5))
+            slopes = np.concatenate([slopes, rows], axis=1)
+        return value, slopes
+
+    n = len(N) + (5 if prior else 0)
+    # Many starts, a few steps each; only the most promising are followed to the end.
+    theta, cost = minimise(residuals, start_grid(), delta, np.ones(n), iterations=40)
+    promising = theta[np.argsort(cost)[:12]]
+    theta, cost = minimise(residuals, promising, delta, np.ones(n), iterations=2000)
+    best = theta[np.argmin(cost)]
+    samples = np.zeros((0, 5))
+    if bootstrap:
+        # How often each run was drawn is its weight, so all resamples are one batch.
+        rng = np.random.default_rng(seed)
+        drawn = rng.multinomial(len(N), np.full(len(N), 1 / len(N)), size=bootstrap)
+        weights = np.concatenate([drawn, np.ones((bootstrap, n - len(N)))], axis=1)
+        again = np.concatenate([minimise(residuals, np.tile(best, (len(part), 1)), delta, part)[0]
+                                for part in np.array_split(weights, -(-bootstrap // 250))])
+        samples = constants(again)
+    return ParametricFit(*constants(best), cost=float(cost.min()), samples=samples)
+
+
+def constants(theta: np.ndarray) -> np.ndarray:
+    """(..., 5) of (a, b, e, alpha, beta) -> (..., 5) of (E, A, B, alpha, beta)."""
+    a, b, e, alpha, beta = np.moveaxis(np.asarray(theta), -1, 0)
+    return np.stack([np.exp(e), np.exp(a), np.exp(b), alpha, beta], axis=-1)
+
+
+def optimal_allocation(fit: ParametricFit, C):
+    """The N and D of lowest loss with 6 N D = C, in closed form; C a number or an array.
+
+    N = G (C/6)^(beta/(alpha+beta)), D = (C/6)^(alpha/(alpha+beta)) / G,
+    G = (alpha A / (beta B))^(1/(alpha+beta)). Source: Hoffmann et al. 2022, equation 4.
+    """
+    _, A, B, alpha, beta = fit
+    # Where one more per cent of N gains as much as one more per cent of D.
+    G = (alpha * A / (beta * B)) ** (1 / (alpha + beta))
+    products = np.asarray(C, float) / 6
+    return G * products ** (beta / (alpha + beta)), products ** (alpha / (alpha + beta)) / G
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """y = constant * x^exponent, with 95 % intervals."""
+    constant: float
+    exponent: float
+    exponent_interval: tuple[float, float] = (float("nan"), float("nan"))
+    samples: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)), repr=False)
+
+    def __call__(self, x):
+        return self.constant * np.asarray(x, float) ** self.exponent
+
+
+def fit_power_law(x, y, bootstrap: int = 0, seed: int = 0) -> PowerLaw:
+    """The straight line through log y against log x, by least squares.
+
+    x, y (n,) positive, at least two different x -> PowerLaw; `bootstrap` resamples the points.
+    fit_power_law([1, 10, 100], [2, 20, 200]) is constant 2, exponent 1. Kaplan's L(N) is this
+    with a negative exponent: (8.8e13 / N)^0.076 has constant 8.8e13^0.076.
+    """
+    log_x, log_y = np.log(np.asarray(x, float)), np.log(np.asarray(y, float))
+    if len(log_x) < 2 or np.ptp(log_x) == 0:
+        raise ValueError("a power law needs at least two different x")
+    slope, offset = np.polyfit(log_x, log_y, 1)
+    rng, samples = np.random.default_rng(seed), []
+    while len(samples) < bootstrap:
+        chosen = rng.integers(0, len(log_x), len(log_x))
+        if np.ptp(log_x[chosen]) > 0:               # a line needs two points that differ
+            s, o = np.polyfit(log_x[chosen], log_y[chosen], 1)
+            samples.append((np.exp(o), s))
+    table = np.array(samples).reshape(-1, 2)
+    interval = tuple(np.percentile(table[:, 1], [2.5, 97.5])) if samples else (np.nan, np.nan)
+    return PowerLaw(float(np.exp(offset)), float(slope),
+                    (float(interval[0]), float(interval[1])), table)
+
+
+def fit_envelope(N, D, L, bootstrap: int = 0, seed: int = 0) -> PowerLaw:
+    """Chinchilla's approach 1: N against C along the lower envelope of all runs.
+
+    A run is on the envelope if no run of less or equal compute C = 6 N D has a lower loss.
+    Gives N = constant * C^exponent through those runs. ValueError if fewer than three are.
+    Source: Hoffmann et al. 2022, section 3.1 (there with every point of the training curves).
+    """
+    N, D, L = (np.asarray(x, float) for x in (N, D, L))
+    C = 6 * N * D
+    order = np.lexsort((L, C))
+    # Walking up in compute, a run counts if it beats everything cheaper.
+    before = np.minimum.accumulate(np.concatenate([[np.inf], L[order][:-1]]))
+    best = order[L[order] < before]
+    if len(best) < 3:
+        raise ValueError(f"only {len(best)} runs are on the envelope: more budgets are needed")
+    return fit_power_law(C[best], N[best], bootstrap, seed)
+
+
+def report(N: np.ndarray, D: np.ndarray, L: np.ndarray, bootstrap: int, seed: int = 0) -> str:
+    """The three approaches side by side, as text."""
+    from isoflop import fit_isoflop
+    fit = fit_parametric(N, D, L, bootstrap, seed=seed)
+    lines = [f"{len(N)} runs: L = {fit.E:.4g} + {fit.A:.4g}/N^{fit.alpha:.3f} + "
+             f"{fit.B:.5g}/D^{fit.beta:.3f}"]
+    errors = fit.samples.std(axis=0) if bootstrap else np.full(5, np.nan)
+    for name, error in zip(("E", "A", "B", "alpha", "beta"), errors):
+        low, high = fit.intervals.get(name, (np.nan, np.nan))
+        lines.append(f"  {name:6s}{getattr(fit, name):10.4g}   standard error {error:8.3g}   "
+                     f"95 % interval [{low:.4g}, {high:.4g}]")
+    share = fit.samples[:, 4] / (fit.samples[:, 3] + fit.samples[:, 4]) if bootstrap else [np.nan]
+    ways = [("3 parametric", fit.beta / (fit.alpha + fit.beta), np.percentile(share, [2.5, 97.5]))]
+    for name, way in (("1 envelope", lambda: fit_envelope(N, D, L, bootstrap, seed)),
+                      ("2 isoFLOP", lambda: fit_isoflop(6 * N * D, N, L, bootstrap, seed).law)):
+        try:
+            law = way()
+            ways.insert(len(ways) - 1, (name, law.exponent, law.exponent_interval))
+        except ValueError as why:
+            lines.append(f"  approach {name}: {why}")
+    lines += [f"  approach {name:13s} N_opt ~ C^{value:.3f}  [{low:.3f}, {high:.3f}]"
+              for name, value, (low, high) in ways]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("csv", nargs="?", default=out("03_scaling", "runs.csv"),
+                        help="columns for N, D or FLOPs, and loss")
+    parser.add_argument("--drop-worst", type=int, default=0, help="leave out the highest losses")
+    parser.add_argument("--bootstrap", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--figure", help="write a residual plot to this .png")
+    args = parser.parse_args()
+    N, D, L = load_points(args.csv, fewest=6 + args.drop_worst)
+    keep = np.argsort(L, kind="stable")[:len(L) - args.drop_worst]
+    try:
+        print(report(N[keep], D[keep], L[keep], args.bootstrap, args.seed))
+    except ValueError as why:
+        raise BadInput(f"{args.csv}: {why}") from why
+    if args.figure:
+        from scaling_figures import draw_residuals
+        draw_residuals(args.figure, fit_parametric(N[keep], D[keep], L[keep]), N[keep], D[keep],
+                       L[keep])
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,104 @@
+"""The chapter's figures: isoFLOP parabolas, the parametric law, residuals, and the forecast.
+
+Each function writes one .png from plain arrays; nothing is computed here that is not drawn.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from power_laws import ParametricFit, optimal_allocation, predict
+
+
+def _axes(wide: float = 6.4, high: float = 4.2, panels: int = 1):
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    figure, axes = plt.subplots(1, panels, figsize=(wide * panels, high), dpi=150)
+    for axis in np.atleast_1d(axes):
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _save(figure, path: Path | str) -> None:
+    import matplotlib.pyplot as plt
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.tight_layout()
+    # No date and no version inside: the same numbers give the same bytes.
+    figure.savefig(path, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _colours(count: int):
+    import matplotlib
+    return matplotlib.colormaps["viridis"](np.linspace(0.05, 0.85, max(1, count)))
+
+
+def draw_isoflop(path: Path | str, laws: dict, budgets, N, L) -> None:
+    """Loss against parameters, one parabola per budget, minima joined."""
+    figure, axis = _axes()
+    budgets, N, L = (np.asarray(x, float) for x in (budgets, N, L))
+    iso = laws.get("isoflop", {"budgets": [], "curves": [], "N_opt": [], "L_opt": []})
+    unique = sorted(set(budgets))
+    for colour, budget in zip(_colours(len(unique)), unique):
+        mine = budgets == budget
+        axis.plot(N[mine], L[mine], "o", color=colour, label=f"{budget:.1e} FLOPs")
+        for fitted, curve in zip(iso["budgets"], iso["curves"]):
+            if abs(np.log(fitted / budget)) < 0.1:
+                x = np.linspace(np.log(N[mine].min()) - 0.2, np.log(N[mine].max()) + 0.2, 60)
+                axis.plot(np.exp(x), np.polyval(curve, x), color=colour)
+    if iso["N_opt"]:
+        axis.plot(iso["N_opt"], iso["L_opt"], "k*--", ms=10, lw=1, label="best size")
+    axis.set(xscale="log", xlabel="parameters N (embeddings included)",
+             ylabel="held-out loss (nats per token)",
+             title="IsoFLOP parabolas: each budget has its best size")
+    axis.legend(fontsize=8)
+    _save(figure, path)
+
+
+def draw_parametric(path: Path | str, fit: ParametricFit, N, D, L) -> None:
+    """Measured against fitted loss over tokens, one curve per model size."""
+    figure, axis = _axes()
+    N, D, L = (np.asarray(x, float) for x in (N, D, L))
+    sizes = sorted(set(N))
+    grid = np.geomspace(D.min() * 0.8, D.max() * 3, 80)
+    for colour, size in zip(_colours(len(sizes)), sizes):
+        axis.plot(grid, predict(fit, size, grid), color=colour, lw=1)
+        axis.plot(D[N == size], L[N == size], "o", color=colour, label=f"N = {size:,.0f}")
+    axis.set(xscale="log", xlabel="training tokens D", ylabel="held-out loss (nats per token)",
+             title=f"L = {fit.E:.2f} + {fit.A:.3g}/N^{fit.alpha:.2f} + "
+                   f"{fit.B:.3g}/D^{fit.beta:.2f}")
+    axis.legend(fontsize=7, ncol=2)
+    _save(figure, path)
+
+
+def draw_residuals(path: Path | str, fit: ParametricFit, N, D, L) -> None:
+    """How far each run lies from the law, in per cent, over N and over D."""
+    figure, axes = _axes(5, 3.6, panels=2)
+    error = 100 * (np.asarray(L) / predict(fit, N, D) - 1)
+    for axis, x, name in zip(axes, (N, D), ("parameters N", "training tokens D")):
+        axis.axhline(0, color="k", lw=1)
+        axis.plot(x, error, "o", ms=3, alpha=0.6)
+        axis.set(xscale="log", xlabel=name, ylabel="loss above the law (%)")
+    _save(figure, path)
+
+
+def draw_forecast(path: Path | str, fit: ParametricFit, budgets, L, C: float, planned: dict,
+                  truth: float | None = None) -> None:
+    """The sweep's runs over compute, the law's frontier, and the forecast run with its interval."""
+    figure, axis = _axes()
+    compute = np.geomspace(min(budgets) * 0.7, C * 1.6, 100)
+    axis.plot(compute, predict(fit, *optimal_allocation(fit, compute)), color="tab:blue",
+              label="the law's best for each budget")
+    axis.plot(budgets, L, "o", color="0.5", ms=4, label="runs of the sweep")
+    down, up = planned["loss"] - planned["low"], planned["high"] - planned["loss"]
+    axis.errorbar([C], [planned["loss"]], [[down], [up]], fmt="s", color="tab:red", capsize=4,
+                  label=f"forecast {planned['loss']:.3f} [{planned['low']:.3f}, "
+                        f"{planned['high']:.3f}]")
+    if truth is not None:
+        axis.plot([C], [truth], "k*", ms=12, label=f"measured {truth:.3f}")
+    axis.set(xscale="log", xlabel="training FLOPs", ylabel="held-out loss (nats per token)",
+             title="The forecast, written down before training")
+    axis.legend(fontsize=8)
+    _save(figure, path)

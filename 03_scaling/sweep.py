@@ -1,0 +1,242 @@
+"""Train many small models at several compute budgets, and fit the law that forecasts a large one.
+
+    python 03_scaling/sweep.py              about 4 minutes on 2 cores
+    python 03_scaling/sweep.py --quick      25 seconds, a coarser law
+    python 03_scaling/sweep.py --full       more sizes, budgets and three seeds: an hour
+
+Reads out/02_data; trains chapter 4's model with chapter 4's loop, one process per core, one
+thread each; writes out/03_scaling/runs.csv (a line per finished run), laws.json, and figures. A
+stopped sweep goes on where it was. On a slow machine the budgets are halved until they fit
+--minutes. But: one seed each by default, and one recipe; another recipe needs another sweep.
+"""
+
+import argparse
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from artifacts import (BadInput, command, is_current, mark_made, out, read_json, shown,
+                       write_json)
+from batches import PackedBatches, Shard
+from flops import parameters, training_flops
+from forecast import fit_laws, law_of
+from gpt import GPT, GPTConfig
+from model_shapes import model_of, steps_for
+from run_table import load_points, read_rows, write_rows
+from scaling_figures import draw_isoflop, draw_parametric
+from training_loop import Recipe, mean_loss, train
+
+# Budget in FLOPs -> widths. Every budget has sizes on both sides of its best one.
+GRIDS = {
+    "quick": {0.6e11: (32, 48, 64), 1.8e11: (32, 48, 64, 96)},
+    "default": {3e11: (32, 48, 64, 96, 128), 1e12: (48, 64, 96, 128, 192),
+                3.2e12: (64, 96, 128, 192)},
+    "full": {3e11: (32, 48, 64, 96, 128), 1e12: (32, 48, 64, 96, 128, 192),
+             3e12: (48, 64, 96, 128, 192, 256), 1e13: (64, 96, 128, 192, 256)},
+}
+EVALUATION_ROWS = 8
+
+
+def train_one(job: dict) -> dict:
+    """Train and measure one model in a process of its own; gives its line of runs.csv.
+
+    `job`: data, config (GPTConfig fields), recipe, steps, rows, seed, precision, budget, run,
+    evaluation_tokens, whole (also measure on all of the held-out text).
+    """
+    torch.set_num_threads(1)
+    torch.manual_seed(job["seed"])
+    config = GPTConfig(**job["config"])
+    T, recipe, began = config.sequence_length, Recipe(**job["recipe"]), time.monotonic()
+    batches = PackedBatches(Shard(job["data"], "train"), T, job["rows"], job["seed"])
+    model = GPT(config)
+    train(model, batches, job["steps"], recipe, precision=job["precision"])
+    # The same held-out documents, packed the same way, as in chapter 4's final evaluation; but
+    # only every k-th batch of them, since a sweep evaluates often.
+    held_out = PackedBatches(Shard(job["data"], "val"), T, EVALUATION_ROWS, shuffle=False,
+                             use_mixture=False)
+    every = max(1, round(len(held_out) * EVALUATION_ROWS * T / job["evaluation_tokens"]))
+    chosen = range(every // 2, len(held_out), every)
+    loss = mean_loss(model, lambda i: held_out(chosen[i]), len(chosen), job["precision"])
+    whole = mean_loss(model, held_out, len(held_out), job["precision"]) if job["whole"] else None
+    tokens, count = job["steps"] * job["rows"] * T, parameters(config)
+    return {"run": job["run"], "family": "gpt", "budget_flops": job["budget"],
+            "params_non_embedding": count["non_embedding"], "params": count["total"],
+            "tokens": tokens, "flops": training_flops(config, tokens), "loss": loss,
+            "seed": job["seed"], "learning_rate": recipe.learning_rate,
+            "seconds": time.monotonic() - began, "width": config.width, "layers": config.layers,
+            "whole_loss": whole}
+
+
+def speed(config: GPTConfig, precision: str, steps: int = 3, rows: int = 4) -> float:
+    """Training FLOPs per second of this model on one thread, data and start-up left out."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model, T = GPT(config), config.sequence_length
+    ids = torch.randint(config.vocab_size, (rows, T))
+    train(model, lambda step: (ids, ids), 1, Recipe(), precision=precision)       # warm up
+    began = time.perf_counter()
+    train(model, lambda step: (ids, ids), steps, Recipe(), precision=precision)
+    return training_flops(config, steps * rows * T) / (time.perf_counter() - began)
+
+
+def make_jobs(args: argparse.Namespace, vocab_size: int, scale: float, precision: str
+              ) -> list[dict]:
+    """The sweep as a list of jobs, largest first, so that no core ends up with a long last one."""
+    grid = GRIDS["quick" if args.quick else "full" if args.full else "default"]
+    seeds = range(args.seed, args.seed + (3 if args.full else 1))
+    jobs = []
+    for budget, widths in grid.items():
+        for width in widths:
+            config = model_of(width, vocab_size, args.sequence_length)
+            steps, rows = steps_for(config, budget * scale)
+            if steps < 20:
+                continue
+            jobs += [{"run": f"gpt-{budget * scale:.3g}-{width}-{seed}", "seed": seed,
+                      "data": str(args.data), "config": asdict(config), "steps": steps,
+                      "rows": rows, "precision": precision, "budget": budget * scale,
+                      "recipe": asdict(Recipe()), "whole": False,
+                      "evaluation_tokens": 12_000 if args.quick else 60_000} for seed in seeds]
+    if len(jobs) < 5:
+        raise BadInput(f"{len(jobs)} models have at least 20 updates within the budgets of this "
+                       "sweep: give it more --minutes")
+    # One good model is measured on all held-out text too: the part is easier or harder than it.
+    largest = [job for job in jobs if job["budget"] == jobs[-1]["budget"]]
+    largest[len(largest) // 2]["whole"] = True
+    return sorted(jobs, key=lambda job: -job["budget"])
+
+
+def fit_to_time(args: argparse.Namespace, vocab_size: int, workers: int) -> tuple[float, str]:
+    """(scale, precision): budgets are halved until the sweep fits --minutes on this machine."""
+    config = model_of(48 if args.quick else 96, vocab_size, args.sequence_length)
+    speeds = {precision: speed(config, precision) for precision in ("fp32", "bf16")}
+    precision = max(speeds, key=speeds.get)
+    grid = GRIDS["quick" if args.quick else "full" if args.full else "default"]
+    work = sum(budget * len(widths) for budget, widths in grid.items()) * (3 if args.full else 1)
+    scale, allowed = 1.0, speeds[precision] * workers * args.minutes * 60
+    while work * scale > 1.1 * allowed and scale > 1 / 64:
+        scale /= 2
+    print(f"{speeds[precision] / 1e9:.0f} GFLOP/s per core in {precision}, {workers} processes: "
+          f"about {work * scale / speeds[precision] / workers / 60:.1f} minutes"
+          + (f" with budgets scaled by {scale:g}" if scale < 1 else ""))
+    return scale, precision
+
+
+def run_jobs(jobs: list[dict], path: Path, workers: int) -> list[dict]:
+    """Run what is not in the csv at `path` yet; each finished run is written at once."""
+    done = {row["run"]: row for row in (read_rows(path) if path.exists() else [])}
+    waiting = [job for job in jobs if job["run"] not in done]
+    bar = tqdm(total=sum(j["budget"] for j in waiting) / 1e12, unit="TFLOP", desc="sweep",
+               bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}",
+               disable=not waiting)
+    context = get_context("spawn")
+    with ProcessPoolExecutor(min(workers, max(1, len(waiting))), mp_context=context) as pool:
+        futures = {pool.submit(train_one, job): job for job in waiting}
+        try:
+            for future in as_completed(futures):
+                row = future.result()
+                done[row["run"]] = row
+                write_rows(path, [done[j["run"]] for j in jobs if j["run"] in done])
+                bar.update(futures[future]["budget"] / 1e12)
+                bar.set_postfix_str(f"width {row['width']}, {row['tokens']:,} tokens: "
+                                    f"loss {row['loss']:.3f}")
+        except BaseException:
+            for process in list(pool._processes.values()):
+                process.terminate()
+            raise
+    bar.close()
+    return [done[job["run"]] for job in jobs]
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data", type=Path, default=out("02_data"), help="folder of the shards")
+    parser.add_argument("--out", type=Path, default=out("03_scaling"), help="folder for results")
+    parser.add_argument("--sequence-length", type=int, default=256, help="tokens")
+    parser.add_argument("--minutes", type=float, help="for all runs (default 4; quick 0.3; "
+                        "full 60)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--bootstrap", type=int, default=400, help="resamples for intervals")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--fresh", action="store_true", help="train again what is already made")
+    args = parser.parse_args()
+    args.minutes = args.minutes or (0.3 if args.quick else 60 if args.full else 4)
+    return args
+
+
+def settle(args: argparse.Namespace, shard: Shard, path: Path) -> tuple[float, str]:
+    """(scale, precision) for this sweep; runs of another recipe, corpus or code are set aside.
+
+    The choice is kept beside the runs, so that a stopped sweep goes on with the same budgets.
+    """
+    notes = args.out / "sweep.json"
+    mine = {"tokenizer_sha256": shard.tokenizer_sha256, "corpus_sha256": shard.corpus_sha256,
+            "recipe": asdict(Recipe()), "sequence_length": args.sequence_length,
+            "preset": "quick" if args.quick else "full" if args.full else "default",
+            "minutes": args.minutes, "seed": args.seed,
+            "model": asdict(model_of(64, shard.vocab_size, args.sequence_length))}
+    mine = {name: list(v) if isinstance(v, tuple) else v for name, v in mine.items()}
+    mine["recipe"]["betas"] = list(mine["recipe"]["betas"])
+    if notes.exists() and path.exists() and not args.fresh:
+        kept = read_json(notes, "03_scaling/sweep.py")
+        if {k: v for k, v in kept.items() if k not in ("scale", "precision")} == mine:
+            return kept["scale"], kept["precision"]
+    path.unlink(missing_ok=True)
+    scale, precision = fit_to_time(args, shard.vocab_size, args.workers)
+    write_json(notes, mine | {"scale": scale, "precision": precision})
+    return scale, precision
+
+
+def main() -> None:
+    args = parse()
+    path, inputs = args.out / "runs.csv", [args.data / "index.json", args.data / "train.bin"]
+    if not args.fresh and is_current(args.out / "laws.json", inputs, vars(args)):
+        print(f"{shown(args.out / 'laws.json')} is up to date (--fresh makes it again)")
+        return
+    shard = Shard(args.data, "train")
+    scale, precision = settle(args, shard, path)
+    rows = run_jobs(make_jobs(args, shard.vocab_size, scale, precision), path, args.workers)
+    N, D, L = load_points(path, fewest=5)
+    budgets = np.array([float(row["budget_flops"]) for row in rows])
+    laws = fit_laws(N, D, L, budgets, args.bootstrap, args.seed)
+    both = [(float(r["whole_loss"]), float(r["loss"])) for r in rows if r.get("whole_loss")]
+    laws |= {"format": 1, "tokenizer_sha256": shard.tokenizer_sha256,
+             "corpus_sha256": shard.corpus_sha256, "sequence_length": args.sequence_length,
+             "recipe": asdict(Recipe()), "vocab_size": shard.vocab_size,
+             "whole_over_part": both[0][0] / both[0][1] if both else 1.0}
+    write_json(args.out / "laws.json", laws)
+    draw_isoflop(args.out / "isoflop.png", laws, budgets, N, L)
+    draw_parametric(args.out / "parametric.png", law_of(laws), N, D, L)
+    print(summary(laws, len(rows)))
+    print("wrote " + ", ".join(shown(args.out / name) for name in
+                               ("runs.csv", "laws.json", "isoflop.png", "parametric.png")))
+    mark_made(args.out / "laws.json", inputs, vars(args))
+
+
+def summary(laws: dict, runs: int) -> str:
+    """The laws in a few lines."""
+    p = laws["parametric"]
+    lines = [f"{runs} runs: L = {p['E']:.2f} + {p['A']:.3g}/N^{p['alpha']:.3f} + "
+             f"{p['B']:.3g}/D^{p['beta']:.3f}, runs scatter by {laws['residual']:.2%}"]
+    for name, found in laws["exponents"].items():
+        if "why" in found:
+            lines.append(f"  {name}: {found['why']}")
+        else:
+            low, high = found["interval"]
+            lines.append(f"  {name}: N_opt ~ C^{found['exponent']:.2f} [{low:.2f}, {high:.2f}]")
+    if laws["held_out"]:
+        lines.append(f"  the largest budget, forecast from the smaller ones: off by "
+                     f"{laws['held_out']['rms']:.1%} (rms)")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    command(main)
