@@ -107,8 +107,7 @@ def _fingerprint(inputs: list[Path | str], settings: dict) -> dict:
                 files[str(file)] = ([stat.st_size, stat.st_mtime_ns] if stat.st_size > 2**26 else
                                     hashlib.sha256(file.read_bytes()).hexdigest())
     loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    ours = sorted(f for f in loaded if f and Path(f).is_file()      # some name files that are not
-                  and Path(f).resolve().is_relative_to(ROOT)
+    ours = sorted(f for f in loaded if f and Path(f).resolve().is_relative_to(ROOT)
                   and Path(f).resolve().relative_to(ROOT).parts[0][:1] in ("0", "m"))
     code = hashlib.sha256(b"".join(Path(f).read_bytes() for f in ours)).hexdigest()
     settings = {name: value for name, value in settings.items() if name != "fresh"}

@@ -66,7 +66,8 @@ def train_bpe(counts: Mapping[str | bytes, int], vocab_size: int,
     wanted = vocab_size - 256 - len(special_tokens)
     if wanted < 0:
         raise BadInput(f"a vocabulary of {vocab_size} cannot hold the 256 bytes and "
-                       f"{len(special_tokens)} special tokens: ask for at least {vocab_size - wanted}")
+                       f"{len(special_tokens)} special tokens: ask for "
+                       f"{256 + len(special_tokens)} or more")
     if tie not in ("greatest", "smallest_ids"):
         raise ValueError(f'tie is "greatest" or "smallest_ids", not {tie!r}')
     order = list(range(256)) if tie == "greatest" else HF_BYTE_ORDER
@@ -131,7 +132,8 @@ class Tokenizer:
         of them): a user cannot forge `<|endoftext|>`. One named in `disallowed_special` raises
         ValueError instead. Lone surrogates become U+FFFD.
         """
-        return memoryview(self._packed(text, allowed_special, disallowed_special)).cast("I").tolist()
+        packed = self._packed(text, allowed_special, disallowed_special)
+        return memoryview(packed).cast("I").tolist()
 
     def encode_to_numpy(self, text: str, allowed_special: str | Iterable[str] = ()) -> np.ndarray:
         """The same ids as a uint32 array, without a list of them in between."""
@@ -161,7 +163,7 @@ class Tokenizer:
                     for packed in pool.map(task, texts, chunksize=chunk)]
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes that the ids stand for; an unknown id is BadInput that tells which and where."""
+        """The bytes that the ids stand for; an unknown id is BadInput: which, and where."""
         ids = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
         try:
             # One call that looks all ids up; for fewer than two it would not return a tuple.

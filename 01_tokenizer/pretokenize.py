@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Iterable, Iterator
 
 from artifacts import BadInput, shown
+from ascii_split import count_ascii
 
 UNICODE_VERSION = unicodedata.unidata_version
 
@@ -130,7 +131,7 @@ def split_special(text: str, special_tokens: Iterable[str]) -> list[str]:
     """`text` cut at its special tokens: ordinary text at even places, special tokens at odd ones.
 
     `split_special("a<|x|><|x|>", ["<|x|>"])` is `['a', '<|x|>', '', '<|x|>', '']`. Nothing is
-    stripped or lost; of overlapping tokens the first wins, of those that start together the longest.
+    stripped or lost; of overlapping tokens the first wins, of those that start at once the longest.
     """
     pattern = special_splitter(tuple(special_tokens))
     return pattern.split(text) if pattern else [text]
@@ -216,12 +217,24 @@ def count_texts(texts: Iterable[str], pattern: str = "gpt2", special_tokens: tup
 
     `count_texts(["a<|x|> a"], special_tokens=("<|x|>",))` is `Counter({'a': 1, ' a': 1})`.
     """
-    counts = Counter()
+    counts, plain, waiting = Counter(), [], 0
     for text in texts:
         # Each segment is split alone, so that no piece and no look-ahead reaches across.
         for segment in split_special(text, special_tokens)[::2]:
-            counts.update(split(segment, pattern))
-    return counts
+            if pattern != "gpt2":
+                counts.update(split(segment, pattern))
+                continue
+            # Plain ASCII is counted faster by ascii_split.py, many texts at once.
+            for part in [segment] if segment.isascii() else safe_blocks([segment], size=4096):
+                if part.isascii() and "\0" not in part:
+                    plain.append(part)
+                    waiting += len(part)
+                else:
+                    counts.update(split(part))
+        if waiting >= 8 * BLOCK:
+            counts.update(count_ascii(plain))
+            plain, waiting = [], 0
+    return counts + count_ascii(plain)
 
 
 def count_pretokens(paths_or_texts: Iterable[str | os.PathLike], pattern: str = "gpt2",

@@ -11,17 +11,20 @@ import argparse
 import gzip
 import json
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
-from typing import Iterable, Iterator
+from typing import Iterator
 
 from tqdm import tqdm
 
-from artifacts import BadInput, command, is_current, mark_made, need, out, shown
+from artifacts import (BadInput, command, is_current, mark_made, need, out, shown,
+                       write_json)
 from bpe import Tokenizer, train_bpe
+from bpe_shapes import report_shapes
 from docstrings import Document, sample_documentation
 from formats import printable
 from pretokenize import count_pretokens, read_text
+from tokenizer_figures import draw_compression, draw_tokens
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>")
 
@@ -50,7 +53,7 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.megabytes = min(args.megabytes, 2)
-    inputs = [need(path, "...") for path in args.text or []] + ([args.corpus] if args.corpus else [])
+    inputs = list(args.text or []) + ([args.corpus] if args.corpus else [])
     if not args.fresh and is_current(args.output, inputs, vars(args)):
         print(f"{shown(args.output)} is up to date (--fresh makes it again)")
         return
@@ -67,12 +70,19 @@ def main() -> None:
                        "or more text")
     tokenizer = Tokenizer(vocab, merges, args.special, args.pattern)
     tokenizer.save(args.output)
-    print(f"{sum(len(t) for _, t in documents) / 1e6:.1f} MB in {len(documents)} documents, "
-          f"{len(counts):,} distinct pre-tokens -> {tokenizer.vocab_size:,} tokens "
+    print(f"{sum(len(text) for _, text in documents) / 1e6:.1f} MB in {len(documents):,} documents,"
+          f" {len(counts):,} distinct pre-tokens -> {tokenizer.vocab_size:,} tokens "
           f"in {time.perf_counter() - begin:.0f} s")
-    show_compression(tokenizer, documents)
     show_longest(tokenizer)
-    print(f"wrote {shown(args.output)}")
+    folder = args.output.parent
+    numbers = draw_compression(tokenizer, samples_of_domains(documents), folder / "compression.png")
+    print("bytes per token: " + ", ".join(f"{domain} {line[tokenizer.vocab_size]:.2f}"
+                                          for domain, line in numbers.items()))
+    draw_tokens(tokenizer, folder / "tokens.png")
+    write_json(folder / "compression.json", numbers)
+    report_shapes(tokenizer, folder / "shapes.json")
+    print(f"wrote {shown(args.output)}, and tokens.png and compression.png beside it\n"
+          'next: python 01_tokenizer/show_tokens.py "any text"')
     mark_made(args.output, inputs, vars(args))
 
 
@@ -100,21 +110,14 @@ def read_corpus(path: Path) -> Iterator[Document]:
         raise BadInput(f"{shown(path)} is damaged ({error!r}): run python 02_data/build_corpus.py")
 
 
-def show_compression(tokenizer: Tokenizer, documents: list[Document]) -> None:
-    """Print bytes per token of the largest domains, on a sample of each."""
-    samples = defaultdict(list)
+def samples_of_domains(documents: list[Document], number: int = 5, size: int = 100_000,
+                       ) -> dict[str, list[str]]:
+    """About `size` characters of each of the largest domains, as domain -> texts."""
+    texts = defaultdict(list)
     for domain, text in documents:
-        samples[domain].append(text)
-    largest = sorted(samples, key=lambda d: -sum(map(len, samples[d])))[:8]
-    print("bytes per token: " + ", ".join(
-        f"{domain} {bytes_per_token(tokenizer, samples[domain][:50]):.2f}" for domain in largest))
-
-
-def bytes_per_token(tokenizer: Tokenizer, texts: Iterable[str]) -> float:
-    """UTF-8 bytes of the texts for each token they become."""
-    texts = list(texts)
-    tokens = sum(len(tokenizer.encode_to_numpy(text)) for text in texts)
-    return sum(len(text.encode()) for text in texts) / max(tokens, 1)
+        texts[domain].append(text)
+    largest = sorted(texts, key=lambda domain: -sum(map(len, texts[domain])))[:number]
+    return {domain: ["\n".join(texts[domain])[:size]] for domain in largest}
 
 
 def show_longest(tokenizer: Tokenizer, number: int = 8) -> None:

@@ -12,6 +12,7 @@ from html_tree import BREAK, Node, Run, parse
 from main_text import clean, prune, story_node, weigh
 from maths_tex import inline_maths
 from pydoc_pages import pydoc_text
+from trim_story import trim
 from web_encoding import decode_html
 
 LARGEST = 16 << 20        # bytes; what lies beyond is cut off
@@ -37,7 +38,8 @@ def write_text(node: Node) -> str:
         if type(item) is str:
             pieces.append(item)
         elif type(item) is Run:
-            pieces.append(lines_of(item, pre))
+            if item.mass >= 0:
+                pieces.append(lines_of(item, pre))
         elif not item.dropped:
             pre = pre or item.tag == "pre"
             gap = "\n\n" if item.tag in PARAGRAPH else "\n"
@@ -62,6 +64,7 @@ def main_text(page: str) -> str:
     prune(nodes)
     story = story_node(root, nodes)
     clean(story)
+    trim(story)
     return write_text(story)
 
 

@@ -108,7 +108,7 @@ class _Builder:
         self.here = self.here.parent
         self.depth -= 1
 
-    def open(self, tag: str, attributes: str) -> None:
+    def start(self, tag: str, attributes: str) -> None:
         """A block's opening tag; ends what HTML lets it end."""
         self.end_run()
         tags = self.open_tags
@@ -139,7 +139,7 @@ class _Builder:
         while last is not None and self.here is not last.parent:
             self.pop()
 
-    def close(self, tag: str) -> None:
+    def end(self, tag: str) -> None:
         """A block's end tag: closes the nearest open element of that name, if there is one."""
         self.end_run()
         if self.open_tags.get(tag, 0) > (tag == "body"):
@@ -223,7 +223,7 @@ def parse(page: str, keep: frozenset[str] = frozenset()) -> tuple[Node, list[Nod
             tag = head[1:].strip().lower()
             at += 1
             if tag in BLOCKS:
-                builder.close(tag)
+                builder.end(tag)
             elif tag == "a":
                 builder.in_link = False
         elif first.isalpha() and first.isascii():
@@ -238,7 +238,7 @@ def parse(page: str, keep: frozenset[str] = frozenset()) -> tuple[Node, list[Nod
                     skipped = _skip_element(tag, pieces, at, never)
                     text, at = ("", skipped) if skipped != at or tag in RAW else (text, at)
             elif tag in BLOCKS:
-                builder.open(tag, attributes)
+                builder.start(tag, attributes)
             elif tag == "br":
                 builder.parts.append(BREAK)
             elif tag == "a":

@@ -1,6 +1,6 @@
 """An HTTP response as it was sent -> its status, headers and decoded body.
 
-    status, headers, body = split_response(b"HTTP/1.1 200 OK\\r\\nContent-Type: ...\\r\\n\\r\\n<html>")
+    status, headers, body = split_response(b"HTTP/1.1 200 OK\\r\\nA: b\\r\\n\\r\\n<html>")
 
 Web archives keep what went over the wire: a body may be cut in chunks and compressed. Both are
 undone here, with a limit, since a few kilobytes can unpack to gigabytes. Brotli and zstandard are

@@ -7,12 +7,14 @@ name what they are, walk from the body down while one child holds nearly all of 
 what hangs around the story in the block where we stop.
 """
 
+import functools
 import re
 
 from html_tree import Node, Run
 
 DOMINANT = 0.75           # walk down while one child holds this share of the mass
 GUARD = 0.4               # never prune a block that holds more of the page than this
+SURE_GUARD = 0.85         # ... or more than this, for a block that says what it is
 SHORTEST = 20             # characters of a run that can be prose
 SENTENCE = re.compile(r"[.!?,;:。，！？、।؟،]")
 HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden|\bhidden(?!\s*=\s*[\"']?false)\b"
@@ -30,19 +32,24 @@ UNWANTED = re.compile(r"""comment|disqus|respond|replies|share|sharing|social|re
     paywall|dateline|timestamp|\bdate\b|infobox-nav|\btoc\b|jump-link|mw-editsection|reflist|
     navbox|noprint|catlinks|printfooter|story-footer|hatnote|feedback|survey|follow|dontmiss|
     highlights?-list|latest|outstream|video-player|slideshow|carousel""".replace("\n", "")
-    .replace(" ", ""), re.I)
+    .replace(" ", ""))
+SURELY_UNWANTED = re.compile(r"cookie|consent|gdpr|disqus|popup|lightbox|widget-?area|"
+                             r"(?:^|\s)(?:comments|modal|dialog|alertdialog|complementary|"
+                             r"contentinfo|navigation)(?:\s|$)")
 # ... unless a word says that the story is in it.
 WANTED = re.compile(r"article-?body|story-?body|post-?body|entry-?content|article-?content|"
                     r"post-?content|main-?content|articletext|story-?content|content-?body|"
-                    r"article__body|page-?content|body-?text|mainbody", re.I)
-DROPPED_TAGS = frozenset(("nav", "footer", "aside", "dialog", "menu", "legend", "fieldset", "dir"))
+                    r"article__body|embed|tweet|page-?content|body-?text|mainbody")
+WHOLE_PAGE = frozenset(("html", "body", "article", "main"))
+DROPPED_TAGS = frozenset(("nav", "footer", "aside", "dialog", "menu", "legend", "fieldset", "dir",
+                          "figcaption"))
 
 
 def names_of(node: Node) -> str:
     """The words by which a block is called: class, id, role and the like."""
     if not node.attributes:
         return ""
-    return " ".join(a or b or c for a, b, c in NAMES.findall(" " + node.attributes[:2000]))
+    return " ".join(a or b or c for a, b, c in NAMES.findall(" " + node.attributes[:2000])).lower()
 
 
 def weigh(nodes: list[Node]) -> None:
@@ -64,27 +71,48 @@ def weigh(nodes: list[Node]) -> None:
         node.mass, node.size, node.link = mass, size, link
 
 
-def is_unwanted(node: Node) -> bool:
-    """True if the block's tag, style or names say that it is not the page's text."""
+@functools.lru_cache(1 << 14)
+def judge_names(names: str) -> float:
+    """What a block's names say against it: SURE_GUARD, GUARD, or 0 for nothing.
+
+    "cookie-bar" -> SURE_GUARD, "post sidebar" -> GUARD, "article-body" -> 0
+    """
+    if SURELY_UNWANTED.search(names):
+        return SURE_GUARD
+    return GUARD if UNWANTED.search(names) and not WANTED.search(names) else 0.0
+
+
+def unwanted_share(node: Node) -> float:
+    """How much of the page this block may hold and still be dropped for its tag, style or names:
+    0 for a block that they say nothing against."""
     if node.tag in DROPPED_TAGS:
-        return True
-    if not node.attributes:
-        return False
-    if HIDDEN.search(node.attributes):
-        return True
+        return SURE_GUARD if node.tag in ("aside", "nav", "footer") else GUARD
+    if sum(type(c) is Node and c.tag == "article" for c in node.children) >= 3:
+        return SURE_GUARD               # a list of teasers, beside the story or below it
+    if not node.attributes or node.tag in WHOLE_PAGE:
+        return 0.0
     names = names_of(node)
-    return bool(names) and bool(UNWANTED.search(names)) and not WANTED.search(names)
+    share = judge_names(names) if names else 0.0
+    if share or not ("none" in node.attributes or "idden" in node.attributes):
+        return share
+    return GUARD if HIDDEN.search(node.attributes) else 0.0
 
 
 def prune(nodes: list[Node]) -> None:
-    """Mark the unwanted blocks as dropped, except one that holds much of the page."""
-    total = nodes[0].mass
-    for node in nodes[1:]:
-        if node.parent.dropped:
-            node.dropped = True
-        elif is_unwanted(node) and node.mass <= GUARD * total:
-            node.dropped = True
-    weigh(nodes)
+    """Mark the unwanted blocks as dropped, except one that holds much of the page.
+
+    First those that surely are unwanted: what they hold should not count as the page's text when
+    the others are judged.
+    """
+    shares = [unwanted_share(node) for node in nodes]
+    for least in (SURE_GUARD, GUARD):
+        total = nodes[0].mass
+        for node, share in zip(nodes, shares):
+            if node.parent is not None and node.parent.dropped:
+                node.dropped = True
+            elif share >= least and node.mass <= share * total:
+                node.dropped = True
+        weigh(nodes)
 
 
 def story_node(root: Node, nodes: list[Node]) -> Node:

@@ -1,1 +1,198 @@
-def inline_maths(page): return page
+"""Formulae in a web page -> TeX between dollars, once each, before anything else is done to it.
+
+    inline_maths('<math alttext="x^2">...</math>')  ->  '$x^2$'
+
+A formula on the web is mostly there twice or three times: as MathML for screen readers, hidden; as
+a picture or a heap of spans for the eye; as a script with the TeX it was made from. Extractors drop
+what is hidden and cannot read the rest, so formulae get lost. We take the TeX where it is given
+(annotation, alttext, script, alt text of the picture), put it in the text, and delete the twins.
+A dollar sign that is only money is not touched.
+"""
+
+import html
+import re
+from typing import Callable
+from urllib.parse import unquote
+
+from html_tree import attribute, unescape
+
+# Only pages with one of these are looked at: one page in a hundred.
+TELLTALES = ("<math", "math/tex", "math/asc", "mwe-math", "math-tex", "atex", "mathtex", "imetex",
+             "codecogs", "data-expr", "texerror", 'class="tex', "class='tex")
+# No pattern may run past the next "<", or a page of unclosed tags would take quadratic time.
+MATHML = re.compile(r"<math\b([^<>]{0,9000})>", re.I)
+ANNOTATION = re.compile(r"<annotation\b[^<>]{0,200}?encoding\s*=\s*[\"']?(?:application/x-(?:tex|latex)|"
+                        r"tex|latex)[\"']?[^<>]{0,200}>([^<]{0,9000})<", re.I)
+SCRIPT = re.compile(r"<script\b[^<>]{0,200}?type\s*=\s*[\"']?math/(tex|asciimath)"
+                    r"([^<>\"']{0,50})[\"']?[^<>]{0,200}>", re.I)
+# "++" and "}+" never give back what they took, so this cannot backtrack
+IMAGE = re.compile(r"""<img\b(?:[^<>"']{1,3000}+|"[^"]{0,3000}+"|'[^']{0,3000}+'){0,60}+>""", re.I)
+IMAGE_CLASS = re.compile(r"\b(?:latex|tex|mwe-math-fallback-image\S*|mathtex|wp-latex|eqn?|"
+                         r"math-inline|displaymath|katex)\b", re.I)
+IMAGE_SOURCE = re.compile(r"(?:codecogs\.com/[^?]*\?|mathtex\.cgi\?|mimetex\.cgi\?|"
+                          r"latex\.php\?(?:[^#]*&)?latex=|chart\?cht=tx&(?:amp;)?chl=)([^\"'#]*)",
+                          re.I)
+ELEMENT = re.compile(r"<(span|div|mjx-container)\b([^<>]{5,1500})>", re.I)
+TWIN = re.compile(r"(?<![\w-])(?:katex-html|MathJax_Preview|MathJax_Display|MathJax_SVG|MathJax|"
+                  r"mwe-math-fallback-image\S{0,20})(?![\w-])")
+CONTAINER = re.compile(r"data-expr\s*=|(?<![\w-])(?:wp-katex-eq|math-tex|texerror)(?![\w-])")
+FAILURES = 20             # elements that do not end: after so many the page is not worth the time
+
+
+def clean_tex(tex: str) -> str:
+    """One formula without its wrappers: "{\\displaystyle x^{2}}" -> "x^{2}", "$x$" -> "x"."""
+    tex = " ".join(unescape(tex).split())
+    for start, end in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
+        if tex.startswith(start) and tex.endswith(end) and len(tex) >= len(start + end):
+            tex = tex[len(start):len(tex) - len(end)].strip()
+    found = re.match(r"\{\s*\\(?:displaystyle|textstyle|scriptstyle)\b\s*(.*)\}$", tex)
+    if found and balanced(found[1]):
+        tex = found[1].strip()
+    tex = re.sub(r"^\\(?:displaystyle|textstyle)\s+", "", tex)
+    return re.sub(r"^%\s*", "", tex)
+
+
+def balanced(tex: str) -> bool:
+    """True if every brace in `tex` closes one that is open: "a}{b" is not balanced."""
+    depth = 0
+    for brace in re.findall(r"(?<!\\)[{}]", tex):
+        depth += 1 if brace == "{" else -1
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def dollars(tex: str, display: bool) -> str:
+    """The formula as it goes into the page: $x$ in a line, $$x$$ on its own; "" stays ""."""
+    tex = clean_tex(tex)
+    if not tex:
+        return ""
+    mark = "$$" if display else "$"
+    return html.escape(f" {mark}{tex}{mark} ", quote=False)
+
+
+def element_end(page: str, tag: str, start: int, limit: int = 200_000) -> int:
+    """Where the element whose contents begin at `start` ends, counting nested ones of its name;
+    -1 if it does not end within `limit` characters."""
+    depth, stop = 1, start + limit
+    for found in re.compile(rf"<(/?){tag}\b[^>]*>", re.I).finditer(page, start, stop):
+        depth += -1 if found[1] else 1
+        if not depth:
+            return found.end()
+    return -1
+
+
+def replace_mathml(page: str) -> str:
+    """Every <math> whose TeX is given (annotation or alttext) becomes that TeX."""
+    pieces, at, looked, failures = [], 0, 0, 0
+    for found in MATHML.finditer(page):
+        if found.start() < looked:
+            continue
+        end = page.find("</math", found.end(), found.end() + 200_000)
+        if end < 0:
+            failures += 1
+            if failures > FAILURES:
+                break
+            continue
+        looked = max(page.find(">", end) + 1, end + 6)
+        annotation = ANNOTATION.search(page, found.end(), end)
+        tex = annotation[1] if annotation else attribute(" " + found[1], "alttext")
+        if tex.strip():
+            before = page[max(0, found.start() - 300):found.start()]
+            display = attribute(" " + found[1], "display") == "block" or \
+                re.search(r"katex-display|mwe-math-mathml-display", before) is not None
+            pieces += [page[at:found.start()], dollars(tex, display)]
+            at = looked
+    return "".join(pieces) + page[at:]
+
+
+def replace_elements(page: str, names: re.Pattern, new: Callable[[str, str], str | None]) -> str:
+    """Every span or div whose attributes match `names` becomes `new(attributes, contents)`; None
+    leaves it."""
+    pieces, at, failures = [], 0, 0
+    for found in ELEMENT.finditer(page):
+        if found.start() < at or not names.search(found[2]):
+            continue
+        end = element_end(page, found[1], found.end())
+        if end < 0:
+            failures += 1
+            if failures > FAILURES:
+                break
+            continue
+        text = new(" " + found[2], page[found.end():page.rfind("<", 0, end)])
+        if text is not None:
+            pieces += [page[at:found.start()], text]
+            at = end
+    return "".join(pieces) + page[at:]
+
+
+def drop_twins(page: str) -> str:
+    """Delete the rendered copies (KaTeX's and MathJax's spans) of formulae that are given as TeX.
+
+    MathJax's spans go only if the page has the scripts they were made from.
+    """
+    scripts = SCRIPT.search(page) is not None
+
+    def twin(attributes: str, contents: str) -> str | None:
+        return None if "MathJax" in attributes and not scripts else ""
+    return replace_elements(page, TWIN, twin)
+
+
+def replace_containers(page: str) -> str:
+    """Elements whose attribute or whole text is TeX (`data-expr`, wp-katex-eq, math-tex)."""
+    def container(attributes: str, contents: str) -> str | None:
+        tex = attribute(attributes, "data-expr") or ("" if "<" in contents else contents)
+        return dollars(tex, "display" in attributes) if tex.strip() else None
+    return replace_elements(page, CONTAINER, container)
+
+
+def replace_scripts(page: str) -> str:
+    """<script type="math/tex; mode=display">x</script> -> $$x$$."""
+    pieces, at = [], 0
+    for found in SCRIPT.finditer(page):
+        end = page.find("</script", found.end())
+        if end < 0:
+            break
+        if found.start() < at:
+            continue
+        tex = page[found.end():end].replace("<![CDATA[", "").replace("]]>", "").strip("% \n")
+        display = "display" in found[2]
+        pieces += [page[at:found.start()], dollars(tex, display)]
+        at = page.find(">", end) + 1 or len(page)
+    return "".join(pieces) + page[at:]
+
+
+def replace_images(page: str) -> str:
+    """Pictures of formulae become the TeX in their alt text or in the address that draws them.
+
+    A picture right after a formula that we have already (Wikipedia's fallback) is deleted.
+    """
+    def image(found: re.Match) -> str:
+        tag = found[0]
+        name, source = attribute(tag, "class"), IMAGE_SOURCE.search(unescape(tag))
+        alt = attribute(tag, "alt")
+        if IMAGE_CLASS.search(name) and alt.strip():
+            tex = alt
+        elif source:
+            tex = unquote(source[1].replace("+", " ").partition("&")[0])
+        else:
+            return tag
+        before = page[max(0, found.start() - len(tex) * 6 - 400):found.start()]
+        known = dollars(tex, False).strip().strip("$")
+        if known and known + "$" in before:
+            return ""
+        return dollars(tex, "display" in name or "block" in name)
+    return IMAGE.sub(image, page)
+
+
+def inline_maths(page: str) -> str:
+    """The page with every formula whose TeX it gives as $...$ or $$...$$, once each.
+
+    '<p>Let <math><annotation encoding="application/x-tex">a&lt;b</annotation></math>' ->
+    '<p>Let $a&lt;b$'. A page without formulae comes back as it is.
+    """
+    if not any(word in page for word in TELLTALES):
+        return page
+    for step in (drop_twins, replace_containers, replace_mathml, replace_scripts, replace_images):
+        page = step(page)
+    return page

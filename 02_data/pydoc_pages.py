@@ -22,11 +22,10 @@ import html
 import re
 
 MARK = "<title>Python: "
-SECTION = re.compile(r'<td class="section-title"[^>]*>&nbsp;<br>(.*?)</td>', re.S)
-PRELUDE = re.compile(r'<td class="[^"]*" colspan=2>(.*?)</td></tr>\s*<tr>', re.S)
-ENTRY = re.compile(r"<dl><dt>(.*?)(?:</dt>|(?=<dd>|</dl>))\s*(?:<dd>(.*?)</dd>)?", re.S)
-ANCESTORS = re.compile(r"<dl><dt>Method resolution order:</dt>.*?</dl>\s*", re.S)
-NOTE = re.compile(r'<span class="grey"><span class="heading-text">.*?</span></span>', re.S)
+SECTION = '<td class="section-title" colspan=3>&nbsp;<br>'
+PRELUDE = re.compile(r'<td class="[\w -]{0,50}" colspan=2>')
+ANCESTORS = "<dl><dt>Method resolution order:</dt>"
+NOTE = '<span class="grey"><span class="heading-text">'
 MENUS = ("Package Contents", "Modules")
 # Said of every class there is; a page in twenty consists of little else.
 STOCK = ("dictionary for instance variables", "list of weak references to the object",
@@ -42,7 +41,7 @@ def plain(fragment: str) -> str:
 
 def signature(fragment: str) -> str:
     """The heading of an entry as one line: "loads(s, *, cls=None)"."""
-    return " ".join(plain(NOTE.sub("", fragment)).split())
+    return " ".join(plain(fragment.partition(NOTE)[0]).split())
 
 
 def indented(text: str, depth: int) -> str:
@@ -56,10 +55,13 @@ def entries(body: str, depth: int) -> list[str]:
     Names with neither arguments nor documentation, and stock phrases, say nothing and are left out.
     """
     found = []
-    for heading, documentation in ENTRY.findall(body):
-        heading, text = signature(heading), plain(documentation)
+    for part in body.split("<dl><dt>")[1:]:
+        heading, _, rest = part.partition("</dl>")[0].partition("<dd>")
+        heading, text = signature(heading), plain(rest)
         if text.startswith(STOCK) or (not text and (heading.startswith("_") or "(" not in heading)):
             continue
+        if re.match(r"\w+ = <", heading):
+            continue                # an attribute: the documentation is that of its type
         lines = indented(heading, depth)
         found.append(lines + "\n" + indented(text, depth + 1) if text else lines)
     return found
@@ -74,7 +76,8 @@ def class_text(title: str, content: str) -> list[str]:
     prelude = PRELUDE.search(content)
     documentation = ""
     if prelude:
-        documentation, body = plain(prelude[1]).strip("\n "), content[prelude.end():]
+        documentation, _, body = content[prelude.end():].partition("</td></tr>")
+        documentation = plain(documentation).strip("\n ")
         # pydoc puts the constructor's call before the text; `__init__` says it again below
         first, _, rest = documentation.partition("\n")
         name = re.search(r"\w+", heading.removeprefix("class "))
@@ -82,7 +85,10 @@ def class_text(title: str, content: str) -> list[str]:
             documentation = rest.strip("\n")
     block = heading + ("\n" + indented(documentation, 1) if documentation else "")
     found = [block]
-    for group in ANCESTORS.sub("", body).split("<hr>\n"):
+    before, ancestors, after = body.partition(ANCESTORS)
+    if ancestors:
+        body = before + after.partition("</dl>")[2]
+    for group in body.split("<hr>\n"):
         label, _, members = group.partition(":<br>\n")
         if "inherited from" not in label:
             found += entries(members, 1)
@@ -104,11 +110,12 @@ def pydoc_text(page: str) -> str | None:
     """
     if MARK not in page[:1500] or 'class="heading-text decor"' not in page[:1500]:
         return None
-    head, *sections = SECTION.split(page)
+    head, *sections = page.split(SECTION)
     name = plain(head.partition(MARK)[2].partition("</title>")[0])
     # after the heading: the module's own documentation
     blocks = [name, plain(head.partition("</table>")[2].lstrip())]
-    for title, content in zip(sections[::2], sections[1::2]):
+    for section in sections:
+        title, _, content = section.partition("</td>")
         label = plain(title)
         if label in MENUS or label == "Classes":
             continue

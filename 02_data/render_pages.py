@@ -37,8 +37,8 @@ def quiet() -> IO[bytes]:
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    sys.stdin, sys.stdout, sys.stderr = open(os.devnull), open(os.devnull, "w"), \
-        open(os.devnull, "w")
+    sys.stdin = open(os.devnull, encoding="utf-8")
+    sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")
     return answers
 
 

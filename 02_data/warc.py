@@ -291,7 +291,8 @@ class WarcWriter:
         """Append one record; returns its offset in the file."""
         block_digest = digest(block)
         name = f"{kind} {url} {self.date} {block_digest}"
-        fields = {"WARC-Type": kind, "WARC-Record-ID": f"<{uuid.uuid5(uuid.NAMESPACE_URL, name).urn}>",
+        record_id = uuid.uuid5(uuid.NAMESPACE_URL, name)
+        fields = {"WARC-Type": kind, "WARC-Record-ID": f"<{record_id.urn}>",
                   "WARC-Date": self.date, **({"WARC-Target-URI": url} if url else {}),
                   "WARC-Block-Digest": block_digest, **(extra or {}),
                   "Content-Type": content_type, "Content-Length": str(len(block))}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Iterator
 from urllib.parse import urlsplit
 
-SIGNATURE = re.compile(r"^(?:(class)\s+)?([A-Za-z]\w*)\s*(?:=\s*[\w.]+\s*)?"
+SIGNATURE = re.compile(r"^(?:(class)\s+)?([A-Za-z_]\w*)\s*(?:=\s*[\w.]+\s*)?"
                        r"(\((?:[^()]|\([^()]*\))*\))(?:\s*->\s*\S.*)?$")
 
 
@@ -109,9 +109,11 @@ def returns_sentence(doc: str) -> str:
     if not match:
         return ""
     body = [line.strip() for line in match["body"].split("\n") if line.strip()]
-    # numpy's first line is "name : type"; the description follows.
+    # numpy's first line is "name : type"; the description follows, up to the next such line.
     if len(body) > 1 and re.match(r"^[\w, ]+\s*:\s*\S|^\w+$", body[0]):
         body = body[1:]
+    more = [i for i, line in enumerate(body) if i and re.match(r"^[\w, ]+ : \S", line)]
+    body = body[:more[0]] if more else body
     text = re.split(r"(?<=[.])\s+(?=[A-Z`])", " ".join(body))[0]
     good = 2 <= len(text.split()) <= 25 and text[:1].isalpha() and text.isascii()
     return text if good and not re.search(r">>>|::|[{}\\|<]|-{3}", text) else ""

@@ -10,8 +10,24 @@ Reads sft.pt and prompts of sft_train.jsonl; writes grpo.pt, grpo_log.jsonl and 
 The reward is verifiable: a rule that any reader can check by eye (`verifiable_reward`).
 """
 
+import argparse
+import re
+from pathlib import Path
+
 import torch
 from torch import Tensor
+from tqdm import tqdm
+
+from artifacts import command, is_current, mark_made, shown, write_json
+from chat_template import PAD, special_id
+from checkpoint import save_checkpoint
+from optimizers import clip_gradients, linear_schedule
+from responses import collate, response_logprobs, score_rows
+from reward_model import load_reward_model
+from rollouts import sample_answers
+from training_stage import (Progress, add_common, batch_indices, fresh_questions, open_model,
+                            open_tokenizer, optimizer_for, read_jsonl, result, set_rate,
+                            write_jsonl)
 
 NORMALISERS = ("answer", "token", "constant", "group")
 
@@ -84,3 +100,120 @@ def grpo_loss(logprobs: Tensor, old_logprobs: Tensor, reference_logprobs: Tensor
     r = logprobs - reference_logprobs.detach()
     losses = losses + beta * (torch.exp(-r) - 1 + r)
     return aggregate(losses, mask, normaliser, longest, group)
+
+
+def verifiable_reward(question: str, text: str, ended: bool) -> float:
+    """A rule that anyone can check: 0 to 1, in thirds. The answer ended by itself; it is one
+    sentence of 5 to 14 words closed by a period; no word of four letters or more comes twice.
+
+    It judges form alone, and no model and no annotator takes part in it.
+    """
+    words = text.split()
+    long_words = re.findall(r"[a-z]{4,}", text.lower())
+    checks = (ended,
+              5 <= len(words) <= 14 and text.endswith(".") and text.count(". ") == 0,
+              len(long_words) >= 2 and len(long_words) == len(set(long_words)))
+    return sum(checks) / len(checks)
+
+
+def train_grpo(policy, reference, scorer, tokenizer, questions: list[str], *, iterations: int,
+               prompts: int, group: int, learning_rate: float, beta: float, normaliser: str,
+               seed: int, steps: int = 4, max_new_tokens: int = 48,
+               progress: Progress | None = None) -> list[dict]:
+    """Train `policy` in place; a record per iteration. scorer(answers) -> (B,) rewards."""
+    pad = special_id(tokenizer, PAD)
+    optimizer = optimizer_for(policy.parameters(), learning_rate, eps=1e-5)
+    start, log, _ = progress.resume(policy, optimizer) if progress else (0, [], {})
+    bar = tqdm(range(start, iterations), desc="grpo", initial=start, total=iterations)
+    for i in bar:
+        asked = [questions[j] for j in batch_indices(len(questions), prompts, i, seed)]
+        answers = sample_answers(policy, tokenizer, [q for q in asked for _ in range(group)],
+                                 seed=seed * 7919 + i, max_new_tokens=max_new_tokens)
+        rewards = scorer(answers)
+        advantages = group_advantages(rewards, group)
+        ids, mask = collate([a.row for a in answers], pad)
+        with torch.no_grad():
+            old, answer = response_logprobs(policy, ids, mask)
+            frozen, _ = response_logprobs(reference, ids, mask)
+        set_rate(optimizer, learning_rate * linear_schedule(i, iterations, warmup=3))
+        for step in range(steps):
+            # Whole groups stay together: the "group" normaliser needs them.
+            chosen = batch_indices(prompts, max(1, prompts // 2), step, seed * 7919 + i)
+            rows = [g * group + k for g in chosen for k in range(group)]
+            new, _ = response_logprobs(policy, ids[rows], mask[rows])
+            loss = grpo_loss(new, old[rows], frozen[rows], advantages[rows], answer[rows],
+                             beta=beta, longest=max_new_tokens, group=group,
+                             normaliser=normaliser)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            clip_gradients(policy.parameters(), 1.0)
+            optimizer.step()
+        log.append({"iteration": i + 1, "reward": float(rewards.mean()),
+                    "kl": float((old - frozen).sum(1).mean()),
+                    "length": float(answer.sum(1).mean()),
+                    "end_rate": sum(a.ended for a in answers) / len(answers)})
+        bar.set_postfix(reward=f"{log[-1]['reward']:+.2f}", kl=f"{log[-1]['kl']:.1f}")
+        if progress:
+            progress.save(i + 1, policy, optimizer, log)
+    return log
+
+
+def rule_scorer(answers: list) -> Tensor:
+    """`verifiable_reward` of every answer, (B,)."""
+    return torch.tensor([verifiable_reward(a.question, a.text, a.ended) for a in answers])
+
+
+def parse() -> argparse.Namespace:
+    """The command line, with --quick applied."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    add = parser.add_argument
+    add("--sft", type=Path, default=result("sft.pt"))
+    add("--reward", type=Path, default=None, help="a reward model instead of the stated rule")
+    add("--train", type=Path, default=result("sft_train.jsonl"), help="where questions come from")
+    add("--to", type=Path, default=result("grpo.pt"))
+    add("--iterations", type=int, default=40)
+    add("--prompts", type=int, default=8, help="questions per iteration")
+    add("--group", type=int, default=8, help="answers per question")
+    add("--beta", type=float, default=0.02, help="weight of k3 in the loss")
+    add("--learning-rate", type=float, default=2e-4)
+    add("--normaliser", choices=NORMALISERS, default="answer")
+    add_common(parser)
+    args = parser.parse_args()
+    if args.quick:
+        args.iterations = min(args.iterations, 3)
+    return args
+
+
+def main() -> None:
+    args = parse()
+    torch.set_num_threads(args.threads)
+    inputs = [args.sft, args.train, args.tokenizer] + ([args.reward] if args.reward else [])
+    if not args.fresh and is_current(args.to, inputs, vars(args)):
+        print(f"{shown(args.to)} is up to date (--fresh makes it again)")
+        return
+    policy, digest = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
+    reference, _ = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
+    tokenizer = open_tokenizer(args.tokenizer)
+    scorer = rule_scorer
+    if args.reward:
+        reward = load_reward_model(args.reward)
+        scorer = lambda answers: score_rows(reward.score, [a.row for a in answers],  # noqa: E731
+                                            special_id(tokenizer, PAD))
+    questions = fresh_questions(read_jsonl(args.train, "05_posttrain/instructions.py"), 4000)
+    log = train_grpo(policy, reference, scorer, tokenizer, questions, iterations=args.iterations,
+                     prompts=args.prompts, group=args.group, learning_rate=args.learning_rate,
+                     beta=args.beta, normaliser=args.normaliser, seed=args.seed,
+                     progress=Progress(args.to, vars(args), inputs, args.fresh))
+    save_checkpoint(args.to, model=policy, stage="grpo", tokenizer_sha256=digest, step=len(log))
+    write_jsonl(result("grpo_log.jsonl"), log)
+    write_json(result("grpo_result.json"), {"first": log[0], "last": log[-1],
+                                            "normaliser": args.normaliser})
+    for name in ("reward", "kl", "length", "end_rate"):
+        print(f"{name:10}{log[0][name]:10.3f} -> {log[-1][name]:.3f}")
+    print(f"wrote {shown(args.to)}")
+    mark_made(args.to, inputs, vars(args))
+    Progress(args.to, vars(args), inputs).done()
+
+
+if __name__ == "__main__":
+    command(main)

@@ -24,8 +24,8 @@ from checkpoint import save_checkpoint
 from optimizers import clip_gradients, linear_schedule
 from ppo import (AdaptiveKL, clip_fraction, explained_variance, gae, kl_estimates, masked_whiten,
                  policy_loss, shaped_rewards, value_loss)
-from responses import collate, masked_mean, response_logprobs, score_rows, token_entropy
-from responses import token_logprobs
+from responses import (answer_logits, collate, masked_mean, response_logprobs, score_rows,
+                       spread_over, token_entropy)
 from reward_model import RewardModel, load_reward_model
 from rollouts import Answer, sample_answers
 from training_stage import (Progress, add_common, batch_indices, fresh_questions, open_model,
@@ -81,12 +81,13 @@ class ActorCritic(nn.Module):
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
 
-    def forward(self, ids: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-        """ids (B, T) -> logits over T (tempered), log-probabilities and values, (B, T - 1)."""
+    def forward(self, ids: Tensor, mask: Tensor, temperature: float) -> tuple[Tensor, ...]:
+        """ids, mask (B, T) -> log-probabilities and values, (B, T - 1), 0 outside the answer, and
+        the logits of the answer's tokens, tempered."""
         hidden = self.policy.hidden(ids)
-        logits = self.policy.head(hidden)
-        values = self.value_head(hidden[:, :-1])[..., 0]
-        return logits / temperature, token_logprobs(logits, ids, temperature), values
+        logits = answer_logits(self.policy, ids, mask, hidden) / temperature
+        values = self.value_head(hidden[:, :-1])[..., 0] * mask[:, 1:]
+        return response_logprobs(self.policy, ids, mask, logits=logits)[0], values, logits
 
 
 def reward_scorer(reward_model: RewardModel, pad: int) -> Scorer:
@@ -113,15 +114,14 @@ def prepare(model: ActorCritic, reference, scorer: Scorer, answers: list[Answer]
     ids, rows_mask = collate([a.row for a in answers], pad)
     mask = rows_mask[:, 1:]
     scores = finite_scores(scorer, answers, s.missing_end)
-    logits, old, values = model(ids, s.temperature)
-    old, values = old * mask, values * mask
+    old, values, logits = model(ids, rows_mask, s.temperature)
     reference_logprobs, _ = response_logprobs(reference, ids, rows_mask, s.temperature)
     rewards = shaped_rewards(scores, old, reference_logprobs, mask, beta)
     advantages, returns = gae(rewards, values, mask, s.gamma, s.lam)
     # Whitened after the returns were taken: the value head learns real rewards.
     advantages = masked_whiten(advantages, mask)
     return Batch(ids, rows_mask, mask, scores, old, reference_logprobs, values,
-                 token_entropy(logits)[:, :-1], advantages, returns)
+                 spread_over(token_entropy(logits), rows_mask), advantages, returns)
 
 
 def update(model: ActorCritic, optimizer, batch: Batch, s: PPOSettings, seed: int) -> dict:
@@ -130,8 +130,7 @@ def update(model: ActorCritic, optimizer, batch: Batch, s: PPOSettings, seed: in
     for step in range(s.epochs * s.minibatches):
         rows = batch_indices(len(batch.ids), size, step, seed)
         mask, old = batch.mask[rows], batch.old_logprobs[rows]
-        _, logprobs, values = model(batch.ids[rows], s.temperature)
-        logprobs, values = logprobs * mask, values * mask
+        logprobs, values, _ = model(batch.ids[rows], batch.rows_mask[rows], s.temperature)
         actor = policy_loss(logprobs, old, batch.advantages[rows], mask, s.clip)
         critic = value_loss(values, batch.values[rows], batch.returns[rows], mask, s.value_clip)
         optimizer.zero_grad(set_to_none=True)

@@ -45,15 +45,33 @@ def token_logprobs(logits: Tensor, ids: Tensor, temperature: float = 1.0) -> Ten
                             reduction="none").view(targets.shape)
 
 
-def response_logprobs(model, ids: Tensor, mask: Tensor,
-                      temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+def answer_logits(model, ids: Tensor, mask: Tensor, hidden: Tensor | None = None) -> Tensor:
+    """The logits that predict the answer's tokens, and no others: (answer tokens, V).
+
+    The head is a third of a small model's work, and half of a row is prompt: leaving the prompt's
+    logits out saves a fifth of the time. `hidden` (B, T, C), if it was computed already.
+    """
+    hidden = model.hidden(ids) if hidden is None else hidden
+    return model.head(hidden[:, :-1][mask[:, 1:] > 0])
+
+
+def spread_over(values: Tensor, mask: Tensor) -> Tensor:
+    """One number per answer token -> (B, T - 1), 0 everywhere else; the way back of the above."""
+    answer = mask[:, 1:] > 0
+    return torch.zeros(answer.shape, dtype=values.dtype).masked_scatter(answer, values)
+
+
+def response_logprobs(model, ids: Tensor, mask: Tensor, temperature: float = 1.0,
+                      logits: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """(per-token log-probabilities, shifted mask), both (B, T - 1), zero outside the answer.
 
-    ids, mask (B, T) as `collate` makes them; `model(ids)` returns (logits, loss).
+    ids, mask (B, T) as `collate` makes them. `logits` (answer tokens, V) if already computed.
     """
-    logits, _ = model(ids)
     answer = mask[:, 1:]
-    return token_logprobs(logits, ids, temperature) * answer, answer
+    logits = answer_logits(model, ids, mask) if logits is None else logits
+    said = ids[:, 1:][answer > 0]
+    logprobs = -F.cross_entropy(logits / temperature, said, reduction="none")
+    return spread_over(logprobs, mask), answer
 
 
 def sequence_logprobs(model, ids: Tensor, mask: Tensor) -> Tensor:
@@ -67,7 +85,7 @@ def sequence_logprobs(model, ids: Tensor, mask: Tensor) -> Tensor:
 
 
 def token_entropy(logits: Tensor) -> Tensor:
-    """Entropy in nats of each next-token distribution, (B, T, V) -> (B, T). Uniform over V: ln V.
+    """Entropy in nats of each next-token distribution, (..., V) -> (...). Uniform over V: ln V.
 
     Safe for large logits: they enter through the log-softmax only.
     """

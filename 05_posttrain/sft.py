@@ -120,7 +120,7 @@ def parse() -> argparse.Namespace:
     add("--val", type=Path, default=result("sft_val.jsonl"))
     add("--raw", type=Path, default=out("02_data"), help="folder with val.bin and index.json")
     add("--to", type=Path, default=result("sft.pt"))
-    add("--examples", type=int, default=6000, help="training examples, from the front of --train")
+    add("--examples", type=int, default=4000, help="training examples, from the front of --train")
     add("--steps", type=int, default=None, help="default: two passes over the examples")
     add("--batch", type=int, default=32, help="conversations per step")
     add("--learning-rate", type=float, default=1e-3)

@@ -1,0 +1,150 @@
+"""E-mail addresses, phone numbers and IP addresses in a text are masked, and counted.
+
+    mask_emails("write to ann@site.org")  ->  ("write to |||EMAIL_ADDRESS|||", 1)
+
+A model learns by heart what it reads often; a person's address should not be among it. The masks
+are those of Dolma and of Stanford's CS336. A mask holds nothing that could be masked again, so
+masking twice changes nothing.
+
+The policy is Dolma's: *mask few, drop many*. A page with up to five addresses is a page with a
+contact line: mask them. A page with more is a directory of people: drop it (`too_personal`).
+Patterns cannot find names or postal addresses; and a number that looks like a phone number but is
+not costs a mask. Every pattern is bounded, so no text takes more than linear time.
+"""
+
+import ipaddress
+import re
+
+EMAIL, PHONE, IP = "|||EMAIL_ADDRESS|||", "|||PHONE_NUMBER|||", "|||IP_ADDRESS|||"
+MOST = 5                  # masks that a page may have; with more it is dropped
+
+# Tried only where a word starts, and at most 64 characters long (RFC 5321): linear in the text.
+EMAIL_PATTERN = re.compile(
+    r"(?<![\w.+%-])[A-Za-z0-9_+%][\w.+%'-]{0,63}@"
+    r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}[^\W\d_]{2,24}(?![\w@-])")
+# (283)-182-3829, 283 182 3829, 283.182.3829, 1-283-182-3829 and 2831823829: North America
+PHONE_PATTERN = re.compile(
+    r"(?<![\w.,=/#+\-(])(?:1[ .-])?(?:\([2-9]\d{2}\)[ .-]{0,2}|[2-9]\d{2}[ .-])\d{3}[ .-]\d{4}"
+    r"(?![\w-]|\.\d)"
+    r"|(?<![\w.,=/#+\-(])[2-9]\d{9}(?![\w-]|[.,]\d)")
+# +44 20 7946 0958: the rest of the world writes a plus sign
+WORLD_PATTERN = re.compile(r"(?<![\w+.(=])\+[1-9](?:[ .()/-]{0,2}\d){7,14}(?![\w]|\.\d)")
+NUMBER_NAMES = re.compile(r"(?:isbn|issn|doi|pmid|arxiv|id|no|nr|#|version|port)\W{0,6}$", re.I)
+# Powers of two, and neighbours, that have ten digits: not phone numbers, in any documentation.
+CONSTANTS = frozenset(str(2 ** n + d) for n in (31, 32, 33) for d in (-1, 0, 1))
+OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+IPV4_PATTERN = re.compile(rf"(?<![\w.])(?:{OCTET}\.){{3}}{OCTET}(?!\w|\.\d|-\d)")
+IPV6_PATTERN = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2,34}(?![\w:])")
+VERSION = re.compile(r"(?:version|release|v|==|>=|<=|~=|section|chapter|§)\s{0,2}$", re.I)
+# Addresses that reach nobody: this host, private networks, multicast.
+NOBODY = tuple(map(ipaddress.ip_network, (
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
+    "192.168.0.0/16", "224.0.0.0/3")))
+
+
+def mask_emails(text: str) -> tuple[str, int]:
+    """Every e-mail address replaced by |||EMAIL_ADDRESS|||, and how many there were.
+
+    "a@b.org, c.d+e@f.co.uk" -> ("|||EMAIL_ADDRESS|||, |||EMAIL_ADDRESS|||", 2). A decorator
+    (`@property`) or a product (`a@b.T`) is no address: a top-level domain has two letters or more.
+    """
+    if "@" not in text:
+        return text, 0
+    text, count = EMAIL_PATTERN.subn(EMAIL, text)
+    # A mask is a boundary that was not there before: an address glued to it is found only now.
+    while "@" in text:
+        text, more = EMAIL_PATTERN.subn(EMAIL, text)
+        if not more:
+            break
+        count += more
+    return text, count
+
+
+def mask_phone_numbers(text: str) -> tuple[str, int]:
+    """Every phone number replaced by |||PHONE_NUMBER|||, and how many there were.
+
+    North American numbers of ten digits, with or without signs between them, whose area code starts
+    with 2 to 9; elsewhere, 8 to 15 digits after a plus sign. Not after "ISBN", "doi", "#" and the
+    like, not inside longer numbers, and not 2 ** 32.
+
+        "call (283)-182-3829" -> ("call |||PHONE_NUMBER|||", 1)
+    """
+    count = 0
+
+    def mask(found: re.Match) -> str:
+        nonlocal count
+        # What stands before says what the number is.
+        if NUMBER_NAMES.search(text_now, max(0, found.start() - 14), found.start()) \
+                or found[0] in CONSTANTS:
+            return found[0]
+        count += 1
+        return PHONE
+
+    before = -1
+    while count != before:          # a mask is a new boundary: look again until nothing is found
+        before = count
+        for pattern in (WORLD_PATTERN, PHONE_PATTERN):
+            text_now = text
+            text = pattern.sub(mask, text_now)
+    return text, count
+
+
+def mask_ip_addresses(text: str) -> tuple[str, int]:
+    """Every IP address that could reach somebody replaced by |||IP_ADDRESS|||, and how many.
+
+    Four numbers up to 255 that are not part of a longer row of numbers (".3.3.3.0" and "1.2.3.4.5"
+    stay), not in a private or reserved network (10.0.0.1, 127.0.0.1, 192.168.1.1, 0.1.2.3 stay),
+    and not a version ("v1.2.3.4"). IPv6 addresses of the public range 2000::/3 as well.
+
+        "from 8.8.8.8 to 10.0.0.1" -> ("from |||IP_ADDRESS||| to 10.0.0.1", 1)
+    """
+    count = 0
+
+    def mask(found: re.Match) -> str:
+        nonlocal count
+        # The pattern finds what has the form; the library knows what it means.
+        try:
+            address = ipaddress.ip_address(found[0].rstrip(":"))
+        except ValueError:
+            return found[0]
+        if address.version == 4 and any(address in network for network in NOBODY):
+            return found[0]
+        if VERSION.search(text_now, max(0, found.start() - 12), found.start()):
+            return found[0]
+        count += 1
+        return IP + (":" if found[0].endswith(":") else "")
+
+    before = -1
+    while count != before:          # a mask is a new boundary: look again until nothing is found
+        before, text_now = count, text
+        text = IPV4_PATTERN.sub(mask, text_now) if "." in text_now else text_now
+        if ":" in text:
+            text_now = text
+            text = IPV6_PATTERN.sub(mask, text_now)
+    return text, count
+
+
+def mask_personal_data(text: str) -> tuple[str, dict[str, int]]:
+    """All three masks, e-mail first (an address may hold digits), and the counts by kind.
+
+    "a@b.org or 8.8.8.8" -> ("|||EMAIL_ADDRESS||| or |||IP_ADDRESS|||",
+                             {"email": 1, "ip": 1, "phone": 0})
+    """
+    counts = {"email": 0, "ip": 0, "phone": 0}
+    found = -1
+    while sum(counts.values()) != found:
+        found = sum(counts.values())
+        for kind, mask in (("email", mask_emails), ("ip", mask_ip_addresses),
+                           ("phone", mask_phone_numbers)):
+            text, count = mask(text)
+            counts[kind] += count
+    return text, counts
+
+
+def too_personal(counts: dict[str, int], most: int = MOST) -> str | None:
+    """The reason to drop a page with these counts, None to keep it with its masks.
+
+    {"email": 5} -> None, {"email": 4, "phone": 2} -> "personal data: 6 > 5"
+    """
+    total = sum(counts.values())
+    return f"personal data: {total} > {most}" if total > most else None

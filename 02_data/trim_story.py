@@ -1,0 +1,96 @@
+"""Inside the story: the lines that hang on it but do not belong to it.
+
+Even the right block holds a by-line, dates, share buttons, "Read more: ..." between paragraphs and
+a list of further stories at the end. These lines are short or mostly links, and they say what they
+are in their first words, in the dozen languages that most news is written in.
+"""
+
+import re
+
+from html_tree import Node, Run
+
+HEADINGS = frozenset("h1 h2 h3 h4 h5 h6".split())
+# Lines that lead elsewhere, wherever they stand. Only dropped if they are mostly a link, or short.
+ELSEWHERE = re.compile(r"""\W*(?:read\ (?:more|also|next|the\ full)|see\ (?:also|more)|also\ (?:read|
+    see|on)|also:|more:|more\ on|related|recommended|don['’]?t\ miss|watch:?|listen|click\ here|
+    continue\ reading|sign\ up|subscribe|follow\ us|follow\ @|download\ (?:the|our)|get\ the|
+    advertisement|sponsored|story\ continues|must\ read|you\ may\ (?:also|like)|like\ this\ story|
+    share\ (?:this|on|it)|tags?\s*:|filed\ under|topics?\s*:|posted\ in|image\ (?:credit|source)|
+    photo(?:s|graph)?(?:\ by|:|\ credit)|\(image:|\(photo:|source:|leia\ (?:mais|também)|
+    lea\ también|leer\ más|ver\ también|lire\ aussi|à\ lire|voir\ aussi|mehr\ zum|lesen\ sie|
+    lees\ (?:ook|meer)|leggi\ anche|czytaj\ (?:też|także)|читайте\ также|läs\ (?:mer|också)|
+    les\ også|læs\ også|lue\ myös)\b""", re.I | re.X)
+# Headings after which nothing of the story follows.
+LAST = re.compile(r"""\W*(?:related|more\ (?:from|great|on|stories|news|in|to)|read\ (?:more|next)|
+    recommended|you\ (?:may|might)|most\ (?:read|popular)|popular|trending|latest|comments?|
+    leave\ a|share\ this|about\ the\ author|sign\ up|subscribe|newsletter|follow|tags|see\ also|
+    what['’]s\ next|further\ reading|external\ links|references|previous|next|posts?\ navigation|
+    stay\ (?:up|in)|join|advertisement|leia|veja|lire|mehr|weitere|verwandte|altri|noticias\ rel|
+    notícias\ rel|relacionad|artículos|artikel|похож|читайте)\b""", re.I | re.X)
+BYLINE = re.compile(r"""\W*(?:by\ [A-Z]|posted\ |published\ |updated\ |last\ (?:updated|modified)|
+    written\ by|(?:mon|tues|wednes|thurs|fri|satur|sun)day,|\d{1,2}[./ ]\d{1,2}[./ ]\d{2,4}|
+    \d{4}-\d\d-\d\d|(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?\ \d{1,2},\ \d{4}|
+    \d{1,2}\ (?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?\ \d{4}|
+    \d+\ (?:min(?:ute)?s?|hours?|days?)\ (?:read|ago)|publicado|por\ [A-Z]|von\ [A-Z])""", re.X)
+
+
+def runs_of(story: Node) -> list[Run]:
+    """The runs of a block in document order, without what is dropped."""
+    found, waiting = [], [story]
+    while waiting:
+        item = waiting.pop()
+        if type(item) is Run:
+            found.append(item)
+        elif not item.dropped:
+            waiting.extend(reversed(item.children))
+    return found
+
+
+def leads_elsewhere(run: Run, text: str) -> bool:
+    """True for a line that is (nearly) all link, or that begins like "Read more:".
+
+    Items of lists and cells of tables may be links; headings may link to themselves.
+    """
+    if run.parent.tag in ("li", "td", "th", "dt", "dd", "pre") or run.parent.tag in HEADINGS:
+        share = 2.0 if run.parent.tag in HEADINGS or len(text) > 300 else 1.1
+        return bool(ELSEWHERE.match(text)) and run.link * 2 > len(text) and share > 1
+    if run.link > 0.8 * len(text) and len(text) > 12:
+        return True
+    return len(text) < 200 and bool(ELSEWHERE.match(text)) and \
+        (run.link * 3 > len(text) or len(text) < 60)
+
+
+def trim(story: Node) -> None:
+    """Mark the runs of a story that are not part of it as dropped (mass -1).
+
+    The headline, by-lines and dates before the first long paragraph; lines that lead elsewhere;
+    everything from a heading like "Related stories" on, if little prose follows it.
+    """
+    runs = runs_of(story)
+    texts = [run.text.strip() for run in runs]
+    total = sum(run.mass for run in runs)
+    # 1. Before the first long paragraph.
+    for run, text in zip(runs, texts):
+        if len(text) > 120 and run.parent.tag not in HEADINGS and run.mass > 0:
+            break
+        if run.parent.tag == "h1" or (len(text) < 100 and BYLINE.match(text)):
+            run.mass = -1
+    # 2. Between the paragraphs.
+    for run, text in zip(runs, texts):
+        if run.mass >= 0 and leads_elsewhere(run, text):
+            run.mass = -1
+    # 3. After the last one: walk back while what follows is a small part of the page.
+    after = 0
+    for i in range(len(runs) - 1, -1, -1):
+        if runs[i].parent.tag in HEADINGS and LAST.match(texts[i]):
+            for run in runs[i:]:
+                run.mass = -1
+        after += max(runs[i].mass, 0)
+        if after > 0.25 * total:
+            break
+    for run in reversed(runs):
+        if run.mass < 0:
+            continue
+        if run.parent.tag not in HEADINGS:
+            break
+        run.mass = -1                    # a heading with nothing under it

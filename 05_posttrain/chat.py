@@ -1,0 +1,95 @@
+"""Talk to any checkpoint in the terminal, its tokens streaming as they are drawn.
+
+    python 05_posttrain/chat.py                    # the SFT model; --model base, dpo, ppo, grpo
+    python 05_posttrain/chat.py --model out/05_posttrain/ppo.pt --temperature 0.5
+    echo "What does numpy.argsort do?" | python 05_posttrain/chat.py
+
+An empty line or Ctrl-D ends it, /new forgets the conversation. The base model knows no chat
+template: it gets the bare text and continues it. What an assistant of this size says has the form
+of an answer; do not believe it.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from artifacts import command, out
+from chat_template import DOCUMENT_END, END, plain_ids, render_prompt, special_id
+from generate import generate
+from training_stage import open_model, open_tokenizer, result
+
+MADE_BY = {"base": "04_model_pretrain/pretrain.py"}
+
+
+def checkpoint_path(name: str) -> Path:
+    """"sft" -> out/05_posttrain/sft.pt, "base" -> chapter 4's; anything else is a path."""
+    if name == "base":
+        return out("04_model_pretrain", "base.pt")
+    return result(f"{name}.pt") if name in ("sft", "dpo", "ppo", "grpo") else Path(name)
+
+
+def prompt_for(tokenizer, messages: list[dict], is_base: bool, room: int) -> list[int]:
+    """The ids to continue, at most `room`: the newest turns that fit, the last question always.
+
+    A base model gets the bare words of the last message behind <|endoftext|>.
+    """
+    if is_base:
+        first = special_id(tokenizer, DOCUMENT_END)
+        return [first, *plain_ids(tokenizer, messages[-1]["content"] + "\n")][-room:]
+    # Turns are dropped in pairs from the front, so that the user still speaks first.
+    while len(messages) > 2 and len(render_prompt(tokenizer, messages)) > room:
+        messages = messages[2:]
+    return render_prompt(tokenizer, messages)[-room:]
+
+
+def reply(model, tokenizer, messages: list[dict], *, is_base: bool, temperature: float,
+          max_new_tokens: int, generator: torch.Generator) -> Iterator[str]:
+    """The answer to `messages` in pieces of text, as it is drawn; ends where the model ends it."""
+    limit = model.config.sequence_length
+    ids = prompt_for(tokenizer, messages, is_base, max(1, limit - max_new_tokens))
+    stop = (special_id(tokenizer, END), special_id(tokenizer, DOCUMENT_END))
+    tokens = generate(model, ids, max_new_tokens, temperature, top_p=0.95, stop=stop,
+                      generator=generator)
+    yield from tokenizer.stream_decode(tokens)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    add = parser.add_argument
+    add("--model", default="sft", help="base, sft, dpo, ppo, grpo, or the path of a checkpoint")
+    add("--tokenizer", type=Path, default=out("01_tokenizer", "tokenizer.json"))
+    add("--temperature", type=float, default=0.7, help="0: always the likeliest token")
+    add("--max-new-tokens", type=int, default=80)
+    add("--seed", type=int, default=0)
+    args = parser.parse_args()
+    path = checkpoint_path(args.model)
+    tokenizer = open_tokenizer(args.tokenizer)
+    model, _ = open_model(path, args.tokenizer,
+                          MADE_BY.get(args.model, f"05_posttrain/{args.model}.py"))
+    is_base = args.model == "base"
+    generator = torch.Generator().manual_seed(args.seed)
+    sys.stdout.reconfigure(encoding="utf-8", errors="replace")
+    messages: list[dict] = []
+    try:
+        while (asked := input("\nyou> " if sys.stdin.isatty() else "").strip()):
+            if asked == "/new":
+                messages = []
+                continue
+            messages.append({"role": "user", "content": asked})
+            print(f"{args.model}> ", end="", flush=True)
+            said = ""
+            for piece in reply(model, tokenizer, messages, is_base=is_base, generator=generator,
+                               temperature=args.temperature, max_new_tokens=args.max_new_tokens):
+                said += piece
+                print(piece, end="", flush=True)
+            print()
+            messages.append({"role": "assistant", "content": said})
+    except EOFError:
+        print()
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,224 @@
+"""The article's claims about post-training, measured again on this machine.
+
+    python 05_posttrain/experiment.py sft-few --seeds 2          # about 3 minutes a seed
+    python 05_posttrain/experiment.py rlhf-prefers --seeds 3     # about 8 minutes a seed
+    python 05_posttrain/experiment.py all --quick                # everything tiny
+    python 05_posttrain/experiment.py recorded                   # what we measured, into out/claims
+
+Names: base-continues, sft-few, sft-hallucinates, alpaca-52k, rlhf-prefers, dpo-equals-ppo (the
+last two are one set of runs), grpo-normalisers. Every finished seed is kept in
+out/05_posttrain/experiments, so a stopped experiment goes on with the next seed. Verdicts are
+computed from the numbers. The numbers of our own runs are in 05_posttrain/recorded.
+"""
+
+import argparse
+import copy
+from pathlib import Path
+from typing import Callable
+
+import numpy as np
+import torch
+
+from alignment_figures import draw_frontier
+from artifacts import command, out, read_json, record_claim, shown, write_json
+from grpo import NORMALISERS, rule_scorer, train_grpo
+from measure_policy import raw_windows
+from rlhf_experiments import overoptimised, run_seed, spread, win_at_kl
+from sft_experiments import Bench, alpaca, base_continues, sft_few, sft_hallucinates
+from training_stage import add_common, fresh_questions, open_model, open_tokenizer, read_jsonl
+from training_stage import result
+
+RUN = "python 05_posttrain/experiment.py {} --seeds {}"
+RECORDED = Path(__file__).resolve().parent / "recorded"
+
+
+def claim_base_continues(runs: list[dict]) -> dict:
+    """base-continues: the base answers rarely, SFT mostly."""
+    base = max(spread([r[k] for r in runs])[0] for k in runs[0] if k.startswith("base"))
+    sft = spread([r["sft"] for r in runs])
+    verdict = ("holds" if base < 0.5 * sft[0] and sft[0] > 0.7 else
+               "holds in part" if base < sft[0] else "does not hold here")
+    return dict(measured="share of questions about held-out packages that get an answer in form; "
+                "base: the better of bare question and chat template",
+                value={"base": base, "sft": sft[0]}, interval=sft[1:],
+                expected="base near 0, SFT near 1", verdict=verdict)
+
+
+def claim_sft_few(runs: list[dict]) -> dict:
+    """sft-few: a few thousand examples bring the format; knowledge does not move with them."""
+    sizes = [row["examples"] for row in runs[0]]
+    mean = {name: [spread([run[i][name] for run in runs])[0] for i in range(len(sizes))]
+            for name in ("format_rate", "end_rate", "knowledge", "val_loss")}
+    enough = next((n for n, f in zip(sizes, mean["format_rate"])
+                   if n and f >= 0.9 * max(mean["format_rate"])), None)
+    gained = mean["knowledge"][-1] - mean["knowledge"][0]
+    formed = mean["format_rate"][-1] - mean["format_rate"][0]
+    verdict = ("holds" if formed > 0.5 and abs(gained) < 0.1 else
+               "holds in part" if formed > 0.5 else "does not hold here")
+    return dict(measured=f"with {enough} distinct examples the format rate is within a tenth of its "
+                f"best; from 0 to {sizes[-1]} examples it gains {formed:+.2f}, accuracy in a "
+                f"four-choice test of knowledge {gained:+.3f}",
+                value={"enough": enough, "format_gain": formed, "knowledge_gain": gained},
+                interval=None, expected="a few thousand suffice; format, not knowledge",
+                verdict=verdict)
+
+
+def claim_sft_hallucinates(runs: list[dict]) -> dict:
+    """sft-hallucinates: cloning answers to unknowns against refusing them."""
+    rate = {arm: spread([r[arm]["invention_rate"] for r in runs]) for arm in runs[0]}
+    gap = rate["cloned"][0] - rate["refused"][0]
+    more = rate["cloned"][0] - rate["known only"][0]
+    verdict = ("holds" if gap > 0.2 and more > 0.02 else
+               "holds in part" if gap > 0.2 else "does not hold here")
+    return dict(measured="share of invented names, never seen, for which a module is made up: "
+                "after cloned answers to unknowns, after refusals, after known names only",
+                value={arm: r[0] for arm, r in rate.items()}, interval=rate["refused"][1:],
+                expected="cloned answers teach invention, refusals prevent it", verdict=verdict)
+
+
+def claim_alpaca(runs: list[dict]) -> dict:
+    """alpaca-52k: a student of model-written pairs against a student of real ones."""
+    written, real = (spread([r[name]["format_rate"] for r in runs])
+                     for name in ("written by the model", "real"))
+    loss = [spread([r[n]["val_loss"] for r in runs])[0] for n in ("written by the model", "real")]
+    verdict = ("holds" if written[0] > real[0] - 0.1 else "holds in part" if written[0] > 0.5
+               else "does not hold here")
+    kept = spread([r["kept"] for r in runs])[0]
+    return dict(measured=f"format rate after fine-tuning on {kept:.0f} pairs that our own model "
+                f"wrote, against as many real ones (held-out loss {loss[0]:.2f} against "
+                f"{loss[1]:.2f}: the form can be copied, content is worse)",
+                value={"written": written[0], "real": real[0]}, interval=written[1:],
+                expected="a model's pairs make a capable student", verdict=verdict)
+
+
+def claim_rlhf(runs: list[dict]) -> dict:
+    """rlhf-prefers: PPO's gold win rate over SFT, and proxy against gold without a KL price."""
+    best = best_kind(runs, "ppo")
+    mean, low, high = spread([r["rows"][best]["win_rate"] for r in runs])
+    each = all(r["rows"][best]["interval"][0] > 0.5 for r in runs)
+    hacks = [overoptimised(r) for r in runs]
+    gaps = sum(h["proxy_rise"] > 0 and h["gold_end"] < h["gold_start"] for h in hacks)
+    verdict = "holds" if each and low > 0.5 else "holds in part" if mean > 0.5 \
+        else "does not hold here"
+    return dict(measured=f"gold win rate of PPO ({best}) over SFT, mean of {len(runs)} seeds; "
+                f"without a KL price and with a 64-pair reward model the proxy rose while gold "
+                f"fell in {gaps} of {len(runs)} seeds",
+                value=mean, interval=(low, high), verdict=verdict,
+                expected="above 0.5; the proxy can be gamed")
+
+
+def best_kind(runs: list[dict], kind: str) -> str:
+    """The setting of `kind` with the best mean win rate over the seeds."""
+    names = [name for name in runs[0]["rows"] if name.startswith(kind)]
+    return max(names, key=lambda n: np.mean([r["rows"][n]["win_rate"] for r in runs]))
+
+
+def claim_dpo(runs: list[dict]) -> dict:
+    """dpo-equals-ppo: win rates of DPO at the KL of each PPO run, between its own points."""
+    ppo = best_kind(runs, "ppo")
+    gaps = []
+    for run in runs:
+        row = run["rows"][ppo]
+        at = win_at_kl(run["rows"], "dpo", row["kl"])
+        if at is not None:
+            gaps.append(at - row["win_rate"])
+    dpo = best_kind(runs, "dpo")
+    both = all(r["rows"][n]["interval"][0] > 0.5 for r in runs for n in (dpo, ppo))
+    mean, low, high = spread(gaps) if gaps else (float("nan"),) * 3
+    verdict = ("holds" if both and gaps and abs(mean) < 0.05 else
+               "holds in part" if both else "does not hold here")
+    return dict(measured=f"gold win rate of DPO minus PPO's at PPO's KL ({len(gaps)} of {len(runs)} "
+                "seeds could be matched); same preferences, same SFT model",
+                value={"difference": mean, "dpo": spread([r["rows"][dpo]["win_rate"]
+                                                          for r in runs])[0],
+                       "ppo": spread([r["rows"][ppo]["win_rate"] for r in runs])[0]},
+                interval=(low, high), expected="comparable", verdict=verdict)
+
+
+def grpo_normalisers(bench: Bench, sft, seed: int) -> dict[str, dict]:
+    """The four normalisers on the verifiable rule, 30 iterations each: reward, KL, length."""
+    table = {}
+    for normaliser in NORMALISERS:
+        policy = copy.deepcopy(sft)
+        log = train_grpo(policy, sft, rule_scorer, bench.tokenizer,
+                         fresh_questions(bench.train, 4000), iterations=2 if bench.small else 30,
+                         prompts=8, group=8, learning_rate=2e-4, beta=0.02,
+                         normaliser=normaliser, seed=seed)
+        mean = lambda part, key: float(np.mean([line[key] for line in part]))  # noqa: E731
+        table[normaliser] = {"reward_before": mean(log[:3], "reward"),
+                             **{key: mean(log[-5:], key) for key in ("reward", "kl", "length")}}
+    return table
+
+
+MEASURES: dict[str, tuple[str, Callable, Callable | None]] = {
+    "base-continues": ("base_continues", base_continues, claim_base_continues),
+    "sft-few": ("sft_few", lambda bench, sft, seed: sft_few(bench, seed), claim_sft_few),
+    "sft-hallucinates": ("sft_hallucinates", lambda bench, sft, seed: sft_hallucinates(bench, seed),
+                         claim_sft_hallucinates),
+    "alpaca-52k": ("alpaca", lambda bench, sft, seed: alpaca(bench, seed), claim_alpaca),
+    "rlhf-prefers": ("rlhf", run_seed, claim_rlhf),
+    "dpo-equals-ppo": ("rlhf", run_seed, claim_dpo),
+    "grpo-normalisers": ("grpo_normalisers", grpo_normalisers, None)}
+
+
+def run_claim(name: str, bench: Bench, sft, seeds: int, folder: Path, fresh: bool) -> dict:
+    """Run (or read) every seed of one experiment; returns {"runs": [...], "claim": {...}}."""
+    stem, measure, judge = MEASURES[name]
+    runs = []
+    for seed in range(seeds):
+        path = folder / f"{stem}_seed{seed}.json"
+        if fresh or not path.exists():
+            write_json(path, measure(bench, sft, seed))
+        runs.append(read_json(path, "05_posttrain/experiment.py"))
+        print(f"{name}, seed {seed}: {shown(path)}")
+    claim = judge(runs) | {"command": RUN.format(name, seeds)} if judge else None
+    if claim:
+        record_claim(name, **claim, details={"seeds": seeds})
+        print(f"{name}: {claim['verdict']}. {claim['measured']}: {claim['value']}")
+    return {"runs": runs, "claim": claim}
+
+
+def publish_recorded() -> None:
+    """Our own recorded claims into out/claims, marked as recorded, where nothing is measured."""
+    for path in sorted(RECORDED.glob("*.json")):
+        record = read_json(path, "05_posttrain/experiment.py")
+        claim = record.get("claim")
+        if claim and not out("claims", path.name).exists():
+            claim["measured"] = f"[recorded run, {record['note']}] {claim['measured']}"
+            record_claim(path.stem, **claim, details={"recorded": True})
+            print(f"recorded: {path.stem} {claim['verdict']}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    add = parser.add_argument
+    add("name", choices=[*MEASURES, "all", "recorded"])
+    add("--seeds", type=int, default=1)
+    add("--base", type=Path, default=out("04_model_pretrain", "base.pt"))
+    add("--folder", type=Path, default=result(""), help="where sft.pt and the examples lie")
+    add("--raw", type=Path, default=out("02_data"), help="folder with val.bin and index.json")
+    add("--to", type=Path, default=result("experiments"))
+    add_common(parser)
+    args = parser.parse_args()
+    if args.name == "recorded":
+        return publish_recorded()
+    torch.set_num_threads(args.threads)
+    base, _ = open_model(args.base, args.tokenizer, "04_model_pretrain/pretrain.py")
+    sft, _ = open_model(args.folder / "sft.pt", args.tokenizer, "05_posttrain/sft.py")
+    bench = Bench(base, open_tokenizer(args.tokenizer),
+                  read_jsonl(args.folder / "sft_train.jsonl", "05_posttrain/instructions.py"),
+                  read_jsonl(args.folder / "sft_val.jsonl", "05_posttrain/instructions.py"),
+                  raw_windows(args.raw, windows=12 if args.quick else 48), args.quick)
+    for name in MEASURES if args.name == "all" else [args.name]:
+        done = run_claim(name, bench, sft, args.seeds, args.to, args.fresh)
+        write_json(args.to / f"{name}.json", {"note": f"{args.seeds} seeds, {RUN.format(name, 0)}",
+                                              **done})
+        if name == "rlhf-prefers":
+            run = done["runs"][0]
+            best = run["traces"][best_kind(done["runs"], "ppo")]
+            draw_frontier(run["rows"], list(zip(best["kl"], best["gold"])),
+                          args.to / "frontier.png", [r["traces"]["hacked"] for r in done["runs"]])
+
+
+if __name__ == "__main__":
+    command(main)

@@ -1,0 +1,59 @@
+"""The gold rule as a judge of whole policies: reward, win rate with an interval, distance walked.
+
+Only commands that measure import this module; nothing that trains does (a test holds it).
+"""
+
+import numpy as np
+import torch
+
+from gold_rule import gold_scores, relevance
+from measure_policy import form, raw_bits_per_byte
+from responses import collate, in_order_of_length, response_logprobs
+from rollouts import Answer, sample_answers
+
+
+def gold_of(answers: list[Answer]) -> np.ndarray:
+    """The gold reward of every answer, judged together: a stock answer is seen as such."""
+    return np.array(gold_scores([a.question for a in answers], [a.text for a in answers],
+                                [a.ended for a in answers]))
+
+
+def win_rate(mine: np.ndarray, theirs: np.ndarray, seed: int = 0, rounds: int = 1000
+             ) -> tuple[float, tuple[float, float]]:
+    """Share of questions on which `mine` earns more, draws counting half, with the 95 % interval
+    of a bootstrap over questions. mine, theirs: (Q,) or (Q, samples)."""
+    points = ((mine > theirs) + 0.5 * (mine == theirs)).reshape(len(mine), -1).mean(1)
+    draws = np.random.default_rng(seed).integers(0, len(points), (rounds, len(points)))
+    low, high = np.quantile(points[draws].mean(1), [0.025, 0.975])
+    return float(points.mean()), (float(low), float(high))
+
+
+@torch.no_grad()
+def kl_walked(policy, reference, answers: list[Answer], pad: int) -> float:
+    """Mean KL of `policy` from `reference` in nats per answer, over the policy's own answers."""
+    total = 0.0
+    rows = [a.row for a in answers]
+    for indices in in_order_of_length(rows, 64):
+        ids, mask = collate([rows[i] for i in indices], pad)
+        total += float((response_logprobs(policy, ids, mask)[0]
+                        - response_logprobs(reference, ids, mask)[0]).sum())
+    return total / len(answers)
+
+
+def judge_policy(policy, reference, tokenizer, questions: list[str], sft_gold: np.ndarray | None,
+                 windows, pad: int, seed: int, samples: int = 2) -> dict:
+    """Everything the central table says of one policy, from `samples` answers per question.
+
+    sft_gold (Q, samples): the SFT model's gold rewards on the same questions, or None if this is
+    the SFT model. The gold rewards themselves are returned under "gold_rewards".
+    """
+    rounds = [sample_answers(policy, tokenizer, questions, seed=seed * 101 + k)
+              for k in range(samples)]
+    answers = [a for part in rounds for a in part]
+    gold = np.stack([gold_of(part) for part in rounds], axis=1)
+    rate, interval = (0.5, (0.5, 0.5)) if sft_gold is None else win_rate(gold, sft_gold)
+    return {"gold": float(gold.mean()), "win_rate": rate, "interval": interval,
+            "kl": kl_walked(policy, reference, answers, pad), **form(answers),
+            "relevance": float(np.mean([relevance(a.question, a.text) for a in answers])),
+            "raw_bits_per_byte": raw_bits_per_byte(policy, tokenizer, windows),
+            "gold_rewards": gold, "answers": rounds[0]}

@@ -1,0 +1,261 @@
+"""Blind votes become a leaderboard: Elo, Bradley-Terry with intervals, style control, vote counts.
+
+    from arena import bradley_terry, elo
+    bradley_terry([("dpo", "sft", "a"), ("sft", "base", "a"), ("base", "dpo", "tie")])
+
+A battle is (model_a, model_b, winner) or a mapping with these three keys; `winner` is "a", "b",
+"tie" or "both_bad" (the published arena files' "model_a", "model_b", "tie (bothbad)" work too).
+Both kinds of draw count as half a win for each side, as the Chatbot Arena counts them.
+Leaves out: covariates other than style, time-varying strength, detection of odd voters.
+Sources: Elo 1978; Bradley & Terry 1952; Chiang et al. 2024 (arXiv 2403.04132).
+"""
+
+import math
+from typing import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from artifacts import BadInput
+
+WINS = {"a": 1.0, "model_a": 1.0, "b": 0.0, "model_b": 0.0,
+        "tie": 0.5, "both_bad": 0.5, "tie (bothbad)": 0.5}
+
+
+class Leaderboard(dict):
+    """Ratings by model, best first, with .low and .high (95 %) and .rank, each by model."""
+
+    def __init__(self, names: Sequence[str], ratings: np.ndarray,
+                 low: np.ndarray, high: np.ndarray) -> None:
+        order = sorted(range(len(names)), key=lambda i: (-ratings[i], names[i]))
+        super().__init__((names[i], float(ratings[i])) for i in order)
+        self.low = {names[i]: float(low[i]) for i in order}
+        self.high = {names[i]: float(high[i]) for i in order}
+        self.rank = rank_with_uncertainty(self.low, self.high)
+
+
+def tabulate(battles: Iterable) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+    """Sorted model names and three arrays over battles: index of a, index of b, score of a.
+
+    The score of a is 1 for a win, 0 for a loss, 0.5 for either kind of draw.
+    BadInput names the first battle whose winner is unknown or where a model meets itself.
+    Example: [("x", "y", "b")] -> ["x", "y"], [0], [1], [0.0].
+    """
+    index: dict[str, int] = {}
+    first, second, score = [], [], []
+    for number, battle in enumerate(battles):
+        if isinstance(battle, Mapping):
+            battle = battle["model_a"], battle["model_b"], battle["winner"]
+        a, b, winner = battle
+        if winner not in WINS or a == b:
+            raise BadInput(f"battle {number} ({a!r} against {b!r}, winner {winner!r}): two "
+                           f"different models and a winner out of {', '.join(WINS)} are needed")
+        first.append(index.setdefault(a, len(index)))
+        second.append(index.setdefault(b, len(index)))
+        score.append(WINS[winner])
+    names = sorted(index)
+    place = np.empty(len(index), dtype=np.int64)
+    place[[index[name] for name in names]] = np.arange(len(names))
+    return (names, place[np.array(first, dtype=np.int64)], place[np.array(second, dtype=np.int64)],
+            np.array(score))
+
+
+def elo(battles: Iterable, k: float = 4.0, start: float = 1000.0,
+        scale: float = 400.0) -> dict[str, float]:
+    """Elo ratings after the battles, in the order given; every model begins at `start`.
+
+    a is expected to score 1 / (1 + 10^((R_b - R_a) / scale)); each battle moves k times the
+    surprise from one side to the other, so the sum of all ratings never changes.
+    Example: one win between equals with k = 4 gives {"winner": 1002.0, "loser": 998.0}.
+    Source: Elo, The Rating of Chessplayers, 1978; the Chatbot Arena used K = 4.
+    """
+    names, first, second, score = tabulate(battles)
+    ratings = [float(start)] * len(names)
+    for a, b, won in zip(first.tolist(), second.tolist(), score.tolist()):
+        # What the ratings before this battle led us to expect of a, between 0 and 1.
+        expected = 1.0 / (1.0 + 10.0 ** ((ratings[b] - ratings[a]) / scale))
+        # One side gains exactly what the other loses.
+        ratings[a] += k * (won - expected)
+        ratings[b] -= k * (won - expected)
+    return dict(sorted(zip(names, ratings), key=lambda item: (-item[1], item[0])))
+
+
+def win_matrix(first: np.ndarray, second: np.ndarray, score: np.ndarray, models: int,
+               weights: np.ndarray | None = None) -> np.ndarray:
+    """W (models, models): W[i, j] = wins of i over j, a draw counted as half a win for each.
+
+    Example: first [0], second [1], score [0.5] -> [[0, 0.5], [0.5, 0]].
+    """
+    weights = np.ones(len(first)) if weights is None else weights
+    wins = np.zeros((models, models))
+    np.add.at(wins, (first, second), weights * score)
+    np.add.at(wins, (second, first), weights * (1.0 - score))
+    return wins
+
+
+def fit_strengths(wins: np.ndarray, prior: float = 1e-7) -> tuple[np.ndarray, np.ndarray]:
+    """Maximum-likelihood Bradley-Terry strengths (natural log odds) and the Hessian there.
+
+    Maximises sum_ij W[i, j] log sigmoid(theta_i - theta_j) - prior/2 |theta|^2. Only differences
+    matter; the tiny prior puts the mean at 0 and keeps a model that never lost from running to
+    infinity. Example: W = [[0, 3], [1, 0]] -> theta_0 - theta_1 = ln 3.
+    Source: Hunter 2004; Newton's method on a concave likelihood.
+    """
+    models = len(wins)
+    games = wins + wins.T
+    theta = np.zeros(models)
+    for _ in range(200):
+        # The chance that i beats j if these strengths were true.
+        chance = 0.5 * (1.0 + np.tanh(0.5 * (theta[:, None] - theta[None, :])))
+        gradient = (wins - games * chance).sum(axis=1) - prior * theta
+        # Each pair contributes its binomial variance: plus on the diagonal, minus across.
+        variance = games * chance * (1.0 - chance)
+        hessian = np.diag(variance.sum(axis=1) + prior) - variance
+        if np.abs(gradient).max(initial=0.0) < 1e-10 * max(1.0, games.sum()):
+            break
+        step = np.linalg.solve(hessian, gradient)
+        # A bounded step: far from the optimum Newton's parabola says nothing about the likelihood.
+        theta = theta + step / max(1.0, np.abs(step).max() / 2.0)
+        theta -= theta.mean()
+    return theta, hessian
+
+
+def bradley_terry(battles: Iterable, bootstrap: int = 0, scale: float = 400.0,
+                  anchor: tuple[str, float] | None = None, prior: float = 1e-7,
+                  seed: int = 0) -> Leaderboard:
+    """Ratings that best explain all battles at once, whatever their order, with 95 % intervals.
+
+    P(a beats b) = 1 / (1 + 10^((R_b - R_a) / scale)), draws half a win each. `anchor`
+    ("model", rating) pins one model; without it the mean is 1000. bootstrap = 0 gives normal-theory
+    intervals from the curvature; bootstrap = n refits n resamples and takes 2.5 and 97.5 percent.
+    Example: three wins to one -> ratings 400 * log10(3) = 190.8 apart. No battles -> empty.
+    """
+    names, first, second, score = tabulate(battles)
+    if not names:
+        return Leaderboard([], *np.zeros((3, 0)))
+    if anchor is not None and anchor[0] not in names:
+        raise BadInput(f"the anchor {anchor[0]!r} is in no battle; models are {', '.join(names)}")
+    theta, hessian = fit_strengths(win_matrix(first, second, score, len(names)), prior)
+    # Ratings are only known up to a shift: subtract the mean, or the anchor's own strength.
+    reference = (np.full(len(names), 1.0 / len(names)) if anchor is None
+                 else np.array([float(name == anchor[0]) for name in names]))
+    base, unit = (1000.0 if anchor is None else anchor[1]), scale / math.log(10.0)
+
+    def rating(strengths: np.ndarray) -> np.ndarray:
+        return base + unit * (strengths - (strengths @ reference)[..., None])
+
+    if bootstrap:
+        rounds = rating(_resampled_strengths(first, second, score, len(names), bootstrap, prior,
+                                             seed))
+        low, high = np.percentile(rounds, [2.5, 97.5], axis=0)
+    else:
+        # Covariance of the differences to the reference, from the inverse curvature.
+        contrast = np.eye(len(names)) - reference[None, :]
+        covariance = contrast @ np.linalg.pinv(hessian, hermitian=True) @ contrast.T
+        half = 1.96 * unit * np.sqrt(np.maximum(np.diag(covariance), 0.0))
+        low, high = rating(theta) - half, rating(theta) + half
+    return Leaderboard(names, rating(theta), low, high)
+
+
+def _resampled_strengths(first: np.ndarray, second: np.ndarray, score: np.ndarray, models: int,
+                         rounds: int, prior: float, seed: int) -> np.ndarray:
+    """(rounds, models) strengths refitted to votes drawn with replacement."""
+    # Equal battles are interchangeable, so one multinomial draw over distinct battles will do.
+    kinds, counts = np.unique(np.stack([first, second, (2 * score).astype(np.int64)]),
+                              axis=1, return_counts=True)
+    draws = np.random.default_rng(seed).multinomial(counts.sum(), counts / counts.sum(), rounds)
+    return np.stack([fit_strengths(win_matrix(kinds[0], kinds[1], kinds[2] / 2.0, models, draw),
+                                   prior)[0] for draw in draws])
+
+
+def rank_with_uncertainty(low: dict[str, float], high: dict[str, float]) -> dict[str, int]:
+    """Rank by model: 1 + the number of models whose lower bound lies above this one's upper bound.
+
+    Models whose intervals overlap share a rank: the votes do not order them.
+    Example: intervals [5, 9], [8, 12], [13, 15] -> ranks 2, 2, 1.
+    """
+    return {name: 1 + sum(low[other] > high[name] for other in low) for name in low}
+
+
+def votes_needed(gap: float, scale: float = 400.0, power: float = 0.8) -> int:
+    """Votes on one pair `gap` points apart until a two-sided 5 % test sees it with this power.
+
+    From the normal approximation of a coin with P = 1 / (1 + 10^(-gap / scale)) against a fair one.
+    Example: a gap of 191 points (3 to 1) needs 29 votes at 80 % power; a gap of 35, 778.
+    """
+    if gap <= 0:
+        raise ValueError("no number of votes orders two equal models")
+    chance = 1.0 / (1.0 + 10.0 ** (-gap / scale))
+    # 1.95996 and the power's own quantile are distances in standard errors.
+    quantile = {0.5: 0.0, 0.8: 0.841621, 0.9: 1.281552, 0.95: 1.644854}[power]
+    spread = 1.959964 * 0.5 + quantile * math.sqrt(chance * (1.0 - chance))
+    return math.ceil((spread / (chance - 0.5)) ** 2)
+
+
+def style_control(battles: Sequence, features: np.ndarray, ridge: float = 0.5, scale: float = 400.0,
+                  anchor: tuple[str, float] | None = None) -> tuple[Leaderboard, np.ndarray]:
+    """Bradley-Terry with what the answers look like as extra terms: (ratings, coefficients).
+
+    features (n, S, 2): S style counts (length, lists, headers ...) of answer a and of answer b.
+    Each enters as (f_a - f_b) / (f_a + f_b + 1), divided by its root mean square; its coefficient
+    (natural log odds per root mean square) says how much the votes reward that style alone, and
+    the ratings are what is left. `ridge` penalises the style coefficients only (half its square).
+    Source: LMSYS, "Does style matter?", August 2024.
+    """
+    names, first, second, score = tabulate(battles)
+    features = np.asarray(features, dtype=float)
+    rows = np.arange(len(score))
+    difference = (features[..., 0] - features[..., 1]) / (features[..., 0] + features[..., 1] + 1.0)
+    # No mean is subtracted, so that naming the sides the other way round changes nothing.
+    size = np.sqrt((difference ** 2).mean(axis=0))
+    design = np.zeros((len(score), len(names) + difference.shape[1]))
+    design[rows, first], design[rows, second] = 1.0, -1.0
+    design[:, len(names):] = difference / np.where(size > 0, size, 1.0)
+    penalty = np.concatenate([np.full(len(names), 1e-7), np.full(difference.shape[1], ridge)])
+    beta, covariance = logistic_fit(design, score, penalty)
+    strengths, unit = beta[:len(names)], scale / math.log(10.0)
+    pin = strengths.mean() if anchor is None else strengths[names.index(anchor[0])]
+    ratings = (1000.0 if anchor is None else anchor[1]) + unit * (strengths - pin)
+    contrast = np.eye(len(names)) - (1.0 / len(names) if anchor is None else
+                                     np.array([float(name == anchor[0]) for name in names]))
+    spread = contrast @ covariance[:len(names), :len(names)] @ contrast.T
+    half = 1.96 * unit * np.sqrt(np.maximum(np.diag(spread), 0.0))
+    return Leaderboard(names, ratings, ratings - half, ratings + half), beta[len(names):]
+
+
+def logistic_fit(design: np.ndarray, target: np.ndarray, penalty: np.ndarray,
+                 weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients and covariance of a logistic regression on soft targets in [0, 1].
+
+    Minimises the weighted cross-entropy plus sum(penalty * beta^2) / 2 by Newton's method.
+    Example: design [[1.0]] * 4, target [1, 1, 1, 0], penalty [0] -> beta = [ln 3].
+    """
+    weights = np.ones(len(target)) if weights is None else weights
+    beta = np.zeros(design.shape[1])
+    for _ in range(200):
+        chance = 0.5 * (1.0 + np.tanh(0.5 * (design @ beta)))
+        gradient = design.T @ (weights * (target - chance)) - penalty * beta
+        curvature = (design.T * (weights * chance * (1 - chance))) @ design + np.diag(penalty)
+        step = np.linalg.lstsq(curvature, gradient, rcond=None)[0]
+        beta = beta + step / max(1.0, np.abs(step).max(initial=0.0) / 2.0)
+        if np.abs(step).max(initial=0.0) < 1e-10:
+            break
+    return beta, np.linalg.pinv(curvature, hermitian=True)
+
+
+def simulate_votes(strengths: Mapping[str, float], votes: int, seed: int, ties: float = 0.1,
+                   scale: float = 400.0) -> list[tuple[str, str, str]]:
+    """Votes of honest voters on random pairs of models whose true ratings are `strengths`.
+
+    A share `ties` of the votes is a draw; the others follow Bradley-Terry. The sides are random.
+    Because draws pull towards one half, the strengths that a fit recovers are those at which
+    (1 - ties) * P + ties / 2 is the score; with ties = 0 they are `strengths` themselves.
+    """
+    rng = np.random.default_rng(seed)
+    names = list(strengths)
+    battles = []
+    for draw, coin in rng.random((votes, 2)):
+        a, b = rng.choice(len(names), size=2, replace=False)
+        chance = 1.0 / (1.0 + 10.0 ** ((strengths[names[b]] - strengths[names[a]]) / scale))
+        winner = "tie" if draw < ties else ("a" if coin < chance else "b")
+        battles.append((names[a], names[b], winner))
+    return battles

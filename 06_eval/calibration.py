@@ -1,0 +1,53 @@
+"""How sure may we be? Intervals for shares, and how honest a model's own confidence is.
+
+    from calibration import expected_calibration_error, wilson_interval
+
+Sources: Wilson 1927; HELM's calibration metrics (ten bins of equal mass, selective accuracy).
+"""
+
+import math
+
+import numpy as np
+
+
+def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval (low, high) for a share of `successes` out of n; n = 0 gives (0, 1).
+
+    Solves |share - p| = z * sqrt(p (1 - p) / n) for p, so it stays inside [0, 1] and is never
+    empty, not even at 0 of n. Example: 5 of 10 -> (0.2366, 0.7634); 0 of 10 -> (0.0, 0.2775).
+    Source: Wilson 1927, J. Am. Stat. Assoc. 22.
+    """
+    if n == 0:
+        return 0.0, 1.0
+    share = successes / n
+    # The centre is pulled towards one half, by more the smaller n is.
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
+    """Mean distance between stated confidence and measured accuracy, over bins of equal mass.
+
+    confidence (n,) in [0, 1], right (n,) bool. Sorted by confidence and cut into `bins` groups of
+    (nearly) equal size, each weighted by its size; below about 300 answers it is mostly noise.
+    Example, one bin: confidence 0.9 on four answers of which two are right -> 0.4.
+    Source: HELM (arXiv 2211.09110), appendix C; equal-mass bins after Kumar et al. 2019.
+    """
+    confidence, right = np.asarray(confidence, dtype=float), np.asarray(right, dtype=float)
+    # A stable sort: equal confidences stay in the order given, so the result is reproducible.
+    order = np.argsort(confidence, kind="stable")
+    error = 0.0
+    for group in np.array_split(order, min(bins, len(order))):
+        error += len(group) * abs(confidence[group].mean() - right[group].mean())
+    return float(error / len(order))
+
+
+def selective_accuracy(confidence: np.ndarray, right: np.ndarray, coverage: float = 0.1) -> float:
+    """Accuracy on the share `coverage` of answers of which the model is surest (at least one).
+
+    Example: the surest tenth of 50 answers is 5 answers; 4 of them right -> 0.8.
+    """
+    keep = max(1, round(coverage * len(confidence)))
+    surest = np.argsort(-np.asarray(confidence, dtype=float), kind="stable")[:keep]
+    return float(np.asarray(right, dtype=float)[surest].mean())

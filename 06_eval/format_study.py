@@ -1,0 +1,68 @@
+"""One model, one set of questions, thirty scores: six prompt formats times five scorers.
+
+    rows = format_study(model, tokenizer, questions, shots)
+
+Why LLaMA-65B scored 0.637 and 0.488 on the same 14,042 questions (June 2023), read from the code
+that made the numbers: HELM asked for the letter (" A" .. " D") and gave 0.637, as the original
+program did with 0.636. The evaluation harness of January 2023 printed the same options under a
+line "Choices:", but then compared the probability of the answer's TEXT, without its letter, summed
+over its tokens: 0.488. A strong model knows which letter it means; asked for the text, it must
+also prefer the wording. Weak models show the reverse, because they cannot bind letters yet.
+Many retellings say that the harness scored letter and text together, and that it normalised by
+tokens; its code did neither (the normalised variant divides by characters).
+"""
+
+import math
+from typing import Callable, Sequence
+
+import numpy as np
+
+from mmlu import (SCORERS, STYLES, Question, score_all, shuffle_options, unconditional_scores)
+
+# Same weights, five shots; June 2023 leaderboard discussion (huggingface.co/blog), three programs.
+PUBLISHED = {"LLaMA-65B": (0.637, 0.488, 0.636), "Falcon-40B": (0.571, 0.527, 0.558),
+             "LLaMA-30B": (0.583, 0.457, 0.584), "LLaMA-13B": (0.471, 0.377, 0.470),
+             "LLaMA-7B": (0.339, 0.342, 0.351), "Falcon-7B": (0.278, 0.350, 0.254),
+             "RedPajama-7B": (0.275, 0.340, 0.269), "GPT-NeoX-20B": (0.256, 0.333, 0.262)}
+PUBLISHED_PROGRAMS = ("HELM", "Harness, January 2023", "Original")
+
+
+def format_study(model, tokenizer, questions: Sequence[Question],
+                 shots: dict[str, list[Question]] | None = None, ks: Sequence[int] = (0,),
+                 styles: Sequence[str] = STYLES, scorers: Sequence[str] = SCORERS, seed: int = 0,
+                 progress: Callable = lambda items, **_: items) -> list[dict]:
+    """One row per style, scorer and number of shots: the keys of `mmlu.summarise`, without lists,
+    and `shuffled`, the accuracy with the options in another order (for the fewest shots of `ks`).
+    """
+    alone = unconditional_scores(model, tokenizer, questions)
+    mixed = list(shuffle_options(questions, seed))
+    # The control asks the same questions, so the option scores alone move with their options.
+    moved = np.array([[alone[i, q.options.index(option)] for option in m.options]
+                      for i, (q, m) in enumerate(zip(questions, mixed))])
+    rows = []
+    for k, style in progress([(k, style) for k in ks for style in styles], desc="formats",
+                             unit=" formats"):
+        plain = score_all(model, tokenizer, questions, style, scorers, shots, k, alone)
+        control = (score_all(model, tokenizer, mixed, style, scorers, shots, k, moved)
+                   if k == min(ks) else {})
+        for scorer, summary in plain.items():
+            row = {key: value for key, value in summary.items()
+                   if key not in ("predictions", "confidence")}
+            rows.append({"style": style, "scorer": scorer, "k": k, **row,
+                         "shuffled": control[scorer]["accuracy"] if control else None})
+    return rows
+
+
+def spread(rows: Sequence[dict]) -> dict:
+    """The best and the worst cell, their distance, and its 95 % interval.
+
+    The interval treats the two accuracies as independent, which is too wide for the same questions
+    but ignores that both were chosen from many cells, which is too narrow.
+    Keys: best, worst (rows), spread, low, high.
+    """
+    best = max(rows, key=lambda row: row["accuracy"])
+    worst = min(rows, key=lambda row: row["accuracy"])
+    gap = best["accuracy"] - worst["accuracy"]
+    variance = sum(row["accuracy"] * (1 - row["accuracy"]) / row["n"] for row in (best, worst))
+    half = 1.96 * math.sqrt(variance)
+    return {"best": best, "worst": worst, "spread": gap, "low": gap - half, "high": gap + half}

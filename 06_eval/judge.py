@@ -1,0 +1,232 @@
+"""A judge instead of voters: pairwise in both orders, win rates, length control, three attacks.
+
+    from judge import compare, length_controlled_win_rate
+    verdicts = compare(judge, questions, answers, baseline_answers)
+
+A judge is any function judge(question, first, second) -> P(first is the better answer), in [0, 1].
+Ready-made ones (reward model, likelihood, an address) are in `judge_models.py`.
+Length control follows AlpacaEval 2 (Dubois et al. 2024, arXiv 2404.04475): a logistic model of the
+preference in which the length term is then set to zero. It leaves out their cross-validated L1
+penalty: a stated ridge takes its place, so that the numbers can be worked out by hand.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Callable, Sequence
+
+import numpy as np
+
+from arena import logistic_fit
+from artifacts import BadInput
+
+Judge = Callable[[str, str, str], float]
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Pairwise verdicts on n questions: P(model better), order consistency, lengths."""
+
+    preferences: np.ndarray       # (n,) mean of both orders, 0.5 = no preference
+    consistent: np.ndarray        # (n,) bool: the same side wins in both orders
+    first_wins: float             # share of all single verdicts won by the answer shown first
+    lengths: np.ndarray           # (n,) characters of the model's answers
+    baseline_lengths: np.ndarray  # (n,) characters of the baseline's answers
+    failed: int                   # questions on which the judge failed; they are left out
+
+
+def judge_both_orders(judge: Judge, question: str, answer: str, other: str) -> tuple[float, bool]:
+    """(P(answer better), consistent): the judge asked twice, each answer shown first once.
+
+    The two verdicts are averaged, so that a judge who always likes what comes first says 0.5;
+    `consistent` is False exactly then: when the two orders name different winners.
+    A verdict that is not a number in [0, 1] raises ValueError.
+    Example: a judge that says 0.8 whatever it sees -> (0.5, False).
+    """
+    shown_first = float(judge(question, answer, other))
+    shown_second = float(judge(question, other, answer))
+    for verdict in (shown_first, shown_second):
+        if not 0.0 <= verdict <= 1.0:
+            raise ValueError(f"the judge said {verdict}, which is no probability")
+    # In the second order the judge's number speaks for the other answer.
+    mirrored = 1.0 - shown_second
+    consistent = (shown_first - 0.5) * (mirrored - 0.5) > 0 or shown_first == mirrored == 0.5
+    return (shown_first + mirrored) / 2.0, consistent
+
+
+def compare(judge: Judge, questions: Sequence[str], answers: Sequence[str],
+            others: Sequence[str]) -> Verdicts:
+    """Verdicts of `judge` on every question, both orders; failed questions are counted, left out.
+
+    A judge fails on a question by raising ValueError, TimeoutError or OSError.
+    If it fails on all of them, BadInput gives its last words.
+    """
+    kept, preferences, consistent, first_wins, last_error = [], [], [], [], ""
+    for i, (question, answer, other) in enumerate(zip(questions, answers, others, strict=True)):
+        seen: list[float] = []
+
+        def watched(*shown: str) -> float:
+            seen.append(float(judge(*shown)))
+            return seen[-1]
+
+        try:
+            preference, same = judge_both_orders(watched, question, answer, other)
+        except (ValueError, TimeoutError, OSError) as error:
+            last_error = str(error)
+            continue
+        kept.append(i)
+        preferences.append(preference)
+        consistent.append(same)
+        first_wins += [float(p > 0.5) + 0.5 * (p == 0.5) for p in seen]
+    if questions and not kept:
+        raise BadInput(f"the judge failed on all {len(questions)} questions; the last time: "
+                       f"{last_error}")
+    return Verdicts(np.array(preferences), np.array(consistent, dtype=bool),
+                    float(np.mean(first_wins)) if first_wins else math.nan,
+                    np.array([len(answers[i]) for i in kept], dtype=float),
+                    np.array([len(others[i]) for i in kept], dtype=float),
+                    len(questions) - len(kept))
+
+
+def win_rate(preferences: np.ndarray) -> tuple[float, float, float]:
+    """Mean preference with its normal 95 % interval: (rate, low, high), clipped to [0, 1].
+
+    Example: [1, 1, 0, 0] -> (0.5, 0.0, 1.0): four verdicts say very little.
+    """
+    preferences = np.asarray(preferences, dtype=float)
+    rate, n = float(preferences.mean()), len(preferences)
+    half = 1.96 * float(preferences.std(ddof=1)) / math.sqrt(n) if n > 1 else 1.0
+    return rate, max(0.0, rate - half), min(1.0, rate + half)
+
+
+def length_term(lengths: np.ndarray, baseline_lengths: np.ndarray) -> np.ndarray:
+    """tanh(difference in characters / its standard deviation), one number per question.
+
+    The deviation is taken over the questions (n - 1 below the line); where all differences are
+    equal the term is 0. tanh: beyond a point, longer is no longer felt as longer.
+    Example: differences (100, 0, -100) -> (tanh 1, 0, -tanh 1) = (0.7616, 0, -0.7616).
+    Source: AlpacaEval's length-controlled model, section 3 of arXiv 2404.04475.
+    """
+    difference = np.asarray(lengths, dtype=float) - np.asarray(baseline_lengths, dtype=float)
+    deviation = difference.std(ddof=1) if len(difference) > 1 else 0.0
+    return np.tanh(difference / deviation) if deviation > 0 else np.zeros_like(difference)
+
+
+def length_controlled_win_rate(preferences: np.ndarray, lengths: np.ndarray,
+                               baseline_lengths: np.ndarray, difficulty: np.ndarray | None = None,
+                               ridge: float = 1e-6) -> float:
+    """The win rate had both answers been equally long, in [0, 1].
+
+    Fits logit P(model wins on x) = theta + phi * length_term_x + psi * difficulty_x on the soft
+    preferences, then averages sigmoid(theta + psi * difficulty_x): the length term set to zero.
+    `difficulty` is one number per question (AlpacaEval's gamma), left out when None. `ridge`
+    penalises phi and psi (half the square): where one side is always longer, length and quality
+    cannot be told apart, and a ridge of about 1 then leaves the raw rate as it is.
+    It assumes that length does not cause quality; where longer is better, it over-corrects.
+    Example: preferences all 0.7 at any lengths -> 0.7.
+    """
+    preferences = np.asarray(preferences, dtype=float)
+    columns = [np.ones(len(preferences)), length_term(lengths, baseline_lengths)]
+    if difficulty is not None:
+        columns.append(np.asarray(difficulty, dtype=float))
+    design = np.stack(columns, axis=1)
+    beta, _ = logistic_fit(design, preferences,
+                           np.array([1e-6, *[ridge] * (design.shape[1] - 1)]))
+    # Two answers of the same length: the column of length is zero for every question.
+    design[:, 1] = 0.0
+    return float(np.mean(1.0 / (1.0 + np.exp(-(design @ beta)))))
+
+
+def length_controlled_jointly(groups: Sequence[Verdicts]) -> list[float]:
+    """Length-controlled win rates of several models or treatments under one judge.
+
+    The judge's love of length, phi, is one number, fitted to all groups together; each group has
+    its own theta. Where every answer of a group is longer by the same amount, the group alone
+    could not say what length did; the others can. Lengths are scaled over all groups.
+    """
+    sizes = [len(group.preferences) for group in groups]
+    design = np.zeros((sum(sizes), len(groups) + 1))
+    design[np.arange(sum(sizes)), np.repeat(np.arange(len(groups)), sizes)] = 1.0
+    design[:, -1] = length_term(np.concatenate([g.lengths for g in groups]),
+                                np.concatenate([g.baseline_lengths for g in groups]))
+    beta, _ = logistic_fit(design, np.concatenate([g.preferences for g in groups]),
+                           np.full(design.shape[1], 1e-3))
+    return (1.0 / (1.0 + np.exp(-beta[:-1]))).tolist()
+
+
+def bootstrap_interval(statistic: Callable[..., float], *arrays: np.ndarray, rounds: int = 200,
+                       seed: int = 0) -> tuple[float, float]:
+    """95 % percentile interval of statistic(*arrays) over questions drawn with replacement.
+
+    Row i of every array belongs to the same question, so rows are drawn together.
+    """
+    rng = np.random.default_rng(seed)
+    n = len(arrays[0])
+    values = []
+    for _ in range(rounds):
+        rows = rng.integers(0, n, n)
+        values.append(statistic(*(np.asarray(array)[rows] for array in arrays)))
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def pad_answer(answer: str) -> str:
+    """The attack of empty words: the same answer between sentences that say nothing.
+
+    The text grows by about 150 characters whatever the question; nothing is added to its meaning.
+    """
+    return ("Thank you for the question. Here is an answer. " + answer.rstrip()
+            + " I hope that this answer is helpful. Please ask again if anything is still unclear.")
+
+
+def repeat_answer(answer: str) -> str:
+    """The attack of repetition: the answer said twice. Example: "Yes." -> "Yes. Yes."."""
+    return f"{answer.rstrip()} {answer.strip()}"
+
+
+def truncate_answer(answer: str) -> str:
+    """The attack of brevity: only the first half of the words, at least one, then a full stop.
+
+    Example: "Return the sorted array." -> "Return the.".
+    """
+    words = answer.split()
+    return " ".join(words[:max(1, len(words) // 2)]).rstrip(".,;:") + "."
+
+
+ATTACKS = {"pad": pad_answer, "repeat": repeat_answer, "truncate": truncate_answer}
+
+
+def attack_table(judge: Judge, questions: Sequence[str], answers: Sequence[str],
+                 others: Sequence[str]) -> list[dict]:
+    """Win rate of `answers` over `others` as they are and under each attack, raw and controlled.
+
+    One row a treatment: name, win_rate (and low, high), length_controlled, consistency, mean
+    characters of the answers. A judge that measures content does not move.
+    """
+    treated = {name: compare(judge, questions, [change(a) for a in answers], others)
+               for name, change in {"as written": str, **ATTACKS}.items()}
+    rows = []
+    for (name, verdicts), controlled in zip(treated.items(),
+                                            length_controlled_jointly(list(treated.values()))):
+        rate, low, high = win_rate(verdicts.preferences)
+        rows.append({"attack": name, "win_rate": rate, "low": low, "high": high,
+                     "length_controlled": controlled,
+                     "consistency": float(verdicts.consistent.mean()),
+                     "characters": float(verdicts.lengths.mean())})
+    return rows
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
+    """Spearman's correlation: Pearson's on ranks, equal values sharing the mean of their ranks.
+
+    Nan where a side is constant. Example: (1, 2, 3) and (10, 30, 20) -> 0.5.
+    """
+    def ranks(values: Sequence[float]) -> np.ndarray:
+        values = np.asarray(values, dtype=float)
+        below = (values[None, :] < values[:, None]).sum(axis=1)
+        equal = (values[None, :] == values[:, None]).sum(axis=1)
+        return below + (equal + 1) / 2.0
+
+    a, b = ranks(first), ranks(second)
+    a, b = a - a.mean(), b - b.mean()
+    size = math.sqrt(float(a @ a) * float(b @ b))
+    return float(a @ b) / size if size > 0 else math.nan

@@ -1,0 +1,213 @@
+"""The report's last three sections: evaluation, systems, and the ledger of claims."""
+
+from pathlib import Path
+
+from artifacts import VERDICTS
+from claims_ledger import OPEN, read_ledger, tally
+from format_study import PUBLISHED, PUBLISHED_PROGRAMS
+from page_parts import escape, figure, heat, missing, number, table, tree
+from report_training import pictures, read
+from svg_figures import Series, interval_chart, line_chart
+
+STYLE_NAMES = {"original": "original 2020", "helm": "HELM", "harness_2023": "harness 2023",
+               "harness": "harness today", "cloze": "cloze (options hidden)",
+               "letter_after": "letter after option"}
+SCORER_NAMES = {"letter": "letter", "sum": "text, sum", "per_token": "text / token",
+                "per_byte": "text / byte", "pmi": "text, PMI"}
+# Test perplexity per WORD (dictionary of that benchmark), as the papers print it.
+HISTORY = [("Penn Treebank", 2014, 78.4, "large LSTM, Zaremba et al."),
+           ("Penn Treebank", 2017, 57.3, "AWD-LSTM, Merity et al."),
+           ("Penn Treebank", 2019, 35.8, "GPT-2 1.5B, zero-shot, Radford et al."),
+           ("Penn Treebank", 2020, 20.5, "GPT-3 175B, zero-shot, Brown et al."),
+           ("WikiText-103", 2016, 48.7, "LSTM, Grave et al."),
+           ("WikiText-103", 2018, 18.7, "adaptive inputs, Baevski and Auli"),
+           ("WikiText-103", 2019, 10.8, "Megatron-LM 8.3B, Shoeybi et al.")]
+CLASS_OF = {"holds": "holds", "holds in part": "part", "does not hold here": "fails",
+            "not measurable at this scale": "open", OPEN: "open"}
+
+
+def perplexity_part(results: dict) -> str:
+    """Perplexity as choices: by place in the document, and the published course of years."""
+    name = "base" if "base" in results["perplexity"] else next(iter(results["perplexity"]))
+    report = results["perplexity"][name]
+    places = [((r["first"] + r["last"]) / 2, 2.718281828 ** r["loss"])
+              for r in report["by_position"] if r["tokens"] >= 10]
+    rows = [(escape(d), r["tokens"], f"{r['perplexity']:.1f}", f"{r['effective_choices']:.1f}",
+             f"{r['bits_per_byte']:.3f}") for d, r in report["by_domain"].items()]
+    history = table(("benchmark", "year", "perplexity", "model"), [
+        (b, str(y), f"{p:.1f}", f'<td class="words">{escape(who)}</td>')
+        for b, y, p, who in HISTORY], raw=True)
+    return (f"<h3>Between how many tokens does it hesitate?</h3><p>The {escape(name)} model's "
+            f"perplexity is <b>{report['perplexity']:.1f}</b>: it is as surprised as if it chose "
+            f"among that many equally likely tokens. Its own guesses have the entropy of "
+            f"{report['effective_choices']:.1f} choices, so it "
+            + ("knows how unsure it should be" if abs(report["effective_choices"]
+               / report["perplexity"] - 1) < 0.15 else "misjudges how unsure it should be")
+            + ".</p>" + figure(line_chart([Series(f"{name} model", places)],
+                                          "place in the document", "perplexity", log_x=True,
+                                          log_y=True),
+                               "The more of a document it has read, the fewer tokens it hesitates "
+                               "between.")
+            + (table(("domain", "tokens", "perplexity", "effective choices", "bits/byte"), rows,
+                     raw=True) if len(rows) > 1 else "")
+            + "<details><summary>From 70 towards 10, as the papers print it</summary>"
+            + history + "<p>These are per word of each benchmark's own dictionary; ours is per "
+            "token of our own. Only bits per byte compares across tokenizers.</p></details>")
+
+
+def format_part(results: dict) -> str:
+    """The heat table of one model under thirty ways to ask, and the published eight models."""
+    rows = [r for r in results["formats"] if r["k"] == 0] or results["formats"]
+    low, high = (f(r["accuracy"] for r in rows) for f in (min, max))
+    scorers = list(dict.fromkeys(r["scorer"] for r in rows))
+    body = []
+    for style in dict.fromkeys(r["style"] for r in rows):
+        cells = {r["scorer"]: r for r in rows if r["style"] == style}
+        body.append([escape(STYLE_NAMES.get(style, style)),
+                     *(heat(cells[s]["accuracy"], low, high) for s in scorers),
+                     f'<td class="heat">{cells["letter"]["letter_share"]:.0%}</td>'
+                     if "letter" in cells else "<td>–</td>"])
+    n = rows[0]["n"]
+    full = table(("format", "scorer", "shots", "accuracy", "95 %", "one letter", "ECE", "shuffled"),
+                 [(STYLE_NAMES.get(r["style"], r["style"]), r["scorer"], r["k"],
+                   f"{r['accuracy']:.3f}", f"{r['low']:.2f} to {r['high']:.2f}",
+                   f"{r['letter_share']:.0%}", f"{r['ece']:.2f}",
+                   "–" if r["shuffled"] is None else f"{r['shuffled']:.3f}")
+                  for r in results["formats"]])
+    published = table(("model", *PUBLISHED_PROGRAMS), [
+        (name, *(f"{v:.3f}" for v in values)) for name, values in PUBLISHED.items()])
+    gap = results["formats_spread"]
+    return ("<h3>One model, thirty scores</h3>"
+            f"<p>The same {n} questions with gold answers ({escape(results['formats_of'])}), the "
+            "same weights; only the wording of the prompt and the arithmetic of the score change. "
+            f"Accuracy runs from <b>{gap['worst']['accuracy']:.3f}</b> to "
+            f"<b>{gap['best']['accuracy']:.3f}</b>; guessing gives 0.250, and half the width of a "
+            f"95 % interval is about {0.85 / n ** 0.5:.2f}.</p>"
+            + table(("format", *(SCORER_NAMES.get(s, s) for s in scorers), "one letter"), body,
+                    raw=True)
+            + "<p>The last column is the diagnosis: the share of letter answers that fall on one "
+            "and the same letter. A model of this size has not learned what the letters stand for, "
+            "so it says one of them; asked for the words, it shows what it knows.</p>"
+            "<details><summary>All cells with intervals, calibration error and the option-shuffle "
+            f"control</summary>{full}</details>"
+            "<details><summary>The published 0.637 and 0.488, read from the code that made them"
+            "</summary><p>HELM and the original program compare the probabilities of the "
+            "<em>letters</em>. The evaluation harness of January 2023 showed the same options and "
+            "then compared the summed log-probability of each answer's <em>text</em>, without its "
+            "letter. LLaMA-65B: 0.637 and 0.488. Weak models show the reverse order: they score "
+            f"better on texts, as ours does.</p>{published}</details>")
+
+
+def arena_part(results: dict) -> str:
+    """The leaderboard with intervals, Elo beside Bradley-Terry, and people's votes if any."""
+    parts = []
+    for key, title, who in (("arena", "The arena", "simulated voters: chapter 5's annotator, a "
+                             "stated rule seen through noise"),
+                            ("human", "Your own votes", "people, on the page of serve.py")):
+        board = results.get(key)
+        if not board:
+            continue
+        rows = board["bradley_terry"]
+        chart = interval_chart([(m, r["rating"], r["low"], r["high"]) for m, r in rows.items()],
+                               "Bradley-Terry rating (mean 1000), with 95 % intervals")
+        parts.append(f"<h3>{title}</h3>" + figure(chart, f"{board['votes']} blind votes by {who}. "
+                                                  "Overlapping intervals are not an order.")
+                     + table(("model", "rank", "Bradley-Terry", "length-controlled", "Elo, K = 4"),
+                             [(m, r["rank"], f"{r['rating']:.0f}", f"{r['length_controlled']:.0f}",
+                               f"{board['elo'][m]:.0f}") for m, r in rows.items()]))
+    arena = results["arena"]
+    spread = ", ".join(f"{v:.0f} points at K = {k}" for k, v in arena["order_spread"].items())
+    needed = ", ".join(f"{gap} points: {n} votes" for gap, n in arena["votes_needed"].items())
+    parts.append(f"<p>Elo depends on the order in which the votes came: shuffling them moves the "
+                 f"ratings by {spread}. Bradley-Terry sees all votes at once and does not care. "
+                 f"Votes on one pair to see a gap four times out of five: {needed}.</p>"
+                 "<p>Vote yourself: <code>python 06_eval/serve.py</code>.</p>")
+    return "".join(parts)
+
+
+def judge_part(results: dict) -> str:
+    """Judges against the arena, and three attacks on each judge."""
+    parts = ["<h3>Judges, and how to fool them</h3>"]
+    for name, row in results["judges"].items():
+        interval = row["spearman_interval"]
+        text = (f" (95 %: {interval[0]:.2f} to {interval[1]:.2f})" if interval else "")
+        attacked = row["attacked"]
+        parts.append(
+            f"<p>The <b>{escape(name)}</b> ranks the models as the arena does with a Spearman "
+            f"correlation of {number(row['spearman'], 2)}{text}. Attacks on the answers of "
+            f"{escape(attacked['model'])}, judged against {escape(attacked['against'])}:</p>"
+            + table(("answers", "win rate", "95 %", "length-controlled", "characters"),
+                    [(r["attack"], f"{r['win_rate']:.2f}", f"{r['low']:.2f} to {r['high']:.2f}",
+                      f"{r['length_controlled']:.2f}", f"{r['characters']:.0f}")
+                     for r in attacked["rows"]]))
+    parts.append("<p>A judge of content would not move when an answer is padded or said twice, and "
+                 "would punish one that is cut in half.</p>")
+    return "".join(parts)
+
+
+def suite_part(results: dict) -> str:
+    """HELM's grid, accuracy with calibration and robustness, and the mean win rate."""
+    grid = results["suite"]
+    models = list(next(iter(grid.values())))
+    values = [cell["accuracy"] for column in grid.values() for cell in column.values()]
+    rows = [[escape(scenario.replace("_", " ")),
+             *(heat(column[m]["accuracy"], min(values), max(values),
+                    f"±{(column[m]['high'] - column[m]['low']) / 2:.2f}") for m in models)]
+            for scenario, column in grid.items()]
+    rates = results["mean_win_rate"]
+    more = [(metric.replace("ece", "calibration"), *(f"{by[m]:.2f}" for m in models))
+            for metric, by in rates.items()]
+    return ("<h3>Many scenarios, many metrics</h3><p>Five kinds of question about documentation "
+            "that no model has read, scored by PMI. No single number captures a model; the lower "
+            "table adds the columns up as HELM does, by how often a model beats the others of "
+            "<em>this</em> pool, and would change with the pool.</p>"
+            + table(("accuracy", *models), rows, raw=True)
+            + table(("mean win rate", *models), more))
+
+
+def evaluation(out: Path) -> str:
+    """All of chapter 6's measurements."""
+    results = read(out / "06_eval" / "results.json")
+    if not results:
+        return missing("The evaluation", "06_eval/evaluate.py")
+    quick = ("<p class=missing>Measured with --quick: a handful of questions, wide intervals.</p>"
+             if results.get("quick") else "")
+    return quick + "".join(part(results) for part in (perplexity_part, format_part, suite_part,
+                                                      arena_part, judge_part))
+
+
+def systems(out: Path) -> str:
+    """Chapter 7's measurements: its figures and every table that it left."""
+    folder = out / "07_systems"
+    files = sorted(p for p in folder.glob("*.json") if not p.name.startswith("."))
+    if not files:
+        return missing("Memory, kernels and communication", "07_systems/benchmark.py")
+    tables = "".join(f"<details{' open' if i == 0 else ''}><summary>"
+                     f"{escape(p.stem.replace('_', ' '))}</summary>{tree(read(p))}</details>"
+                     for i, p in enumerate(files))
+    return pictures(folder, {}) + tables
+
+
+def claims(out: Path) -> str:
+    """The ledger: every claim of the article with its verdict, what was measured, and how."""
+    ledger = read_ledger(out / "claims")
+    counts = tally(ledger)
+    strip = "".join(f'<i class="{CLASS_OF[v]}" style="flex:{n}" title="{escape(v)}: {n}"></i>'
+                    for v, n in counts.items() if n)
+    words = " · ".join(f"{n} {escape(v)}" for v, n in counts.items() if n)
+    parts = [f'<p>{len(ledger)} claims of the article, each an experiment. Verdicts are computed '
+             f'from the measurement.</p><div class="tally">{strip}</div>'
+             f'<p class="soft">{words}</p>']
+    order = [*VERDICTS, OPEN]
+    for claim in sorted(ledger, key=lambda c: order.index(c.verdict)):
+        kind = CLASS_OF[claim.verdict]
+        found = (f'<p class="found">{escape(claim.measured)}.</p>' if claim.measured else "")
+        expected = f"Expected: {escape(claim.expected)}. " if claim.expected else ""
+        made = claim.command or (f"python {claim.chapter}/" if claim.chapter else "")
+        how = f"<code>{escape(claim.command)}</code>" if claim.command else (
+            f"<span>chapter {escape(claim.chapter)}</span>" if made else "")
+        parts.append(f'<div class="claim" id="claim-{escape(claim.id)}">'
+                     f'<div class="verdict {kind}">{escape(claim.verdict)}</div><div>'
+                     f'<p class="said">{escape(claim.text)}</p>{found}'
+                     f'<p class="how">{expected}{how}</p></div></div>')
+    return "".join(parts)

@@ -1,0 +1,176 @@
+"""HELM's idea: many scenarios times many metrics, and one honest way to add them up.
+
+    table = run_suite(contestants, tokenizer, scenarios)
+    mean_win_rate(table, "accuracy")
+
+A scenario is a list of four-choice questions: DocMMLU's five, the real MMLU, or the files of ARC,
+OpenBookQA and HellaSwag (`load_choices`). Metrics: accuracy, calibration error, robustness (the
+worst case over the question as written and a mild mix of small damages), selective accuracy,
+questions per CPU second. Models are compared by mean win rate, which depends on who takes part.
+Source: Liang et al. 2022, arXiv 2211.09110. Leaves out: fairness, bias, toxicity (the data of
+documentation gives nothing to measure them on), and generation metrics.
+"""
+
+import json
+import random
+import re
+import time
+from pathlib import Path
+from typing import Callable, Mapping, Sequence
+
+import numpy as np
+
+from artifacts import BadInput, need, shown
+from calibration import selective_accuracy, wilson_interval
+from mmlu import Question, score_all
+
+CONTRACTIONS = {"does not": "doesn't", "is not": "isn't", "what is": "what's", "do not": "don't",
+                "cannot": "can't", "it is": "it's", "are not": "aren't", "which is": "which's"}
+
+
+def lowercase(text: str, rng: random.Random) -> str:
+    """The text in small letters. Example: "What does A do?" -> "what does a do?"."""
+    return text.lower()
+
+
+def spaces(text: str, rng: random.Random) -> str:
+    """Up to three more spaces at every space, at random; HELM's space perturbation."""
+    return re.sub(" ", lambda _: " " * rng.randint(1, 4), text)
+
+
+def typos(text: str, rng: random.Random, rate: float = 0.1) -> str:
+    """One letter in ten changed to a neighbour in the alphabet; names and numbers are not spared.
+
+    Example, rate 1: "abc" -> letters next to a, b and c.
+    """
+    def slip(match: re.Match) -> str:
+        letter = match[0]
+        if rng.random() >= rate:
+            return letter
+        near = chr(min(ord("z"), max(ord("a"), ord(letter.lower()) + rng.choice((-1, 1)))))
+        return near.upper() if letter.isupper() else near
+
+    return re.sub("[A-Za-z]", slip, text)
+
+
+def contractions(text: str, rng: random.Random) -> str:
+    """Spoken short forms: "What is" -> "What's", "does not" -> "doesn't"."""
+    for long, short in CONTRACTIONS.items():
+        text = re.sub(rf"\b{long}\b",
+                      lambda m, s=short: s[0].upper() + s[1:] if m[0][0].isupper() else s,
+                      text, flags=re.I)
+    return text
+
+
+def mild_mix(text: str, rng: random.Random) -> str:
+    """All four at once, as HELM mixes them: small letters, short forms, typos, spaces."""
+    return spaces(typos(contractions(lowercase(text, rng), rng), rng), rng)
+
+
+PERTURBATIONS: dict[str, Callable[[str, random.Random], str]] = {
+    "lowercase": lowercase, "spaces": spaces, "typos": typos, "contractions": contractions,
+    "mild mix": mild_mix}
+
+
+def perturb(questions: Sequence[Question], name: str, seed: int) -> list[Question]:
+    """The questions with damaged wording; options and right answers stay as they are."""
+    damage = PERTURBATIONS[name]
+    return [Question(q.subject, damage(q.question, random.Random(f"{seed} {name} {i}")),
+                     q.options, q.answer) for i, q in enumerate(questions)]
+
+
+def worst_case(right: Sequence[Sequence[bool]]) -> float:
+    """Share of questions answered rightly in every version: HELM's robustness.
+
+    `right` holds one row of booleans per version of the questions.
+    Example: [[1, 1, 0], [1, 0, 0]] -> 1/3.
+    """
+    return float(np.asarray(right, dtype=bool).all(axis=0).mean())
+
+
+def run_scenario(model, tokenizer, questions: Sequence[Question], style: str, scorer: str,
+                 seed: int = 0, perturbations: Sequence[str] = ("mild mix",)) -> dict:
+    """All metrics of one model on one scenario, with 95 % intervals for accuracy.
+
+    Keys: accuracy, low, high, n, ece, selective, robustness, questions_per_second (CPU).
+    """
+    began = time.process_time()
+    plain = score_all(model, tokenizer, questions, style, (scorer,))[scorer]
+    seconds = max(time.process_time() - began, 1e-9)
+    gold = np.array([q.answer for q in questions])
+    right = [np.array(plain["predictions"]) == gold]
+    for name in perturbations:
+        damaged = score_all(model, tokenizer, perturb(questions, name, seed), style, (scorer,))
+        right.append(np.array(damaged[scorer]["predictions"]) == gold)
+    robustness = worst_case(right)
+    return {**{key: plain[key] for key in ("accuracy", "low", "high", "n", "ece")},
+            "selective": selective_accuracy(np.array(plain["confidence"]), right[0]),
+            "robustness": robustness,
+            "robustness_interval": wilson_interval(round(robustness * len(gold)), len(gold)),
+            "questions_per_second": len(questions) / seconds}
+
+
+def run_suite(models: Mapping[str, object], tokenizer, scenarios: Mapping[str, Sequence[Question]],
+              style: str = "cloze", scorer: str = "pmi", seed: int = 0,
+              perturbations: Sequence[str] = ("mild mix",),
+              progress: Callable = lambda items, **_: items) -> dict[str, dict[str, dict]]:
+    """{scenario: {model: metrics}} for every pair; a full grid, no cell left out."""
+    pairs = [(scenario, name) for scenario in scenarios for name in models]
+    table: dict[str, dict[str, dict]] = {scenario: {} for scenario in scenarios}
+    for scenario, name in progress(pairs, desc="suite", unit=" cells"):
+        table[scenario][name] = run_scenario(models[name], tokenizer, scenarios[scenario], style,
+                                             scorer, seed, perturbations)
+    return table
+
+
+def mean_win_rate(table: Mapping[str, Mapping[str, Mapping]], metric: str,
+                  lower_is_better: bool = False) -> dict[str, float]:
+    """{model: share of the other models it beats, averaged over scenarios}, a draw one half.
+
+    The number depends on who takes part: adding a weak model raises everybody else.
+    Example: two scenarios, x above y in one and level in the other -> x 0.75, y 0.25.
+    One model alone has nobody to beat: 0.5. Source: HELM, section 8.1.
+    """
+    rates: dict[str, list[float]] = {}
+    for column in table.values():
+        for name, cell in column.items():
+            others = [column[other][metric] for other in column if other != name]
+            own = cell[metric]
+            won = sum((own < x if lower_is_better else own > x) + 0.5 * (own == x) for x in others)
+            rates.setdefault(name, []).append(won / len(others) if others else 0.5)
+    return {name: float(np.mean(values)) for name, values in rates.items()}
+
+
+def centred(accuracy: float, chance: float = 0.25) -> float:
+    """Accuracy with guessing at 0 and perfection at 1. Example: 0.625 at chance 0.25 -> 0.5."""
+    return (accuracy - chance) / (1.0 - chance)
+
+
+def load_choices(path: Path | str) -> tuple[list[Question], int]:
+    """(questions, skipped) of a jsonl file of ARC, OpenBookQA or HellaSwag.
+
+    ARC and OpenBookQA: {"question": {"stem", "choices": [{"text", "label"}]}, "answerKey"};
+    HellaSwag: {"ctx", "endings", "label"}. Questions without exactly four options are counted and
+    skipped; a line that is no JSON, or of another form, raises BadInput with file and line.
+    """
+    questions, skipped, subject = [], 0, Path(path).stem
+    with open(need(path, "with a file that exists"), encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                record = json.loads(line)
+                if "endings" in record:
+                    text, options = record["ctx"], list(record["endings"])
+                    answer = int(record["label"])
+                else:
+                    text = record["question"]["stem"]
+                    choices = record["question"]["choices"]
+                    options = [choice["text"] for choice in choices]
+                    answer = [choice["label"] for choice in choices].index(record["answerKey"])
+            except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+                raise BadInput(f"{shown(path)}, line {number}: not a question of ARC, OpenBookQA "
+                               f"or HellaSwag ({error})")
+            if len(options) == 4 and 0 <= answer < 4:
+                questions.append(Question(subject, text, tuple(options), answer))
+            else:
+                skipped += 1
+    return questions, skipped

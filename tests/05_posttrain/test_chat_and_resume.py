@@ -1,0 +1,104 @@
+"""chat.py's pieces, rollouts, measuring, and that a killed SFT, reward or DPO run goes on exactly."""
+
+import copy
+
+import pytest
+import torch
+
+from chat import prompt_for, reply
+from dpo import train_dpo
+from measure_policy import form, is_answer, raw_bits_per_byte
+from reward_model import from_sft, train_reward_model
+from rollouts import sample_answers
+from sft import fine_tune
+from training_stage import Progress, batch_indices
+
+ROWS = [([129, 97 + i, 130, 98 + i, 131], [0, 0, 0, 1, 1]) for i in range(12)]
+PAIRS = [(a, b) for a, b in zip(ROWS, ROWS[1:])]
+
+
+def test_the_oldest_turns_are_forgotten_first(tokenizer):
+    messages = []
+    for i in range(5):
+        messages += [{"role": "user", "content": f"q{i}"}, {"role": "assistant", "content": "a" * 5}]
+    messages.append({"role": "user", "content": "last"})
+    ids = prompt_for(tokenizer, messages, False, 30)
+    text = tokenizer.decode(ids)
+    assert len(ids) <= 30 and text.startswith("<|user|>") and text.endswith("last<|assistant|>")
+    assert prompt_for(tokenizer, messages, True, 99)[0] == 128, "a base model gets bare text"
+
+
+def test_a_reply_streams_and_stops(tiny_model, tokenizer):
+    tokenizer.stream_decode = lambda ids: (chr(i) for i in ids if i < 128)
+    pieces = list(reply(tiny_model, tokenizer, [{"role": "user", "content": "hi"}], is_base=False,
+                        temperature=1.0, max_new_tokens=12,
+                        generator=torch.Generator().manual_seed(0)))
+    assert len(pieces) <= 12
+
+
+def test_sampling_is_repeatable_and_two_steps_equal_one(tiny_model, tokenizer):
+    questions = [c * k + "?" for k, c in enumerate("abcdef", 1)]
+    first = sample_answers(tiny_model, tokenizer, questions, seed=3, max_new_tokens=24)
+    assert first == sample_answers(tiny_model, tokenizer, questions, seed=3, max_new_tokens=24)
+    assert first != sample_answers(tiny_model, tokenizer, questions, seed=4, max_new_tokens=24)
+    greedy = sample_answers(tiny_model, tokenizer, questions, seed=0, max_new_tokens=24,
+                            temperature=0)
+    for answer, question in zip(greedy, questions):
+        alone = sample_answers(tiny_model, tokenizer, [question], seed=0, max_new_tokens=24,
+                               temperature=0)
+        assert alone[0].ids == answer.ids, "each row equals answering it alone"
+        assert sum(answer.row[1]) == len(answer.ids)
+
+
+@pytest.mark.parametrize("text, ended, want", [
+    ("Return the sum of a.", True, True), ("Return the sum of a.", False, False),
+    ("What does it do?", True, False), (">>> f(1)", True, False), ("a\nb", True, False),
+    ("", True, False)])
+def test_what_has_the_form_of_an_answer(text, ended, want):
+    assert is_answer(text, ended) == want
+
+
+def test_form_and_raw_bits(tiny_model, tokenizer):
+    answers = sample_answers(tiny_model, tokenizer, ["a?"] * 4, seed=0, max_new_tokens=4)
+    assert set(form(answers)) == {"end_rate", "format_rate", "distinct", "words"}
+    flat = copy.deepcopy(tiny_model)
+    torch.nn.init.zeros_(flat.lm_head.weight)
+    windows = torch.randint(0, 128, (3, 10), generator=torch.Generator().manual_seed(0))
+    bits = raw_bits_per_byte(flat, tokenizer, windows)
+    assert bits == pytest.approx(7.0553, abs=1e-3), "uniform over 133 tokens of one byte: log2 133"
+    windows[:, 4] = 131
+    assert raw_bits_per_byte(flat, tokenizer, windows) == pytest.approx(bits, abs=1e-4), \
+        "a special token counts neither nats nor bytes"
+
+
+def test_batches_walk_through_every_epoch():
+    seen = [i for step in range(5) for i in batch_indices(10, 4, step, seed=1)]
+    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10)) and seen[:10] != seen[10:]
+    assert batch_indices(10, 4, 2, seed=1) == seen[8:12], "a step depends on (seed, step) alone"
+
+
+TRAIN = {"sft": lambda m, p: fine_tune(m, ROWS, 132, steps=6, batch=4, learning_rate=1e-2, seed=0,
+                                       progress=p),
+         "dpo": lambda m, p: train_dpo(m, PAIRS, 132, steps=6, batch=4, beta=0.1,
+                                       learning_rate=1e-2, seed=0, progress=p),
+         "reward": lambda m, p: train_reward_model(m, PAIRS, 132, steps=6, batch=4,
+                                                   learning_rate=1e-2, seed=0, progress=p)}
+
+
+@pytest.mark.parametrize("stage", TRAIN)
+def test_a_killed_stage_goes_on_exactly(stage, tiny_model, tmp_path):
+    start = from_sft(tiny_model, 0) if stage == "reward" else tiny_model
+    whole, broken, resumed = (copy.deepcopy(start) for _ in range(3))
+    log = TRAIN[stage](whole, None)
+
+    class Killed(Progress):
+        def save(self, step, *rest, **more):
+            super().save(step, *rest, now=True)
+            if step == 3:
+                raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt):
+        TRAIN[stage](broken, Killed(tmp_path / "x.pt", {"lr": 1}, []))
+    again = TRAIN[stage](resumed, Progress(tmp_path / "x.pt", {"lr": 1}, []))
+    assert again == log, "the log must be that of the unbroken run"
+    for a, b in zip(whole.parameters(), resumed.parameters()):
+        assert torch.equal(a, b), f"{stage}: the resumed weights must be equal bit for bit"

@@ -1,0 +1,105 @@
+"""Options scored as branches of one prompt equal options scored one by one, in any batch."""
+
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from gpt import GPT, GPTConfig
+from option_scores import encode_prompt, one_by_one, option_log_probabilities, score_batch
+
+torch.set_num_threads(1)
+
+
+class Letters:
+    """One id per character code, <|endoftext|> as 0: token counts can be read off the text."""
+
+    special_tokens = {"<|endoftext|>": 0}
+
+    def encode(self, text, allowed_special=()):
+        return [1 + ord(c) % 90 for c in text]
+
+
+def tiny(seed=0, **changes):
+    """A GPT with random weights that are large enough for its predictions to differ a lot."""
+    torch.manual_seed(seed)
+    model = GPT(GPTConfig(**{"vocab_size": 96, "sequence_length": 64, "layers": 2, "width": 32,
+                             "heads": 2} | changes))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.4)
+    return model.eval()
+
+
+PROMPTS = ["Q: what?\nAnswer:", "A longer prompt, with more of everything in it.\nAnswer:", "Answer:"]
+OPTIONS = [("yes", "no", "a much longer option", "x"), ("one", "two", "three", "four"),
+           ("a", "b", "c", "d")]
+
+
+@pytest.mark.exercise("6.7")
+@pytest.mark.parametrize("changes", [{}, {"mix_previous": False},
+                                     {"positions": "learned", "norm": "layer"}])
+def test_branches_equal_whole_sequences(changes):
+    """Against a plain pass over prompt + option, each on its own, log-probabilities added up."""
+    model = tiny(**changes)
+    prompts = [[0, 5, 6, 7, 8, 9, 10], [0, 3], [0, 20, 21, 22]]
+    options = [[[11, 12], [13], [14, 15, 16], [17, 18]], [[1], [2, 3], [4, 5], [6]],
+               [[9, 8, 7, 6, 5], [1, 2], [3, 4], [5, 6]]]
+    got = score_batch(model, prompts, options)
+    for i, prompt in enumerate(prompts):
+        for j, option in enumerate(options[i]):
+            with torch.no_grad():
+                logits, _ = model(torch.tensor([prompt + option]))
+            logp = logits[0].log_softmax(-1)
+            want = sum(float(logp[len(prompt) - 1 + t, option[t]]) for t in range(len(option)))
+            assert got[i, j].item() == pytest.approx(want, abs=2e-4), (
+                f"question {i}, option {j} ({len(option)} tokens, prompt of {len(prompt)}): alone "
+                f"{want:.4f}, as a branch {got[i, j]:.4f}. Does it see its neighbours' tokens or "
+                "the pads, or start at the wrong position?")
+
+
+def test_the_batch_does_not_matter():
+    model, tokenizer = tiny(), Letters()
+    alone, tokens = option_log_probabilities(model, tokenizer, PROMPTS, OPTIONS, batch_tokens=1)
+    together, _ = option_log_probabilities(model, tokenizer, PROMPTS, OPTIONS, batch_tokens=10_000)
+    assert np.abs(alone - together).max() < 2e-4, "batch size changed the result"
+    assert tokens[0].tolist() == [4, 3, 21, 2], "tokens of each option with its leading space"
+    for i, (prompt, four) in enumerate(zip(PROMPTS, OPTIONS)):
+        for j, option in enumerate(four):
+            assert one_by_one(model, tokenizer, prompt, option) == pytest.approx(
+                together[i, j], abs=2e-4)
+
+
+@pytest.mark.exercise("6.8")
+def test_a_prompt_too_long_keeps_its_end():
+    ids = encode_prompt(Letters(), "x" * 500 + "the end", room=8)
+    assert ids == [0] + Letters().encode("the end"), (
+        "<|endoftext|> and the last room - 1 tokens: the question stands at the end")
+    short = encode_prompt(Letters(), "ab", room=8)
+    assert short == [0] + Letters().encode("ab"), "a short prompt is kept whole after the marker"
+    assert encode_prompt(Letters(), "ab", room=1) == [0], "room for the marker alone: no text"
+
+
+def test_a_prompt_too_long_is_scored():
+    scores, _ = option_log_probabilities(tiny(), Letters(), ["word " * 100], [("a", "b", "c", "dd")])
+    assert np.isfinite(scores).all()
+
+
+def test_sharing_the_prompt_pays():
+    """Four options, a prompt of 100 tokens: at least three times the questions per second."""
+    model, tokenizer = tiny(sequence_length=160, width=128, layers=3, vocab_size=1024), Letters()
+    prompts = ["p" * (90 + i) + "\nAnswer:" for i in range(24)]
+    options = [("an option of this length", "another one as long", "a third", "and a fourth")] * 24
+
+    def seconds(work):
+        began = time.process_time()
+        work()
+        return time.process_time() - began
+
+    slow = min(seconds(lambda: [one_by_one(model, tokenizer, p, o)
+                                for p, four in zip(prompts, options) for o in four])
+               for _ in range(2))
+    fast = min(seconds(lambda: option_log_probabilities(model, tokenizer, prompts, options))
+               for _ in range(3))
+    assert slow > 2.0 * fast, f"one by one {slow:.2f} s, shared {fast:.2f} s of CPU"
