@@ -6,7 +6,7 @@ Base, SFT, best-of-n, DPO, PPO and, if it was made, GRPO answer the same questio
 packages. Columns: gold reward, win rate against SFT with its 95 % interval, KL from SFT, share of
 answers that end, words, distinct answers, and bits per byte of raw documentation.
 Reads every checkpoint of the chapter; writes compare.json, ppo.png (the diagnostics of PPO, gold
-beside proxy), frontier.png, and the claims rlhf-prefers, dpo-equals-ppo and perplexity in the table.
+beside proxy), frontier.png, and the claims rlhf-prefers and dpo-equals-ppo as this run saw them.
 """
 
 import argparse
@@ -73,7 +73,8 @@ def print_table(rows: dict[str, dict]) -> None:
 
 def claims(rows: dict[str, dict], questions: int) -> None:
     """Record what this one run says on two claims; several seeds are `experiment.py`'s."""
-    told = f"one run, {questions} questions about held-out packages, gold rule never seen in training"
+    told = (f"one run, {questions} questions about held-out packages, gold rule never seen in "
+            "training")
     for name, claim in (("ppo", "rlhf-prefers"), ):
         if name in rows:
             low, high = rows[name]["interval"]

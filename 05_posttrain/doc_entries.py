@@ -51,7 +51,8 @@ def class_text(lines: list[str]) -> str:
 def entries(document: dict) -> Iterator[Entry]:
     """The documented objects of one corpus record {"url", "text", "package", ...}, in order.
 
-    A signature alone on its line, not indented, opens an entry; everything up to the next signature is its text.
+    A signature alone on its line, not indented, opens an entry; everything up to the next one is
+    its text.
     A function whose first argument is `self` or `cls` belongs to the class above it. Objects
     without a text, private ones and repeated names are left out.
     """

@@ -55,8 +55,8 @@ def claim_sft_few(runs: list[dict]) -> dict:
     formed = mean["format_rate"][-1] - mean["format_rate"][0]
     verdict = ("holds" if formed > 0.5 and abs(gained) < 0.1 else
                "holds in part" if formed > 0.5 else "does not hold here")
-    return dict(measured=f"with {enough} distinct examples the format rate is within a tenth of its "
-                f"best; from 0 to {sizes[-1]} examples it gains {formed:+.2f}, accuracy in a "
+    return dict(measured=f"with {enough} distinct examples the format rate is within a tenth of "
+                f"its best; from 0 to {sizes[-1]} examples it gains {formed:+.2f}, accuracy in a "
                 f"four-choice test of knowledge {gained:+.3f}",
                 value={"enough": enough, "format_gain": formed, "knowledge_gain": gained},
                 interval=None, expected="a few thousand suffice; format, not knowledge",
@@ -127,7 +127,7 @@ def claim_dpo(runs: list[dict]) -> dict:
     mean, low, high = spread(gaps) if gaps else (float("nan"),) * 3
     verdict = ("holds" if both and gaps and abs(mean) < 0.05 else
                "holds in part" if both else "does not hold here")
-    return dict(measured=f"gold win rate of DPO minus PPO's at PPO's KL ({len(gaps)} of {len(runs)} "
+    return dict(measured=f"gold win rate of DPO less PPO's at PPO's KL ({len(gaps)} of {len(runs)} "
                 "seeds could be matched); same preferences, same SFT model",
                 value={"difference": mean, "dpo": spread([r["rows"][dpo]["win_rate"]
                                                           for r in runs])[0],
@@ -153,7 +153,8 @@ def grpo_normalisers(bench: Bench, sft, seed: int) -> dict[str, dict]:
 MEASURES: dict[str, tuple[str, Callable, Callable | None]] = {
     "base-continues": ("base_continues", base_continues, claim_base_continues),
     "sft-few": ("sft_few", lambda bench, sft, seed: sft_few(bench, seed), claim_sft_few),
-    "sft-hallucinates": ("sft_hallucinates", lambda bench, sft, seed: sft_hallucinates(bench, seed),
+    "sft-hallucinates": ("sft_hallucinates",
+                         lambda bench, sft, seed: sft_hallucinates(bench, seed),
                          claim_sft_hallucinates),
     "alpaca-52k": ("alpaca", lambda bench, sft, seed: alpaca(bench, seed), claim_alpaca),
     "rlhf-prefers": ("rlhf", run_seed, claim_rlhf),
