@@ -97,7 +97,7 @@ class Evaluation:
         chosen = [int(i * step) for i in range(count if whole else self.some)]
         loss = mean_loss(model, lambda i: self.batches(chosen[i]), len(chosen), self.precision)
         return {"val_loss": round(loss, 6),
-                "val_bits_per_byte": round(loss / 0.6931471805599453 * self.tokens_per_byte, 6)}
+                "val_bits_per_byte": round(float(loss / 0.6931471805599453 * self.tokens_per_byte), 6)}
 
 
 class Recorder:
