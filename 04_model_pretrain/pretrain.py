@@ -85,7 +85,7 @@ class Evaluation:
 
     def __init__(self, shard: Shard, length: int, rows: int, precision: str, part: int) -> None:
         self.batches = PackedBatches(shard, length, rows, shuffle=False, use_mixture=False)
-        self.tokens_per_byte = shard.length.sum() / shard.bytes.sum()
+        self.tokens_per_byte = float(shard.length.sum() / shard.bytes.sum())
         # the first batches hold the longest documents only: take a part from all over
         self.some = max(1, min(len(self.batches), part // (rows * length)))
         self.precision = precision
@@ -97,7 +97,7 @@ class Evaluation:
         chosen = [int(i * step) for i in range(count if whole else self.some)]
         loss = mean_loss(model, lambda i: self.batches(chosen[i]), len(chosen), self.precision)
         return {"val_loss": round(loss, 6),
-                "val_bits_per_byte": round(float(loss / 0.6931471805599453 * self.tokens_per_byte), 6)}
+                "val_bits_per_byte": round(loss / 0.6931471805599453 * self.tokens_per_byte, 6)}
 
 
 class Recorder:
