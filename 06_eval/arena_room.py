@@ -106,7 +106,7 @@ class ArenaRoom:
              max_tokens: object = 80) -> Iterator[str]:
         """A streamed answer in a talk with a named model. Refused (404) for an unknown model,
         (400) for a talk that is not {"role": "user" | "assistant", "content": text} in turns."""
-        if name not in self.contestants:
+        if not isinstance(name, str) or name not in self.contestants:
             raise Refused(404, f"no model is called {name!r:.40}")
         if not isinstance(messages, list) or not 1 <= len(messages) <= 40:
             raise Refused(400, "a talk has 1 to 40 messages")
@@ -122,7 +122,7 @@ class ArenaRoom:
             raise Refused(400, "the talk must end with the user")
         heat = _within(temperature, 0.0, 2.0, "temperature")
         length = int(_within(max_tokens, 1, LONGEST_ANSWER, "max_tokens"))
-        return self._gated(self.pieces(str(name), talk, heat, length))
+        return self._gated(self.pieces(name, talk, heat, length))
 
     def _gated(self, pieces: Iterator) -> Iterator:
         with self.gate.entered():

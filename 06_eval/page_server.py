@@ -12,6 +12,7 @@ network, not for the open internet.
 import hmac
 import json
 import secrets
+import sys
 import threading
 import time
 from collections import OrderedDict, deque
@@ -66,7 +67,9 @@ class PageServer(ThreadingHTTPServer):
         super().__init__(address, PageHandler)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A reader who went away in the middle is nothing to report."""
+        """A reader who went away in the middle is nothing to report; anything else is."""
+        if not isinstance(sys.exception(), (ConnectionError, TimeoutError)):
+            super().handle_error(request, client_address)
 
 
 class PageHandler(BaseHTTPRequestHandler):
@@ -100,6 +103,9 @@ class PageHandler(BaseHTTPRequestHandler):
             self.close_connection = True
         except OSError as error:
             self._refuse(507, f"the vote could not be stored ({error.strerror})")
+        except Exception:
+            self._refuse(500, "something is wrong here; the teacher's terminal says what")
+            raise
 
     def _check_host(self) -> None:
         """On loopback only loopback's names: another site cannot point its own name at us."""
