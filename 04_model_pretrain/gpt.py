@@ -49,11 +49,10 @@ class GPTConfig:
 
 
 class RMSNorm(nn.Module):
-    """Divide each vector by its root mean square, then scale each channel by a learned gain.
+    """x / sqrt(mean(x^2) + eps) * weight over the last dimension: (..., C) -> (..., C).
 
-    x (..., C) -> (..., C):  y = x / sqrt(mean(x^2) + eps) * weight,  weight (C,) starts at one.
-    The mean is not subtracted: that is LayerNorm. RMSNorm(2) of [3, 4] is [0.849, 1.131].
-    Source: Zhang and Sennrich 2019, equation 4.
+    The gain `weight` (C,) starts at one. The mean is not subtracted: that is LayerNorm.
+    RMSNorm(2) of [3, 4] is [0.849, 1.131]. Source: Zhang and Sennrich 2019, equation 4.
     """
 
     def __init__(self, width: int, eps: float = 1e-6) -> None:
@@ -62,8 +61,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        # The mean of squares over the last dimension only: one number per token. torch's fused
-        # operation is the same formula, and three times faster than writing it out.
+        # the mean of squares is one number per token; torch's operation does it in one pass
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 
@@ -71,8 +69,7 @@ def rotary_angles(positions: Tensor, size: int, base: float) -> tuple[Tensor, Te
     """Cosine and sine of the angle by which each pair of channels turns at each position.
 
     positions (..., T) integers -> cos, sin (..., T, size/2): pair i at position t turns by
-    t * base^(-2 i / size), so pair 0 turns one radian per token and the last one hardly at all.
-    Source: Su et al. 2021 (RoFormer), equation 15.
+    t * base^(-2 i / size), pair 0 by one radian per token. Source: Su et al. 2021, equation 15.
     """
     pair = torch.arange(0, size, 2, device=positions.device, dtype=torch.float32)   # 2 i
     angle = positions[..., None].float() * base ** (-pair / size)
@@ -82,45 +79,41 @@ def rotary_angles(positions: Tensor, size: int, base: float) -> tuple[Tensor, Te
 def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn each pair of channels of a query or key by its position's angle.
 
-    x (B, H, T, D), cos and sin (T, D/2) or (B, 1, T, D/2) -> (B, H, T, D).
+    x (B, H, T, D), cos and sin (T, D/2) or (B, 1, T, D/2) -> (B, H, T, D), in the dtype of x.
     Channel i is paired with channel i + D/2: (a, b) -> (a cos - b sin, a sin + b cos).
-    Lengths stay, and q_s . k_t then depends on s - t alone. Same dtype out as in.
+    Lengths stay, and q_s . k_t then depends on s - t alone.
     """
     a, b = x.chunk(2, dim=-1)           # the two halves hold the two sides of each pair
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
 
 
 def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Softmax attention in which no query sees a later key.
+    """Softmax attention, scores scaled by 1/sqrt(D), in which no query sees a later key.
 
     q (B, H, T, D), k and v (B, H, T_total, D) -> (B, H, T, D). The T queries are the LAST T of
-    the T_total positions (T < T_total when a cache holds the earlier ones). Scores are scaled by
-    1/sqrt(D). `mask`, bool (B, 1, T, T_total), True = may attend, replaces the causal rule.
-    Source: Vaswani et al. 2017, equation 1.
+    the T_total positions (T < T_total when a cache holds the earlier ones). `mask`, bool
+    (B, 1, T, T_total), True = may attend, replaces the causal rule. Source: Vaswani et al. 2017.
     """
-    T, T_total = q.shape[2], k.shape[2]
-    if mask is None and 1 < T < T_total:
-        # Query i of T stands at position T_total - T + i, and sees every key up to there.
-        ones = torch.ones(T, T_total, dtype=torch.bool, device=q.device)
-        mask = ones.tril(diagonal=T_total - T)
-    # One query sees everything before it, so it needs no mask at all.
-    return F.scaled_dot_product_attention(q, k, v, mask, is_causal=mask is None and T > 1)
+    T, T_total, D = q.shape[2], k.shape[2], q.shape[3]
+    if mask is None:
+        # query i of T stands at position T_total - T + i, and sees every key up to there
+        mask = torch.ones(T, T_total, dtype=torch.bool, device=q.device).tril(T_total - T)
+    scores = q @ k.transpose(-2, -1) * D ** -0.5                        # (B, H, T, T_total)
+    # minus infinity, so that exp gives zero and the rest still sums to one; sums want 32 bits
+    weights = scores.float().masked_fill(~mask, float("-inf")).softmax(-1)
+    return weights.to(v.dtype) @ v
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
-    """silu(gate) * up, the gated activation of Shazeer 2020 (GLU variants, equation 6).
-
-    Both (..., M) -> (..., M), with silu(z) = z * sigmoid(z).
-    """
+    """silu(gate) * up with silu(z) = z sigmoid(z): (..., M) twice -> (..., M) (Shazeer 2020)."""
     return F.silu(gate) * up
 
 
 def mix_with_previous(x: Tensor, share: Tensor, positions: Tensor, last: Tensor | None) -> Tensor:
     """Add to each token's embedding a per-channel share of the embedding before it.
 
-    x (B, T, C), share (C,), positions (T,) or (B, T); `last` (B, 1, C) is the embedding just
-    before this piece of text (None: there is none). At position 0 a document starts, and nothing
-    is added: the token before it belongs to another text. A two-token feature for C parameters.
+    x (B, T, C), share (C,), positions (T,) or (B, T); `last` (B, 1, C) is the embedding before
+    this piece of text, or None. At position 0 a text starts: nothing before it is its own.
     """
     first = torch.zeros_like(x[:, :1]) if last is None else last
     before = torch.cat([first, x[:, :-1]], dim=1)
@@ -184,7 +177,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """One layer: x + attention(norm(x)), then x + mlp(norm(x)) (pre-norm, Xiong et al. 2020)."""
+    """One layer, pre-norm: x + attention(norm(x)), then x + mlp(norm(x)) (Xiong et al. 2020)."""
 
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()

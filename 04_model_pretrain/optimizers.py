@@ -28,7 +28,7 @@ class AdamW(torch.optim.Optimizer):
 
         With step count t (from 1), gradient g, rate lr and decay wd, per parameter:
         p <- p (1 - lr wd);  m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;
-        p <- p - lr m_hat / (sqrt(v_hat) + eps), with m_hat = m / (1 - b1^t), v_hat = v / (1 - b2^t).
+        p <- p - lr m_hat / (sqrt(v_hat) + eps), m_hat = m / (1 - b1^t), v_hat = v / (1 - b2^t).
         The first step moves every number by about lr, whatever the size of its gradient.
         """
         for group in self.param_groups:

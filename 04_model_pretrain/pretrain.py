@@ -39,6 +39,7 @@ PROMPTS = ("", "argsort(a, axis=-1, kind=None)\n", "Return the ", "Parameters\n-
 
 
 def parse() -> argparse.Namespace:
+    """The command line: files, values in place of the plan's, and how to run."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     files = parser.add_argument_group("files")
     files.add_argument("--plan", default=out("03_scaling", "plan.json"))
@@ -57,7 +58,8 @@ def parse() -> argparse.Namespace:
     model.add_argument("--seed", type=int)
     run = parser.add_argument_group("the run")
     run.add_argument("--device", default="cpu", help="cpu or cuda")
-    run.add_argument("--accumulate", type=int, default=1, help="parts per batch, to save memory")
+    run.add_argument("--accumulate", type=int, default=0,
+                     help="parts per batch; 0: about 1,024 tokens each on a CPU, one on a GPU")
     run.add_argument("--checkpoint-seconds", type=float, default=60)
     run.add_argument("--evaluations", type=int, default=6, help="during training")
     run.add_argument("--quick", action="store_true", help="fewer evaluations, shorter samples")
@@ -187,8 +189,11 @@ def train_plan(plan: Plan, args: argparse.Namespace, ranks: Ranks, train: Packed
     optimizers, guard, stop = make_optimizers(model, plan.recipe), SpikeGuard(), Stop()
     lengths = state.resume(model, optimizers, guard)
     recorder = Recorder(plan, args, ranks, model, state, lengths)
+    parts = args.accumulate or 1
+    if not args.accumulate and ranks.device.type == "cpu":
+        parts = max(1, plan.rows * plan.model.sequence_length // 1024 // ranks.world)
     steps = training_steps(ranks.wrap(compiled(model, plan, ranks)), optimizers, train, plan.steps,
-                           plan.recipe, start=state.step, accumulate=args.accumulate,
+                           plan.recipe, start=state.step, accumulate=parts,
                            precision=plan.precision, guard=guard,
                            average=ranks.average if ranks.world > 1 else None)
     stopping = False
