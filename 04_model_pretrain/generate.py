@@ -21,7 +21,7 @@ class KVCache:
     """The keys and values of all tokens seen so far, so that they are computed only once.
 
     The model calls `extend` in each layer and `advance` once per pass. `length` tokens are stored
-    of at most `capacity`; `last` (B, 1, C) is the embedding of the newest token.
+    of at most `capacity`; `last` (B, 2) are the newest two ids.
     """
 
     def __init__(self, layers: int, capacity: int) -> None:
@@ -46,9 +46,11 @@ class KVCache:
         self.values[layer][:, :, self.length:end] = v
         return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
 
-    def advance(self, tokens: int, last: Tensor) -> None:
-        """Count `tokens` more as stored, and remember the newest token's embedding."""
-        self.length, self.last = self.length + tokens, last
+    def advance(self, ids: Tensor) -> None:
+        """Count these ids (B, T) as stored, and remember the newest two (-1: there was none)."""
+        self.length += ids.shape[1]
+        last = ids.new_full((ids.shape[0], 2), -1) if self.last is None else self.last
+        self.last = torch.cat([last, ids], dim=1)[:, -2:]
 
 
 def penalise_repeats(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:

@@ -1,13 +1,11 @@
 """A GPT in one file: every piece is a function or a small module, with its shape and its paper.
 
-    from gpt import GPT, GPTConfig
     model = GPT(GPTConfig(vocab_size=4096, layers=4, width=256, heads=4))
     logits, loss = model(ids, targets)        # ids, targets: (B, T) of token ids
 
 The defaults are what a small machine learns most from per second; GPT-2's own choices are
-settings too (`GPT2`, at the end). But: no dropout, and no word of devices, parallelism or
-precision, which are applied from outside.
-
+settings too (`GPT2`, at the end). But: no dropout, and nothing about devices, parallelism or
+precision: those are applied from outside.
 Letters: B batch, T time, C channels (width), H heads, D head size, V vocabulary.
 """
 
@@ -16,6 +14,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ngram_embedding import NgramEmbedding, tokens_before
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class GPTConfig:
     bias: bool = False
     tied: bool = False                  # the head shares its matrix with the embedding
     mix_previous: bool = True           # add a learned share of the previous token's embedding
-    value_embeddings: bool = False      # every layer's values see the token itself once more
+    ngram_rows: int = 0                 # hashed table of token pairs and triples; 0: none
+    ngram_width: int = 64
 
     def __post_init__(self) -> None:
-        for name, allowed in (("mlp", ("squared_relu", "swiglu", "gelu")),
-                              ("norm", ("rms", "layer")), ("positions", ("rotary", "learned"))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} is {getattr(self, name)!r}, not one of {allowed}")
+        allowed = {"squared_relu", "swiglu", "gelu", "rms", "layer", "rotary", "learned"}
+        if wrong := {self.mlp, self.norm, self.positions} - allowed:
+            raise ValueError(f"{wrong} is not among {allowed}")
         if self.width % (2 * self.heads) or self.heads % (self.kv_heads or self.heads):
             raise ValueError(f"{self.heads} heads must divide width {self.width} into even parts, "
                              f"and kv_heads {self.kv_heads} must divide the heads")
@@ -54,19 +54,18 @@ class RMSNorm(nn.Module):
     The gain `weight` (C,) starts at one. The mean is not subtracted: that is LayerNorm.
     RMSNorm(2) of [3, 4] is [0.849, 1.131]. Source: Zhang and Sennrich 2019, equation 4.
     """
-
     def __init__(self, width: int, eps: float = 1e-6) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        # the mean of squares is one number per token; torch's operation does it in one pass
+        # one number per token: the mean of its squares
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 
 def rotary_angles(positions: Tensor, size: int, base: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine of the angle by which each pair of channels turns at each position.
+    """Cosine and sine of the angles by which pairs of channels turn at each position.
 
     positions (..., T) integers -> cos, sin (..., T, size/2): pair i at position t turns by
     t * base^(-2 i / size), pair 0 by one radian per token. Source: Su et al. 2021, equation 15.
@@ -98,7 +97,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
     if mask is None:
         # query i of T stands at position T_total - T + i, and sees every key up to there
         mask = torch.ones(T, T_total, dtype=torch.bool, device=q.device).tril(T_total - T)
-    scores = q @ k.transpose(-2, -1) * D ** -0.5                        # (B, H, T, T_total)
+    scores = q @ k.transpose(-2, -1) * D ** -0.5                # (B, H, T, T_total)
     # minus infinity, so that exp gives zero and the rest still sums to one; sums want 32 bits
     weights = scores.float().masked_fill(~mask, float("-inf")).softmax(-1)
     return weights.to(v.dtype) @ v
@@ -109,20 +108,8 @@ def swiglu(gate: Tensor, up: Tensor) -> Tensor:
     return F.silu(gate) * up
 
 
-def mix_with_previous(x: Tensor, share: Tensor, positions: Tensor, last: Tensor | None) -> Tensor:
-    """Add to each token's embedding a per-channel share of the embedding before it.
-
-    x (B, T, C), share (C,), positions (T,) or (B, T); `last` (B, 1, C) is the embedding before
-    this piece of text, or None. At position 0 a text starts: nothing before it is its own.
-    """
-    first = torch.zeros_like(x[:, :1]) if last is None else last
-    before = torch.cat([first, x[:, :-1]], dim=1)
-    return x + share * before * (positions > 0)[..., None]
-
-
 class Attention(nn.Module):
     """Multi-head attention with rotary positions, QK-norm and grouped queries as configured."""
-
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         C, self.D = config.width, config.width // config.heads
@@ -132,19 +119,15 @@ class Attention(nn.Module):
         self.key = nn.Linear(C, kv_width, bias=config.bias)
         self.value = nn.Linear(C, kv_width, bias=config.bias)
         self.out = nn.Linear(C, C, bias=config.bias)
-        self.q_norm = RMSNorm(self.D) if config.qk_norm else nn.Identity()
-        self.k_norm = RMSNorm(self.D) if config.qk_norm else nn.Identity()
-        self.value_embedding = (nn.Embedding(config.vocab_size, kv_width)
-                                if config.value_embeddings else None)
+        norm = RMSNorm if config.qk_norm else nn.Identity
+        self.q_norm, self.k_norm = norm(self.D), norm(self.D)
         self.attend = causal_attention      # replaceable from outside: same signature, any kernel
 
-    def forward(self, x: Tensor, ids: Tensor, angles, cache, layer: int, mask) -> Tensor:
+    def forward(self, x: Tensor, angles, cache, layer: int, mask) -> Tensor:
         B, T, C = x.shape
-        q, k, v = self.query(x), self.key(x), self.value(x)
-        if self.value_embedding is not None:
-            v = v + self.value_embedding(ids).to(v.dtype)
         # (B, T, H * D) -> (B, H, T, D): heads become a batch dimension
-        q, k, v = (z.view(B, T, -1, self.D).transpose(1, 2) for z in (q, k, v))
+        q, k, v = (project(x).view(B, T, -1, self.D).transpose(1, 2)
+                   for project in (self.query, self.key, self.value))
         # Norm, then turn: a turn keeps lengths, so q . k stays bounded (Henry et al. 2020).
         q, k = self.q_norm(q), self.k_norm(k)
         if angles is not None:
@@ -153,13 +136,12 @@ class Attention(nn.Module):
             k, v = cache.extend(layer, k, v)            # (B, H_kv, T_total, D)
         if self.groups > 1:                             # each key/value head serves a group
             k, v = (z.repeat_interleave(self.groups, dim=1) for z in (k, v))
-        y = self.attend(q, k, v, mask) if mask is not None else self.attend(q, k, v)
+        y = self.attend(q, k, v, mask)                  # (B, H, T, D) -> (B, T, H * D)
         return self.out(y.transpose(1, 2).reshape(B, T, C))
 
 
 class MLP(nn.Module):
     """The feed-forward half of a block: widen, bend, narrow."""
-
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         C, self.kind = config.width, config.mlp
@@ -178,21 +160,19 @@ class MLP(nn.Module):
 
 class Block(nn.Module):
     """One layer, pre-norm: x + attention(norm(x)), then x + mlp(norm(x)) (Xiong et al. 2020)."""
-
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         norm = RMSNorm if config.norm == "rms" else nn.LayerNorm
         self.attention_norm, self.mlp_norm = norm(config.width), norm(config.width)
         self.attention, self.mlp = Attention(config), MLP(config)
 
-    def forward(self, x: Tensor, ids: Tensor, angles, cache, layer: int, mask) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), ids, angles, cache, layer, mask)
+    def forward(self, x: Tensor, angles, cache, layer: int, mask) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), angles, cache, layer, mask)
         return x + self.mlp(self.mlp_norm(x))
 
 
 class GPT(nn.Module):
     """A decoder-only transformer: `hidden` is the body, `head` turns it into logits."""
-
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         self.config = config
@@ -201,6 +181,8 @@ class GPT(nn.Module):
         self.position_embedding = (nn.Embedding(config.sequence_length, C)
                                    if config.positions == "learned" else None)
         self.previous_share = nn.Parameter(torch.zeros(C)) if config.mix_previous else None
+        self.ngram_embedding = (NgramEmbedding(config.ngram_rows, config.ngram_width, C)
+                                if config.ngram_rows else None)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.final_norm = (RMSNorm if config.norm == "rms" else nn.LayerNorm)(C)
         self.lm_head = nn.Linear(C, V, bias=False)
@@ -227,41 +209,40 @@ class GPT(nn.Module):
                mask: Tensor | None = None) -> Tensor:
         """ids (B, T) -> (B, T, C), after the final norm. `positions` (B, T) for rows that hold
         several documents or padding; `cache` continues an earlier call (see generate.py)."""
-        start = 0 if cache is None else cache.length
         if positions is None:
+            start = 0 if cache is None else cache.length
             positions = torch.arange(start, start + ids.shape[1], device=ids.device)
-        x = token = self.embedding(ids)
-        if self.previous_share is not None:
-            x = mix_with_previous(x, self.previous_share, positions, cache and cache.last)
+        x, before = self.embedding(ids), tokens_before(ids, positions, cache and cache.last)
+        if self.previous_share is not None:         # nothing where there is no token before
+            previous = self.embedding(before[..., 0].clamp(min=0)) * (before[..., :1] >= 0)
+            x = x + self.previous_share * previous
+        if self.ngram_embedding is not None:
+            x = x + self.ngram_embedding(ids, before)
         if self.position_embedding is not None:
             x = x + self.position_embedding(positions)
         angles = None
-        if self.config.positions == "rotary":
-            D = self.config.width // self.config.heads
-            angles = rotary_angles(positions, D, self.config.rotary_base)
-            if positions.dim() == 2:                # (B, T, D/2) -> (B, 1, T, D/2): all heads
-                angles = tuple(z[:, None] for z in angles)
+        if self.config.positions == "rotary":       # ([B,] T, D/2) -> ([B,] 1, T, D/2): all heads
+            angles = [z.unsqueeze(-3) for z in rotary_angles(
+                positions, self.config.width // self.config.heads, self.config.rotary_base)]
         for layer, block in enumerate(self.blocks):
-            x = block(x, ids, angles, cache, layer, mask)
+            x = block(x, angles, cache, layer, mask)
         if cache is not None:
-            cache.advance(ids.shape[1], token[:, -1:])
+            cache.advance(ids)
         return self.final_norm(x)
 
     def head(self, hidden: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, V) logits."""
         return self.lm_head(hidden)
 
-    def forward(self, ids: Tensor, targets: Tensor | None = None, *, cache=None,
-                positions: Tensor | None = None, mask: Tensor | None = None
+    def forward(self, ids: Tensor, targets: Tensor | None = None, **context
                 ) -> tuple[Tensor, Tensor | None]:
-        """ids (B, T) -> logits (B, T, V) and, given targets (B, T), the mean cross-entropy in
-        nats over targets that are not -100. `targets[b, t]` is the token after `ids[b, t]`."""
-        logits = self.head(self.hidden(ids, cache=cache, positions=positions, mask=mask))
+        """Logits (B, T, V) and, given targets (B, T), their mean cross-entropy in nats; targets
+        of -100 do not count. `targets[b, t]` follows `ids[b, t]`. `context`: as in `hidden`."""
+        logits = self.head(self.hidden(ids, **context))
         if targets is None:
             return logits, None
-        # (B, T, V) -> (B T, V); the logarithm of a sum over V wants 32 bits
-        return logits, F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(),
-                                       ignore_index=-100)
+        # (B, T, V) -> (B T, V), in 32 bits: the sum over V needs them
+        return logits, F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
 
 GPT2 = dict(mlp="gelu", norm="layer", positions="learned", qk_norm=False, bias=True, tied=True,

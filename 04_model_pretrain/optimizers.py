@@ -16,11 +16,17 @@ from torch import Tensor
 
 
 class AdamW(torch.optim.Optimizer):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2)."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2).
+
+    A group with `lazy=True` holds tables of rows: rows without a gradient are left alone, as
+    torch.optim.SparseAdam does. A table of 65,536 rows of which a batch reads 5,000 then costs
+    13 times less; and a rare row keeps its momentum until it is needed again.
+    """
 
     def __init__(self, params, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.95),
-                 eps: float = 1e-8, weight_decay: float = 0.0) -> None:
-        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay))
+                 eps: float = 1e-8, weight_decay: float = 0.0, lazy: bool = False) -> None:
+        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
+                                      lazy=lazy))
 
     @torch.no_grad()
     def step(self, closure: Callable | None = None) -> None:
@@ -40,6 +46,9 @@ class AdamW(torch.optim.Optimizer):
                 if not state:
                     state.update(step=0, m=torch.zeros_like(p), v=torch.zeros_like(p))
                 state["step"] += 1
+                if group["lazy"] and p.dim() == 2:
+                    self._step_rows(p, state, group)
+                    continue
                 # Decay acts on the weight itself, not through the gradient: else it would be
                 # divided by sqrt(v) too, and often-used weights would hardly decay.
                 p.mul_(1 - lr * group["weight_decay"])
@@ -51,6 +60,20 @@ class AdamW(torch.optim.Optimizer):
                 m_scale = 1 - b1 ** state["step"]
                 v_scale = math.sqrt(1 - b2 ** state["step"])
                 p.addcdiv_(m, (v.sqrt() / v_scale).add_(group["eps"]), value=-lr / m_scale)
+
+
+    @staticmethod
+    def _step_rows(p: Tensor, state: dict, group: dict) -> None:
+        """The same update for the rows of `p` that have a gradient, and for no others."""
+        (b1, b2), lr, t = group["betas"], group["lr"], state["step"]
+        rows = p.grad.abs().amax(dim=1).nonzero()[:, 0]
+        g, m, v = p.grad[rows], state["m"][rows], state["v"][rows]
+        m.lerp_(g, 1 - b1)
+        v.mul_(b2).addcmul_(g, g, value=1 - b2)
+        state["m"][rows], state["v"][rows] = m, v
+        denominator = (v.sqrt() / math.sqrt(1 - b2 ** t)).add_(group["eps"])
+        new = p[rows] * (1 - lr * group["weight_decay"])
+        p[rows] = new.addcdiv_(m, denominator, value=-lr / (1 - b1 ** t))
 
 
 def orthogonalise(matrix: Tensor, steps: int = 5, dtype: torch.dtype = torch.bfloat16) -> Tensor:

@@ -233,7 +233,8 @@ def finish(plan: Plan, model: GPT, final: dict, timing: dict, train: Shard, held
     scores = ngram_scores(train, held_out)
     loss, bits = final["val_loss"], final["val_bits_per_byte"]
     checked = check_forecast(plan.forecast, loss) if plan.forecast else None
-    embeddings = sum(m.weight.numel() for m in model.modules() if isinstance(m, torch.nn.Embedding))
+    embeddings = sum(p.numel() for name, p in model.named_parameters()
+                     if "embedding" in name and not name.endswith("up.weight"))
     params = sum(p.numel() for p in model.parameters())
     write_json(folder / "result.json", final | {
         "tokens": plan.tokens, "steps": plan.steps, "params": params,

@@ -95,8 +95,8 @@ def make_optimizers(model: GPT, recipe: Recipe) -> list[torch.optim.Optimizer]:
     elif recipe.optimizer == "muon":
         rates = {"embedding": recipe.embedding_rate, "head": recipe.head_rate,
                  "vector": recipe.vector_rate}
-        adamw = AdamW([dict(params=group, lr=rates[kind]) for kind, group in groups.items()
-                       if group], betas=recipe.betas)
+        adamw = AdamW([dict(params=group, lr=rates[kind], lazy=kind == "embedding")
+                       for kind, group in groups.items() if group], betas=recipe.betas)
         muon = Muon(matrices, lr=recipe.learning_rate, momentum=recipe.momentum,
                     weight_decay=recipe.weight_decay)
         made = [muon, adamw]

@@ -9,7 +9,7 @@ from gpt import GPT, GPT2, GPTConfig
 
 torch.set_num_threads(1)
 VARIANTS = {"default": {}, "gpt2": GPT2, "llama": dict(mlp="swiglu", kv_heads=2,
-                                                       value_embeddings=True)}
+                                                       ngram_rows=50)}
 PROMPTS = [[7, 3, 9], [1, 2, 3, 4, 5, 6, 7], [11]]
 
 

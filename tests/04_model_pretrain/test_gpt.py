@@ -32,7 +32,7 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 VARIANTS = {"default": {}, "gpt2": GPT2, "llama": dict(mlp="swiglu", kv_heads=2, qk_norm=False,
-                                                       mix_previous=False, value_embeddings=True)}
+                                                       mix_previous=False, ngram_rows=50)}
 
 
 @pytest.mark.parametrize("name", VARIANTS)

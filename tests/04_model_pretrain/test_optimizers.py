@@ -1,0 +1,168 @@
+"""optimizers.py against torch's own for 20 steps, tables worked by hand, and properties."""
+
+import math
+
+import pytest
+import torch
+
+from optimizers import (AdamW, Muon, clip_gradients, cosine_schedule, linear_schedule,
+                        orthogonalise)
+
+torch.set_num_threads(1)
+
+
+def train_twice(ours, theirs, shape, steps=20):
+    """Two equal parameters under two optimizers, the same gradients; the largest gap by step."""
+    generator = torch.Generator().manual_seed(0)
+    first = torch.nn.Parameter(torch.randn(shape, generator=generator))
+    second = torch.nn.Parameter(first.detach().clone())
+    a, b = ours([first]), theirs([second])
+    gaps = []
+    for step in range(steps):
+        # gradients of very different sizes, so that bias correction and eps show
+        gradient = torch.randn(shape, generator=generator) * 10.0 ** (step % 4 - 3)
+        first.grad, second.grad = gradient.clone(), gradient.clone()
+        a.step()
+        b.step()
+        gaps.append((first - second).abs().max().item())
+    return gaps
+
+
+@pytest.mark.exercise("4.6")
+def test_adamw_equals_torch_for_20_steps():
+    options = dict(lr=1e-2, betas=(0.9, 0.95), eps=1e-6, weight_decay=0.3)
+    gaps = train_twice(lambda p: AdamW(p, **options), lambda p: torch.optim.AdamW(p, **options),
+                       (7, 5))
+    worst = max(range(20), key=lambda i: gaps[i])
+    assert gaps[worst] < 2e-6, (f"differs from torch.optim.AdamW by {gaps[worst]:.1e} at step "
+                                f"{worst + 1} (step 1: {gaps[0]:.1e}): bias correction, eps or "
+                                "the decay that must not pass through the moments?")
+
+
+@pytest.mark.exercise("4.6")
+def test_adamw_first_step_is_the_rate_whatever_the_gradient():
+    p = torch.nn.Parameter(torch.zeros(3))
+    p.grad = torch.tensor([1e-4, 1.0, -1e4])
+    AdamW([p], lr=0.1, eps=1e-12).step()
+    assert p.tolist() == pytest.approx([-0.1, -0.1, 0.1], abs=1e-5), \
+        f"the first step should be -lr * sign(gradient), got {p.tolist()}"
+
+
+@pytest.mark.exercise("4.6")
+def test_adamw_leaves_parameters_without_gradient_alone():
+    p = torch.nn.Parameter(torch.ones(2))
+    AdamW([p], lr=0.1, weight_decay=0.5).step()
+    assert p.tolist() == [1, 1], "no gradient: not even decay may touch the parameter"
+
+
+@pytest.mark.exercise("4.7")
+@pytest.mark.parametrize("shape", [(16, 16), (32, 8), (8, 32)])
+def test_orthogonalise_keeps_directions_and_evens_sizes(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    got = orthogonalise(matrix, steps=5, dtype=torch.float32)
+    assert got.shape == matrix.shape, f"shape {tuple(got.shape)} for a matrix {shape}"
+    sizes = torch.linalg.svdvals(got)
+    assert 0.3 < sizes.min() and sizes.max() < 1.3, \
+        f"{shape}: singular values should be near 1, are {sizes.min():.2f} to {sizes.max():.2f}"
+    U, _, Vh = torch.linalg.svd(matrix, full_matrices=False)
+    cosine = (got * (U @ Vh)).sum() / got.norm() / (U @ Vh).norm()
+    assert cosine > 0.95, f"{shape}: the singular vectors changed (cosine {cosine:.2f} with U V^T)"
+
+
+@pytest.mark.exercise("4.7")
+def test_orthogonalise_one_step_by_hand():
+    """Of a multiple of the identity: a polynomial of one number. 5 I / |5 I| = I / sqrt 2."""
+    s = 1 / math.sqrt(2)
+    expected = 3.4445 * s - 4.7750 * s ** 3 + 2.0315 * s ** 5
+    got = orthogonalise(5 * torch.eye(2), steps=1, dtype=torch.float32)
+    assert torch.allclose(got, expected * torch.eye(2), atol=1e-4), \
+        f"expected {expected:.4f} on the diagonal, got {got.tolist()}"
+
+
+@pytest.mark.exercise("4.8")
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon to compare")
+@pytest.mark.parametrize("shape", [(12, 12), (24, 6), (6, 24)])
+def test_muon_equals_torch_for_20_steps(shape):
+    options = dict(lr=0.02, momentum=0.9, weight_decay=0.1)
+    gaps = train_twice(lambda p: Muon(p, **options),
+                       lambda p: torch.optim.Muon(p, nesterov=True, **options), shape)
+    # both orthogonalise in 16 bits; a missing sqrt(rows / columns) would differ by 0.2
+    assert max(gaps) < 0.01, (f"{shape}: differs from torch.optim.Muon by {max(gaps):.3f} (step 1: "
+                              f"{gaps[0]:.4f}): look-ahead, scale of tall matrices, decay?")
+
+
+@pytest.mark.exercise("4.8")
+def test_muon_moves_every_direction_by_the_rate():
+    """The gradient's one big direction must not decide the step: all singular values near lr."""
+    p = torch.nn.Parameter(torch.zeros(8, 8))
+    p.grad = torch.diag(torch.tensor([100.0, 10, 10, 10, 10, 10, 10, 10]))
+    Muon([p], lr=0.5, dtype=torch.float32).step()
+    sizes = torch.linalg.svdvals(p.detach()) / 0.5
+    assert 0.5 < sizes.min() and sizes.max() < 1.3, \
+        f"step sizes along the directions should be near lr, are {sizes.tolist()} times lr"
+    assert p[0, 0] < 0, "the step goes against the gradient"
+
+
+def test_muon_refuses_vectors():
+    with pytest.raises(ValueError, match="AdamW"):
+        Muon([torch.nn.Parameter(torch.ones(3))])
+
+
+@pytest.mark.exercise("4.4")
+def test_cosine_schedule_by_hand():
+    table = {0: 0.5, 1: 1.0, 2: 1.0, 6: 0.55, 10: 0.1, 12: 0.1}
+    for step, expected in table.items():
+        got = cosine_schedule(step, 10, warmup=2, floor=0.1)
+        assert got == pytest.approx(expected, abs=1e-9), \
+            f"step {step} of 10, warm-up 2, floor 0.1: expected {expected}, got {got}"
+    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(
+        torch.optim.SGD([torch.zeros(1)], lr=1.0), T_max=7)
+    for step in range(7):
+        assert cosine_schedule(step, 7) == pytest.approx(theirs.get_last_lr()[0], abs=1e-9)
+        theirs.optimizer.step()
+        theirs.step()
+
+
+@pytest.mark.exercise("4.4")
+def test_linear_schedule_by_hand():
+    table = {0: 0.25, 3: 1.0, 10: 1.0, 15: 1.0, 16: 0.8, 19: 0.2, 20: 0.0, 30: 0.0}
+    for step, expected in table.items():
+        got = linear_schedule(step, 20, warmup=4, warmdown=0.25)
+        assert got == pytest.approx(expected, abs=1e-9), \
+            f"step {step} of 20, warm-up 4, warm-down 0.25: expected {expected}, got {got}"
+    assert linear_schedule(5, 10) == pytest.approx(0.5), "by default it falls from the start"
+
+
+@pytest.mark.exercise("4.5")
+def test_clipping_equals_torch_and_uses_one_joint_length():
+    for limit in (0.5, 100.0):
+        pair = []
+        for clip in (clip_gradients, torch.nn.utils.clip_grad_norm_):
+            parameters = [torch.nn.Parameter(torch.zeros(2)) for _ in range(3)]
+            for p, g in zip(parameters, ([3.0, 0.0], [0.0, 4.0], None)):
+                p.grad = torch.tensor(g) if g else None
+            norm = float(clip(parameters, limit))
+            pair.append((norm, [p.grad.tolist() for p in parameters[:2]]))
+        (norm, ours), (_, theirs) = pair
+        assert norm == pytest.approx(5.0, abs=1e-5), \
+            f"gradients (3, 0) and (0, 4) have joint length 5 before clipping, got {norm}"
+        assert sum(ours, []) == pytest.approx(sum(theirs, []), abs=1e-5), \
+            f"limit {limit}: torch makes them {theirs}, got {ours}"
+
+
+@pytest.mark.exercise("4.6")
+def test_lazy_rows_equal_torch_sparse_adam():
+    generator = torch.Generator().manual_seed(0)
+    first = torch.nn.Parameter(torch.randn(9, 4, generator=generator))
+    second = torch.nn.Parameter(first.detach().clone())
+    ours = AdamW([first], lr=1e-2, betas=(0.9, 0.99), lazy=True)
+    theirs = torch.optim.SparseAdam([second], lr=1e-2, betas=(0.9, 0.99))
+    for step in range(20):
+        gradient = torch.zeros(9, 4)
+        gradient[step % 3 + 2] = torch.randn(4, generator=generator)
+        first.grad, second.grad = gradient, gradient.to_sparse(1)
+        ours.step()
+        theirs.step()
+    gap = (first - second).abs().amax(dim=1)
+    assert gap.max() < 1e-6, (f"rows differ from torch.optim.SparseAdam by {gap.tolist()}: rows "
+                              "2 to 4 had gradients, the others must not move at all")
