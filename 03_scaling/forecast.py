@@ -58,7 +58,8 @@ def fit_laws(N, D, L, budgets, bootstrap: int = 400, seed: int = 0) -> dict:
     laws = {"parametric": dict(zip(("E", "A", "B", "alpha", "beta"), map(float, fit))),
             "intervals": fit.intervals, "samples": fit.samples.tolist(),
             "residual": float(np.sqrt((residuals ** 2).sum() / freedom)),
-            "largest_flops": float(np.max(6 * N * D)), "held_out": held_out_errors(N, D, L, budgets),
+            "largest_flops": float(np.max(6 * N * D)),
+            "held_out": held_out_errors(N, D, L, budgets),
             "exponents": {"parametric": interval_of(fit)}}
     for name, way in (("isoflop", lambda: fit_isoflop(budgets, N, L, bootstrap, seed)),
                       ("envelope", lambda: fit_envelope(N, D, L, bootstrap, seed))):

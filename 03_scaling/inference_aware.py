@@ -29,7 +29,7 @@ def tokens_to_reach(fit: ParametricFit, loss: float, N):
     E, A, B, alpha, beta = fit
     # What is left for the data term; none left: the model is too small for this loss.
     left = loss - E - A / np.asarray(N, float) ** alpha
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):
         return np.where(left > 0, (B / np.maximum(left, 1e-300)) ** (1 / beta), np.inf)
 
 

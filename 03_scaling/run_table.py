@@ -47,6 +47,8 @@ def load_points(path: Path | str, fewest: int = 6) -> tuple[np.ndarray, np.ndarr
         found = [key for key in rows[0] if key and key.strip().lower() in names]
         if found:
             column[symbol] = found[0]
+    if "D" in column:
+        column.pop("C", None)
     missing = [s for s in ("N", "L") if s not in column]
     if not {"D", "C"} & column.keys():
         missing.append("D or C")
@@ -73,11 +75,11 @@ def load_points(path: Path | str, fewest: int = 6) -> tuple[np.ndarray, np.ndarr
     return N, D, L
 
 
-def write_rows(path: Path | str, rows: list[dict]) -> None:
-    """Write runs with our columns, whole or not at all; numbers as short as they can be."""
+def write_rows(path: Path | str, rows: list[dict], columns: tuple[str, ...] = COLUMNS) -> None:
+    """Write runs with these columns, whole or not at all; numbers as short as they can be."""
     with whole(path) as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         for row in rows:
             writer.writerow({k: f"{v:.7g}" if isinstance(v, float) else v for k, v in row.items()
-                             if k in COLUMNS})
+                             if k in columns})

@@ -102,3 +102,23 @@ def draw_forecast(path: Path | str, fit: ParametricFit, budgets, L, C: float, pl
              title="The forecast, written down before training")
     axis.legend(fontsize=8)
     _save(figure, path)
+
+
+def draw_rivals(path: Path | str, found: dict) -> None:
+    """Loss against size for both families, and their difference by position in the context."""
+    figure, (left, right) = _axes(5, 3.8, panels=2)
+    for family, colour, name in (("gpt", "tab:blue", "transformer"), ("lstm", "tab:orange", "LSTM")):
+        for size, losses in found["losses"][family].items():
+            left.plot([size] * len(losses), losses, "o", ms=4, color=colour)
+        sizes = np.array(sorted(found["losses"][family]))
+        left.plot(sizes, found[family](sizes), color=colour,
+                  label=f"{name}: N^{found[family].exponent:.3f}")
+    left.set(xscale="log", xlabel="parameters without embeddings",
+             ylabel="held-out loss (nats per byte)")
+    left.legend(fontsize=8)
+    gaps = found["positions"]
+    right.bar(range(len(gaps)), list(gaps.values()), color="0.5")
+    right.axhline(0, color="k", lw=1)
+    right.set_xticks(range(len(gaps)), [k.replace("_", " to ") for k in gaps])
+    right.set(xlabel="position in the context (bytes)", ylabel="LSTM minus transformer (nats)")
+    _save(figure, path)

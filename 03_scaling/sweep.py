@@ -17,6 +17,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from flops import parameters, training_flops
 from forecast import fit_laws, law_of
 from gpt import GPT, GPTConfig
 from model_shapes import model_of, steps_for
-from run_table import load_points, read_rows, write_rows
+from run_table import COLUMNS, load_points, read_rows, write_rows
 from scaling_figures import draw_isoflop, draw_parametric
 from training_loop import Recipe, mean_loss, train
 
@@ -128,7 +129,8 @@ def fit_to_time(args: argparse.Namespace, vocab_size: int, workers: int) -> tupl
     return scale, precision
 
 
-def run_jobs(jobs: list[dict], path: Path, workers: int) -> list[dict]:
+def run_jobs(jobs: list[dict], path: Path, workers: int, work: Callable[[dict], dict] = train_one,
+             columns: tuple[str, ...] = COLUMNS) -> list[dict]:
     """Run what is not in the csv at `path` yet; each finished run is written at once."""
     done = {row["run"]: row for row in (read_rows(path) if path.exists() else [])}
     waiting = [job for job in jobs if job["run"] not in done]
@@ -137,12 +139,13 @@ def run_jobs(jobs: list[dict], path: Path, workers: int) -> list[dict]:
                disable=not waiting)
     context = get_context("spawn")
     with ProcessPoolExecutor(min(workers, max(1, len(waiting))), mp_context=context) as pool:
-        futures = {pool.submit(train_one, job): job for job in waiting}
+        futures = {pool.submit(work, job): job for job in waiting}
         try:
             for future in as_completed(futures):
                 row = future.result()
                 done[row["run"]] = row
-                write_rows(path, [done[j["run"]] for j in jobs if j["run"] in done])
+                write_rows(path, [done[j["run"]] for j in jobs if j["run"] in done],
+                           columns)
                 bar.update(futures[future]["budget"] / 1e12)
                 bar.set_postfix_str(f"width {row['width']}, {row['tokens']:,} tokens: "
                                     f"loss {row['loss']:.3f}")

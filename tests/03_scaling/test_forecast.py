@@ -1,0 +1,59 @@
+"""A planted small-scale law: the forecast far ahead lies inside its interval, and says its doubts."""
+
+import math
+
+import numpy as np
+import pytest
+
+import forecast
+from power_laws import ParametricFit, predict
+
+LAW = ParametricFit(1.9, 60.0, 120.0, 0.30, 0.30)       # a small model's law, 4k-token vocabulary
+
+
+def small_sweep(seed: int, noise: float = 0.004):
+    """14 runs of three budgets, as the default sweep makes them."""
+    rng, rows = np.random.default_rng(seed), []
+    for budget, sizes in ((3e11, (3e5, 4.5e5, 6e5, 1e6, 1.6e6)),
+                          (1e12, (4.5e5, 6e5, 1e6, 1.6e6, 3e6)),
+                          (3.2e12, (6e5, 1e6, 1.6e6, 3e6))):
+        for N in sizes:
+            D = budget / 6 / N
+            rows.append((N, D, float(predict(LAW, N, D)) * math.exp(noise * rng.normal()), budget))
+    return (np.array(column) for column in zip(*rows))
+
+
+def test_a_run_20_times_larger_lies_within_its_interval_and_3_percent():
+    inside, worst = 0, 0.0
+    for seed in range(8):
+        laws = forecast.fit_laws(*small_sweep(seed), bootstrap=100)
+        said = forecast.forecast(laws, 3.3e6, 4.5e6)
+        truth = float(predict(LAW, 3.3e6, 4.5e6))
+        inside += said["low"] <= truth <= said["high"]
+        worst = max(worst, abs(said["loss"] / truth - 1))
+    assert inside >= 7, f"{inside} of 8 forecasts hold within their 90 % interval"
+    assert worst < 0.03, f"the worst forecast is off by {worst:.1%}"
+
+
+def test_doubt_grows_with_distance():
+    laws = forecast.fit_laws(*small_sweep(0), bootstrap=50)
+    near, far = (forecast.forecast(laws, 3e6, D) for D in (1e6, 1e9))
+    width = [math.log(f["high"] / f["low"]) for f in (near, far)]
+    assert width[1] > 1.5 * width[0], f"interval widths {width}"
+
+
+def test_repeated_tokens_are_forecast_as_worth_less():
+    laws = forecast.fit_laws(*small_sweep(0), bootstrap=5)
+    fresh, stale = (forecast.forecast(laws, 3e6, 2e7, unique)["loss"] for unique in (1e9, 1e6))
+    assert stale > fresh * 1.01
+
+
+def test_the_largest_budget_is_held_out():
+    N, D, L, budgets = small_sweep(1)
+    found = forecast.held_out_errors(N, D, L, budgets)
+    assert sorted(found["runs"]) == [10, 11, 12, 13] and found["rms"] < 0.03
+    poisoned = L.copy()
+    poisoned[10:] *= 1.5
+    again = forecast.held_out_errors(N, D, poisoned, budgets)
+    assert np.mean(again["errors"]) == pytest.approx(-1 / 3, abs=0.03), \
+        "the runs that are forecast must not be fitted"
