@@ -10,6 +10,7 @@ the same merges. Encoding looks whole pre-tokens up in a cache and merges only t
 
 import codecs
 import os
+from array import array
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from operator import itemgetter
@@ -100,18 +101,8 @@ class Tokenizer:
         self.special_tokens = special_ids(special_tokens or (), self.vocab, self.merges)
         # Ordinary text reaches the bytes and what merges make of them, and no special token.
         specials = set(self.special_tokens.values())
-        ids = {token: i for i, token in self.vocab.items() if i not in specials}
-        whole, ranks, merged = {}, {}, []
-        try:
-            byte_ids = [ids[bytes([b])] for b in range(256)]
-            for rank, (a, b) in enumerate(self.merges):
-                whole[a + b] = ids[a + b]
-                ranks.setdefault((ids[a], ids[b]), rank)
-                merged.append(ids[a + b])
-        except KeyError as error:
-            raise BadInput(f"the vocabulary lacks {error.args[0]!r}, a single byte or a part of a "
-                           "merge: vocabulary and merges do not belong together") from None
-        self._cache = PieceCache(whole, byte_ids, ranks, merged)
+        ordinary = {token: i for i, token in self.vocab.items() if i not in specials}
+        self._cache = PieceCache(*lookup_tables(ordinary, self.merges))
         # A list is faster than a dict. Its second half is None, so that id -1 is an error too.
         self._table = [self.vocab.get(i) for i in range(self.vocab_size)] + self.vocab_size * [None]
 
@@ -132,12 +123,12 @@ class Tokenizer:
         of them): a user cannot forge `<|endoftext|>`. One named in `disallowed_special` raises
         ValueError instead. Lone surrogates become U+FFFD.
         """
-        packed = self._packed(text, allowed_special, disallowed_special)
+        packed = self.pack(text, allowed_special, disallowed_special)
         return memoryview(packed).cast("I").tolist()
 
     def encode_to_numpy(self, text: str, allowed_special: str | Iterable[str] = ()) -> np.ndarray:
         """The same ids as a uint32 array, without a list of them in between."""
-        return np.frombuffer(self._packed(text, allowed_special), np.uint32)
+        return np.frombuffer(self.pack(text, allowed_special), np.uint32)
 
     def encode_iterable(self, texts: Iterable[str], allowed_special: str | Iterable[str] = (),
                         ) -> Iterator[int]:
@@ -155,7 +146,7 @@ class Tokenizer:
         texts = list(texts)
         if workers <= 1 or len(texts) < 2:
             return [self.encode(text, allowed_special) for text in texts]
-        task = partial(self._packed, allowed_special=self._allowed(allowed_special))
+        task = partial(self.pack, allowed_special=self._allowed(allowed_special))
         # Packed bytes come back through the pipe five times faster than lists of ints.
         with ProcessPoolExecutor(workers) as pool:
             chunk = max(1, min(64, len(texts) // (2 * workers)))
@@ -204,27 +195,51 @@ class Tokenizer:
     def _allowed(self, allowed: str | Iterable[str]) -> tuple[str, ...]:
         return tuple(self.special_tokens) if allowed == "all" else tuple(allowed)
 
-    def _packed(self, text: str, allowed_special: str | Iterable[str],
-                disallowed_special: str | Iterable[str] = ()) -> bytes:
-        """The ids of `text` as packed uint32 bytes."""
+    def pack(self, text: str, allowed_special: str | Iterable[str] = (),
+             disallowed_special: str | Iterable[str] = ()) -> bytes:
+        """The ids of `text` as packed uint32 bytes, the form that the cache holds.
+
+        Takes the options of `encode`, and leaves no character of `text` out. Where the text holds
+        an allowed special token, its id stands there, and the text before and after it is split
+        for itself.
+        """
         allowed = self._allowed(allowed_special)
-        if disallowed_special:
-            refused = special_splitter(tuple(s for s in self._allowed(disallowed_special)
-                                             if s not in allowed))
-            if refused and (found := refused.search(text)):
-                raise ValueError(f"the text holds the special token {found[0]!r} at character "
-                                 f"{found.start()}: allow it, or pass disallowed_special=()")
+        refused = [s for s in self._allowed(disallowed_special) if s not in allowed]
+        if refused and (found := special_splitter(tuple(refused)).search(text)):
+            raise ValueError(f"the text holds the special token {found[0]!r} at character "
+                             f"{found.start()}: allow it, or pass disallowed_special=()")
+        # Ordinary text stands at even places, special tokens at odd ones.
+        parts = special_splitter(allowed).split(text) if allowed else [text]
+        packed, lookup = [], self._cache.__getitem__
         try:
-            if not allowed:
-                return b"".join(map(self._cache.__getitem__, split(text, self.pattern)))
-            parts = special_splitter(allowed).split(text)
-            packed = []
             for k, part in enumerate(parts):
-                packed.append(self.special_tokens[part].to_bytes(4, "little") if k % 2 else
-                              b"".join(map(self._cache.__getitem__, split(part, self.pattern))))
-            return b"".join(packed)
-        except UnicodeEncodeError:
-            return self._packed(mend_surrogates(text), allowed)
+                packed += ([array("I", [self.special_tokens[part]]).tobytes()] if k % 2 else
+                           map(lookup, split(part, self.pattern)))
+        except UnicodeEncodeError:            # rare, so that nobody looks for it beforehand
+            return self.pack(mend_surrogates(text), allowed)
+        return b"".join(packed)
+
+
+def lookup_tables(ids: Mapping[bytes, int], merges: Sequence[tuple[bytes, bytes]]) -> tuple:
+    """What encoding looks up: (whole, byte_ids, ranks, merged), from token -> id and the merges.
+
+    whole: the merged tokens -> id; byte_ids[b]: the id of byte b; ranks: pair of ids -> the rank of
+    its merge (the lowest, if it comes twice); merged[rank]: the id of the merged token. BadInput
+    names a token that `ids` lacks. With the 256 bytes under their own value, b"th" as 300 and
+    the merge (b"t", b"h"): `whole = {b"th": 300}`, `ranks = {(116, 104): 0}`, `merged = [300]`.
+    """
+    whole, ranks, merged = {}, {}, []
+    try:
+        # GPT-2 and cl100k number the bytes in an order of their own.
+        byte_ids = [ids[bytes([b])] for b in range(256)]
+        for rank, (a, b) in enumerate(merges):
+            whole[a + b] = ids[a + b]
+            ranks.setdefault((ids[a], ids[b]), rank)
+            merged.append(ids[a + b])
+    except KeyError as error:
+        raise BadInput(f"the vocabulary lacks {error.args[0]!r}, a single byte or a part of a "
+                       "merge: vocabulary and merges do not belong together") from None
+    return whole, byte_ids, ranks, merged
 
 
 def special_ids(special_tokens: Mapping[str, int] | Sequence[str], vocab: dict[int, bytes],

@@ -34,7 +34,8 @@ SENTENCES = {
 WORDS = ("return function value array object number module string default argument example "
          "element method parameter result matrix index between second language").split()
 CODE = ('def mean(values):\n    total = 0.0\n    for value in values:\n'
-        '        if value is not None:\n            total += value\n    return total / max(len(values), 1)\n')
+        '        if value is not None:\n            total += value\n'
+        '    return total / max(len(values), 1)\n')
 
 
 def main() -> None:
@@ -89,7 +90,7 @@ def typing_error_cost(tokenizer: Tokenizer, seed: int = 0) -> float:
 
 
 def faces_of_a_word(tokenizer: Tokenizer) -> float:
-    """How many token sequences a word has on average as `word`, ` word`, `Word`, ` Word`, `WORD`."""
+    """How many token sequences a word has on average: `word`, ` word`, `Word`, ` Word`, `WORD`."""
     forms = [{tuple(tokenizer.encode(face)) for face in
               (word, " " + word, word.title(), " " + word.title(), word.upper())} for word in WORDS]
     return sum(map(len, forms)) / len(forms)

@@ -107,8 +107,10 @@ def load_gpt2(vocab_json: str | os.PathLike, merges_txt: str | os.PathLike,
         if not line or number == 1 and line.startswith("#version"):
             continue
         try:
-            a, b = line.split(" ")
-            merges.append((unprintable(a), unprintable(b)))
+            a, b = map(unprintable, line.split(" "))
+            if not a or not b:
+                raise ValueError("an empty token")
+            merges.append((a, b))
         except (ValueError, KeyError):
             raise BadInput(f"{shown(merges_txt)} line {number} is not two tokens in GPT-2's "
                            f"printable alphabet: {line!r}")

@@ -1,0 +1,257 @@
+"""The pieces themselves, on the traps; a hand-written oracle that knows no regular expression."""
+
+import random
+import re
+import tracemalloc
+import unicodedata
+from collections import Counter
+
+import pytest
+
+import pretokenize
+from artifacts import BadInput
+from ascii_split import count_ascii
+from pretokenize import (code_points, compiled, count_pretokens, count_texts, last_safe_cut,
+                         mend_surrogates, read_text, safe_blocks, special_splitter, split,
+                         split_special)
+
+WHITE_SPACE = set("\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000") | {
+    chr(point) for point in range(0x2000, 0x200b)}
+ALPHABET = list("abstrevld'’ \n\t\r09-=_²Ⅷ一éſж\x1c\x85\u3000́") + ["'", " ", "🙂", "𝐀", "𝟙"]
+
+
+def kind(character):
+    if character in WHITE_SPACE:
+        return "space"
+    general = unicodedata.category(character)[0]
+    return {"L": "letter", "N": "number"}.get(general, "other")
+
+
+def gpt2_by_hand(text):
+    """GPT-2's rules as we state them, one character at a time."""
+    pieces, i = [], 0
+    while i < len(text):
+        contraction = next((c for c in ("'s", "'t", "'re", "'ve", "'m", "'ll", "'d")
+                            if text.startswith(c, i)), None)
+        first = i + (text[i] == " ")
+        if contraction:
+            end = i + len(contraction)
+        elif first < len(text) and kind(text[first]) != "space":
+            # A run of one kind, with a blank before it.
+            end = first
+            while end < len(text) and kind(text[end]) == kind(text[first]):
+                end += 1
+        else:
+            # White space; before a word the last one is left for the next piece.
+            end = i
+            while end < len(text) and kind(text[end]) == "space":
+                end += 1
+            if end < len(text) and end - i > 1:
+                end -= 1
+        pieces.append(text[i:end])
+        i = end
+    return pieces
+
+
+def same(text, expected, pattern, why):
+    got = compiled(pattern, text.isascii()).findall(text)
+    assert got == expected, f"{why}: {text!r} ({pattern}) expected {expected}, got {got}"
+    got = compiled(pattern).findall(text)
+    assert got == expected, f"{why}, form for all texts: {text!r}: expected {expected}, got {got}"
+
+
+@pytest.mark.exercise("1.4")
+@pytest.mark.parametrize("text, expected, why", [
+    ("We've 12 dogs", ["We", "'ve", " 12", " dogs"], "contractions and leading blanks"),
+    ("'SHE'S", ["'", "SHE", "'", "S"], "GPT-2's contractions are lower case"),
+    ("a  b", ["a", " ", " b"], "of two blanks the second goes with the word"),
+    ("a \n b", ["a", " \n", " b"], "white space before a word gives up its last character only"),
+    ("a\n\nb", ["a", "\n", "\n", "b"], "a line feed does not join the word"),
+    ("x_1", ["x", "_", "1"], "the underscore is no letter"),
+    ("m²", ["m", "²"], "² is a number"),
+    ("Ⅷb", ["Ⅷ", "b"], "Ⅷ is a number"),
+    ("一b", ["一b"], "一 is a letter, although it is numeric"),
+    ("caféж", ["caféж"], "letters of all scripts"),
+    ("a\x1cb", ["a", "\x1c", "b"], "U+001C"),
+    ("! \x1c", ["!", " \x1c"], "U+001C is no white space, whatever Python's \\s says"),
+    ("a\x85\u3000b", ["a", "\x85", "\u3000", "b"], "U+0085 and U+3000 are white space"),
+    ("🙂🙂 🙂a", ["🙂🙂", " 🙂", "a"], "characters beyond U+FFFF"),
+    ("a𝐀b", ["a𝐀b"], "letters beyond U+FFFF"),
+    ("1𝟙", ["1𝟙"], "numbers beyond U+FFFF"),
+    ("-🙂", ["-🙂"], "a run of other characters goes on beyond U+FFFF"),
+    ("  🙂", [" ", " 🙂"], "a blank and a character beyond U+FFFF"),
+    ("", [], "nothing"),
+])
+def test_gpt2_pieces(text, expected, why):
+    same(text, expected, "gpt2", why)
+
+
+@pytest.mark.exercise("1.4")
+@pytest.mark.parametrize("text, expected, why", [
+    ("12345", ["123", "45"], "numbers go by three digits"),
+    ("a 12", ["a", " ", "12"], "no blank before a number"),
+    ("WE'Ve", ["WE", "'Ve"], "contractions in any case"),
+    ("it'ſ", ["it", "'ſ"], "ſ is a lower-case S when case is ignored"),
+    ("(word", ["(word"], "one character of any kind may lead a word"),
+    ("a\n\n  b", ["a", "\n\n", " ", " b"], "line feeds end a run of white space"),
+    ("!!\r\nx", ["!!\r\n", "x"], "line feeds go with the signs before them"),
+    ("🙂b", ["🙂b"], "a character beyond U+FFFF may lead a word"),
+])
+def test_gpt4_pieces(text, expected, why):
+    same(text, expected, "gpt4", why)
+
+
+def test_gpt2_equals_the_rules_by_hand_on_random_text():
+    rng = random.Random(3)
+    for _ in range(6000):
+        text = "".join(rng.choices(ALPHABET, k=rng.randint(0, 12)))
+        assert split(text) == gpt2_by_hand(text), repr(text)
+
+
+def test_every_code_point_alone_and_between_letters():
+    every = [chr(p) for p in range(0x110000) if p % 37 == 0 or p < 0x3100]
+    text = " ".join(f"a{c}b1{c}" for c in every)
+    assert "".join(split(text)) == text
+    assert split(text) == gpt2_by_hand(text)
+
+
+def test_no_letter_or_number_is_above_the_last_plane_we_look_at():
+    assert {unicodedata.category(chr(p))[0] for p in range(0x40000, 0x110000)} <= {"C", "M"}
+    assert code_points("Nd")[0] == (48, 57)
+
+
+def test_any_published_pattern_may_be_given_and_a_broken_one_is_refused():
+    assert split("Ab1 c", r"\p{Lu}|\p{Ll}+|\p{N}|\s+") == ["A", "b", "1", " ", "c"]
+    with pytest.raises(BadInput, match="does not compile"):
+        split("a", r"(\p{L}")
+
+
+@pytest.mark.exercise("1.3")
+@pytest.mark.parametrize("tokens, text, expected, why", [
+    (("<|x|>",), "a<|x|>b", ["a", "<|x|>", "b"], "the token itself must stay in the result"),
+    (("<|x|>",), "a|b", ["a|b"], "| means | here, not 'or'"),
+    (("[a]",), "a[a]", ["a", "[a]", ""], "[ is no character class here"),
+    (("<e>", "<e><e>"), "<e><e>", ["", "<e><e>", ""], "the longest token wins"),
+    (("<e><e>", "<e>"), "<e><e>", ["", "<e><e>", ""], "the longest wins in any given order"),
+    (("<e>", "<f>"), "<f><e>", ["", "<f>", "", "<e>", ""], "several tokens, side by side"),
+])
+def test_special_splitter(tokens, text, expected, why):
+    got = special_splitter.__wrapped__(tokens).split(text)
+    assert got == expected, f"{why}: {text!r} at {tokens} expected {expected}, got {got}"
+
+
+@pytest.mark.exercise("1.3")
+def test_special_splitter_of_nothing_is_none():
+    assert special_splitter.__wrapped__(()) is None, "an empty pattern would match everywhere"
+
+
+def test_split_special_keeps_spaces():
+    assert split_special("a <e> b", ["<e>"]) == ["a ", "<e>", " b"]
+    assert split_special("a", []) == ["a"]
+
+
+def only_end(monkeypatch):
+    """A splitter at "END" that does not depend on the reader's own."""
+    monkeypatch.setattr(pretokenize, "special_splitter",
+                        lambda tokens: re.compile("(END)") if tokens else None)
+
+
+@pytest.mark.exercise("1.5")
+@pytest.mark.parametrize("texts, expected, why", [
+    (["a a a", "a"], {"a": 2, " a": 2}, "how often, over all texts"),
+    (["aENDb"], {"a": 1, "b": 1}, "a special token separates and is not counted or deleted"),
+    (["a ENDb"], {"a": 1, " ": 1, "b": 1}, "the blank before a special token is no word's"),
+    (["a\n  b\n"], {"a": 1, "\n ": 1, " b": 1, "\n": 1}, "line feeds and indents count"),
+    ([" a"], {" a": 1}, "nothing is stripped"),
+    (["a", "b"], {"a": 1, "b": 1}, "no piece crosses from text to text"),
+    (["a\0b"], {"a": 1, "\0": 1, "b": 1}, "NUL is a character"),
+    ([], {}, "no text"),
+])
+def test_count_texts(monkeypatch, texts, expected, why):
+    only_end(monkeypatch)
+    got = dict(count_texts(texts, special_tokens=("END",)))
+    assert got == expected, f"{why}: {texts} expected {expected}, got {got}"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_counting_files_and_texts_in_parts_and_processes(tmp_path, workers):
+    rng = random.Random(5)
+    words = ["one", " two", "\n", "\r\n", "  ", "<e>", "é", "🙂", " 12", "'s", "\x85"]
+    text = "".join(rng.choices(words, k=60_000))
+    path = tmp_path / "text.txt"
+    path.write_bytes(text.encode())
+    expected = Counter()
+    for part in text.split("<e>"):
+        expected.update(gpt2_by_hand(part))
+    got = count_pretokens([path, "one text"], special_tokens=["<e>"], workers=workers)
+    assert got == expected + Counter(["one", " text"])
+
+
+def test_ascii_counts_equal_the_rules_by_hand():
+    rng = random.Random(7)
+    alphabet = list("abstrevldm''  \n\t12-=\x1c\x7f") + ["abcdefghijk", "'ll"]
+    for _ in range(1500):
+        texts = ["".join(rng.choices(alphabet, k=rng.randint(0, 12))) for _ in range(3)]
+        expected = Counter(piece for text in texts for piece in gpt2_by_hand(text))
+        assert count_ascii(texts) == expected, texts
+
+
+@pytest.mark.exercise("1.14")
+@pytest.mark.parametrize("text, expected, why", [
+    ("one two\n", 7, "before white space that follows a letter or digit"),
+    ("one tw", 3, "the last word may go on"),
+    ("one\r\nx", 3, "not after a line feed: \\r\\n before x splits otherwise than \\r\\n at the end"),
+    ("a!\nb", 0, "not between a sign and white space: GPT-4's pattern joins them"),
+    ("é b", 0, "only after ASCII letters and digits"),
+    ("nowhere", 0, "0 if there is no such place"),
+    ("a  ", 1, "white space at the end may go on"),
+    ("a EN", 1, "not inside a special token that may have begun"),
+    ("a b END", 3, "before a whole special token one may cut"),
+    ("x STOP NOW", 2, "not inside a special token that holds a blank, but before it"),
+    ("x STOP", 1, "nor inside its beginning"),
+])
+def test_last_safe_cut(monkeypatch, text, expected, why):
+    monkeypatch.setattr(pretokenize, "special_splitter",
+                        lambda tokens: re.compile("(STOP NOW|END)") if tokens else None)
+    got = last_safe_cut(text, ("END", "STOP NOW"))
+    assert got == expected, f"{why}: {text!r} expected {expected}, got {got}"
+
+
+@pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
+def test_blocks_of_a_stream_have_the_pieces_of_the_whole(pattern):
+    rng = random.Random(11)
+    specials = ["<e>", "<e><e>", "a b", "be"]
+    for _ in range(1500):
+        alphabet = ["a", "b", "1", " ", "\n", "\r\n", "<e>", "<", "e", "é", "!", "🙂", "'s", "\x85"]
+        text = "".join(rng.choices(alphabet, k=rng.randint(0, 60)))
+        cuts = sorted(rng.randint(0, len(text)) for _ in range(4))
+        stream = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)])]
+
+        def pieces(whole):
+            return [piece for k, part in enumerate(split_special(whole, specials))
+                    for piece in ([part] if k % 2 else split(part, pattern))]
+        blocks = list(safe_blocks(stream, specials, size=rng.randint(1, 12)))
+        assert "".join(blocks) == text
+        assert [p for block in blocks for p in pieces(block)] == pieces(text), (text, blocks)
+
+
+def test_a_stream_needs_memory_for_one_block():
+    tracemalloc.start()
+    for _ in safe_blocks("some words of a long stream\n" for _ in range(120_000)):
+        pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1e6, f"3 MB streamed through {peak / 1e6:.1f} MB"
+
+
+def test_a_file_that_is_not_utf8_says_where_or_is_mended_on_request(tmp_path):
+    path = tmp_path / "latin1.txt"
+    path.write_bytes("ab\r\ncaf".encode() + b"\xe9 x")
+    with pytest.raises(BadInput, match="latin1.txt is not UTF-8"):
+        list(read_text(path))
+    assert "".join(read_text(path, errors="replace")) == "ab\r\ncaf\ufffd x"
+
+
+def test_lone_surrogates_become_the_replacement_character():
+    assert mend_surrogates("a\ud83d\ude42b\ud800") == "a🙂b\ufffd"
+    assert sum(count_pretokens(["a \ud800"]).values()) == 2
