@@ -6,13 +6,14 @@
     python 05_posttrain/experiment.py recorded                   # what we measured, into out/claims
 
 Names: base-continues, sft-few, sft-hallucinates, alpaca-52k, rlhf-prefers, dpo-equals-ppo (the
-last two are one set of runs), grpo-normalisers. Every finished seed is kept in
+last two are one set of runs), rollout-speed, grpo-normalisers. Every finished seed is kept in
 out/05_posttrain/experiments, so a stopped experiment goes on with the next seed. Verdicts are
 computed from the numbers. The numbers of our own runs are in 05_posttrain/recorded.
 """
 
 import argparse
 import copy
+import time
 from pathlib import Path
 from typing import Callable
 
@@ -21,9 +22,12 @@ import torch
 
 from alignment_figures import draw_frontier
 from artifacts import command, out, read_json, record_claim, shown, write_json
+from chat_template import END, prompt_ids, special_id
+from generate import generate
 from grpo import NORMALISERS, rule_scorer, train_grpo
 from measure_policy import raw_windows
 from rlhf_experiments import overoptimised, run_seed, spread, win_at_kl
+from rollouts import sample_answers
 from sft_experiments import Bench, alpaca, base_continues, sft_few, sft_hallucinates
 from training_stage import add_common, fresh_questions, open_model, open_tokenizer, read_jsonl
 from training_stage import result
@@ -150,6 +154,21 @@ def grpo_normalisers(bench: Bench, sft, seed: int) -> dict[str, dict]:
     return table
 
 
+def rollout_speed(bench: Bench, sft, seed: int) -> dict[str, float]:
+    """Tokens per CPU second of sampled answers: batched with the cache, and one by one without."""
+    questions = fresh_questions(bench.train, 16 if bench.small else 128)
+    began = time.process_time()
+    answers = sample_answers(sft, bench.tokenizer, questions, seed=seed)
+    fast = sum(len(a.ids) for a in answers) / (time.process_time() - began)
+    end, began, tokens = special_id(bench.tokenizer, END), time.process_time(), 0
+    for question in questions[:16]:
+        tokens += 1 + len(list(generate(sft, prompt_ids(bench.tokenizer, question), 48, stop=(end,),
+                                        generator=torch.Generator().manual_seed(seed),
+                                        use_cache=False)))
+    slow = tokens / (time.process_time() - began)
+    return {"with_cache": fast, "without": slow, "ratio": fast / slow}
+
+
 MEASURES: dict[str, tuple[str, Callable, Callable | None]] = {
     "base-continues": ("base_continues", base_continues, claim_base_continues),
     "sft-few": ("sft_few", lambda bench, sft, seed: sft_few(bench, seed), claim_sft_few),
@@ -159,6 +178,7 @@ MEASURES: dict[str, tuple[str, Callable, Callable | None]] = {
     "alpaca-52k": ("alpaca", lambda bench, sft, seed: alpaca(bench, seed), claim_alpaca),
     "rlhf-prefers": ("rlhf", run_seed, claim_rlhf),
     "dpo-equals-ppo": ("rlhf", run_seed, claim_dpo),
+    "rollout-speed": ("rollout_speed", rollout_speed, None),
     "grpo-normalisers": ("grpo_normalisers", grpo_normalisers, None)}
 
 

@@ -61,14 +61,16 @@ def name_words(question: str) -> set[str]:
 
 
 def relevance(question: str, answer: str) -> float:
-    """Share of the name's words that the answer mentions, 0 to 1, by a common beginning.
+    """Share of the name's words that the answer mentions, 0 to 1.
 
-    A mention shares its first 4 letters with the word (all 3 of a 3-letter word), so "sorted"
-    mentions "sort". A question without a name has relevance 0.
+    A mention is a word whose first 4 letters stand somewhere in the name's word, so "sorted"
+    mentions "sort" and "argsort"; words of 3 letters must be equal. A question without a name has
+    relevance 0.
     """
-    words = name_words(question)
-    said = {word[:4] for word in re.findall(r"[a-z]+", answer.lower())}
-    return sum(word[:4] in said for word in words) / len(words) if words else 0.0
+    said = {word[:4] for word in re.findall(r"[a-z]{3,}", answer.lower())}
+    named = name_words(question)
+    hit = sum(any(s == word or len(s) == 4 and s in word for s in said) for word in named)
+    return hit / len(named) if named else 0.0
 
 
 def repetition(answer: str) -> float:
@@ -119,5 +121,5 @@ if __name__ == "__main__":
         sys.exit('usage: python 05_posttrain/gold_rule.py "question" "answer"')
     table = points(sys.argv[1], sys.argv[2], ended=True)
     for name, value in table.items():
-        print(f"{name:12}{value:+6.2f}")
+        print(f"{name:12}{value + 0.0:+6.2f}")
     print(f"{'gold':12}{sum(table.values()):+6.2f}")

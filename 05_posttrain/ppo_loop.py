@@ -228,7 +228,7 @@ def parse() -> argparse.Namespace:
     add_common(parser)
     args = parser.parse_args()
     if args.quick:
-        args.iterations, args.batch = min(args.iterations, 4), 32
+        args.iterations, args.batch = min(args.iterations, 3), 24
     return args
 
 

@@ -103,7 +103,7 @@ def parse() -> argparse.Namespace:
     add_common(parser)
     args = parser.parse_args()
     if args.quick:
-        args.pairs = min(args.pairs, 300)
+        args.pairs = min(args.pairs, 220)
     return args
 
 

@@ -190,7 +190,10 @@ def parse() -> argparse.Namespace:
     add("--batch", type=int, default=16, help="pairs per step")
     add("--learning-rate", type=float, default=4e-4)
     add_common(parser)
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.quick:
+        args.epochs = 1.0
+    return args
 
 
 def main() -> None:
@@ -217,7 +220,8 @@ def main() -> None:
                              steps=max(1, round(args.epochs * len(train) / args.batch)),
                              learning_rate=args.learning_rate,
                              progress=Progress(args.to, vars(args), inputs, args.fresh))
-    questions = fresh_questions(read_jsonl(args.train, "05_posttrain/instructions.py"), 192)
+    questions = fresh_questions(read_jsonl(args.train, "05_posttrain/instructions.py"),
+                                48 if args.quick else 192)
     own = sample_answers(sft, tokenizer, questions, seed=args.seed + 7)
     model.centre([a.row for a in own if a.ids], pad)
     numbers = examine(model, val, val_pairs, pad) | {"train_pairs": len(train)}

@@ -127,7 +127,7 @@ def parse() -> argparse.Namespace:
     add_common(parser)
     args = parser.parse_args()
     if args.quick:
-        args.examples = min(args.examples, 1200)
+        args.examples = min(args.examples, 800)
     if args.steps is None:
         args.steps = (1 if args.quick else 2) * args.examples // args.batch
     return args
@@ -143,7 +143,7 @@ def main() -> None:
     model, digest = open_model(args.base, args.tokenizer, "04_model_pretrain/pretrain.py")
     tokenizer = open_tokenizer(args.tokenizer)
     train = read_jsonl(args.train, "05_posttrain/instructions.py")[:args.examples]
-    val = read_jsonl(args.val, "05_posttrain/instructions.py")
+    val = read_jsonl(args.val, "05_posttrain/instructions.py")[:100 if args.quick else None]
     pad = special_id(tokenizer, PAD)
     rows, too_long = render_rows(tokenizer, train, model.config.sequence_length)
     val_rows, _ = render_rows(tokenizer, val[:400], model.config.sequence_length)
@@ -152,8 +152,8 @@ def main() -> None:
                        f"{model.config.sequence_length} tokens")
     if too_long:
         print(f"left out {too_long} examples longer than the context")
-    windows = raw_windows(args.raw, windows=32 if args.quick else 96)
-    answers = 48 if args.quick else 192
+    windows = raw_windows(args.raw, windows=16 if args.quick else 96)
+    answers = 32 if args.quick else 192
     before = examine(model, tokenizer, val, val_rows, windows, pad, answers, args.seed)
     log = fine_tune(model, rows, pad, steps=args.steps, batch=args.batch,
                     learning_rate=args.learning_rate, seed=args.seed,
