@@ -14,6 +14,7 @@ Bosnian and Serbian in Latin letters are "hr", and Malay is "id".
 
 import functools
 import re
+import zlib
 from pathlib import Path
 from typing import Iterable
 
@@ -23,10 +24,10 @@ from artifacts import BadInput, shown
 
 SAMPLES = Path(__file__).with_name("language_samples.txt")
 ORDERS = (1, 2, 3, 4, 5)        # lengths of the rows of characters
-WEIGHTS = (0.3, 0.8, 1.0, 1.0, 0.8)
+KINDS = len(ORDERS) + 1         # ... and whole words
 BUCKETS = 1 << 16               # rows are hashed to so many numbers, for each length
 SMOOTHING = 0.1                 # how often a row is taken to have been seen before it was
-SHARPNESS = 0.25                # rows overlap: their evidence counts for less than its sum
+SHARPNESS = 0.12                # rows overlap: their evidence counts for less than its sum
 LONGEST = 1200                  # characters that are looked at; more change nothing
 # The ranges of letters, in order: first code point, last, script.
 RANGES = ((0x41, 0x24F, "Latin"), (0x370, 0x3FF, "Greek"), (0x400, 0x52F, "Cyrillic"),
@@ -52,21 +53,23 @@ DENSE = np.array([3.0 if script in ("Han", "Kana", "Hangul") else 1.0 for script
 STARTS = np.array([first for first, _, _ in RANGES])
 ENDS = np.array([last for _, last, _ in RANGES])
 SCRIPT_OF = np.array([SCRIPTS.index(script) for _, _, script in RANGES])
-NOISE = re.compile(r"https?://\S+|www\.\S+|\S+@\S+|<[^<>]{0,200}>|[\W\d_]+")
+# Everything between two words. Vowel signs and accents are no "word characters" for `re`, but are
+# parts of words in Hindi, Arabic or Vietnamese.
+NOISE = re.compile(r"https?://\S+|www\.\S+|<[^<>]{0,200}>|"
+                   r"(?:[^\w\u0300-\u036f\u064b-\u065f\u0900-\u0dff\u0e30-\u0e4f]|[\d_])+")
 
 
 def script_shares(text: str) -> dict[str, float]:
     """The share of each script in the letters of a text, the largest first; {} without letters.
 
-    "abc где" -> {"Latin": 0.5, "Cyrillic": 0.5}. Chinese, Japanese and Korean signs count threefold.
+    "abc где" -> {"Latin": 0.5, "Cyrillic": 0.5}. Chinese, Japanese, Korean signs count threefold.
     """
     codes = np.frombuffer(text.encode("utf-32-le", "replace"), dtype=np.uint32).astype(np.int64)
     # 1. The range whose start is the last one not above the code point ...
     place = np.searchsorted(STARTS, codes, side="right") - 1
     inside = (place >= 0) & (codes <= ENDS[place])
-    # ... 2. without the ASCII signs and the two operators that lie between the Latin letters.
-    inside &= ~(((codes > 90) & (codes < 97)) | ((codes > 122) & (codes < 192) & (codes != 170)
-                                                & (codes != 186)) | (codes == 215) | (codes == 247))
+    # ... 2. without the signs that lie between the Latin letters.
+    inside &= ~(((codes > 90) & (codes < 97)) | ((codes > 122) & (codes < 192)))
     counts = np.bincount(SCRIPT_OF[place[inside]], minlength=len(SCRIPTS)) * DENSE
     total = counts.sum()
     if not total:
@@ -83,7 +86,8 @@ def normalise(text: str) -> str:
 
 
 def rows_of(text: str) -> list[np.ndarray]:
-    """For each length in ORDERS, the hashed rows of so many characters of a normalised text.
+    """For each length in ORDERS, the hashed rows of so many characters of a normalised text; last,
+    its hashed words.
 
     A text of T characters gives T - n + 1 numbers below BUCKETS for length n.
     """
@@ -97,7 +101,8 @@ def rows_of(text: str) -> list[np.ndarray]:
         key = key[:len(codes) - n + 1] * np.uint64(0x9E3779B97F4A7C15) + codes[n - 1:]
         mixed = (key ^ (key >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
         rows.append((mixed >> np.uint64(48)).astype(np.int64) % BUCKETS)
-    return rows
+    words = [zlib.crc32(word.encode("utf-8", "replace")) % BUCKETS for word in text.split()]
+    return rows + [np.array(words, dtype=np.int64)]
 
 
 class LanguageModel:
@@ -155,8 +160,8 @@ class LanguageModel:
         # 2. The language: add up what each row of characters says for each language.
         codes, table = self.tables[script]
         score = np.zeros(len(codes))
-        for order, rows in enumerate(rows_of(text)):
-            score += WEIGHTS[order] * table[order].take(rows, axis=0).sum(axis=0)
+        for kind, rows in enumerate(rows_of(text)):
+            score += table[kind].take(rows, axis=0).sum(axis=0)
         # 3. Softmax, flattened: neighbouring rows share their characters.
         score = np.exp(SHARPNESS * (score - score.max()))
         best = int(score.argmax())
@@ -164,14 +169,14 @@ class LanguageModel:
 
 
 def count_rows(text: str) -> np.ndarray:
-    """How often each hashed row occurs in a text: (len(ORDERS), BUCKETS)."""
+    """How often each hashed row occurs in a text: (KINDS, BUCKETS)."""
     return np.stack([np.bincount(rows, minlength=BUCKETS) for rows in rows_of(normalise(text))])
 
 
 def log_probabilities(counts: np.ndarray) -> np.ndarray:
-    """Counts (languages, orders, BUCKETS) -> log-probabilities (orders, BUCKETS, languages).
+    """Counts (languages, KINDS, BUCKETS) -> log-probabilities (KINDS, BUCKETS, languages).
 
-    Each language's rows of one length sum to 1, after adding SMOOTHING to each count; what no
+    Each language's rows of one kind sum to 1, after adding SMOOTHING to each count; what no
     language has seen says nothing for or against any of them (0).
     """
     smooth = counts + SMOOTHING * (counts.sum(axis=0, keepdims=True) > 0)
