@@ -14,7 +14,8 @@ import numpy as np
 
 from data_limited import limited_loss
 from isoflop import fit_isoflop, group_budgets
-from power_laws import ParametricFit, fit_envelope, fit_parametric, optimal_allocation, predict
+from log_lines import fit_envelope
+from power_laws import ParametricFit, fit_parametric, optimal_allocation, predict
 
 # (a, b, e, alpha, beta): logs of A, B and E, then the exponents. A and B are left free.
 PRIOR_MEAN = np.array([5.0, 5.0, math.log(1.5), 0.35, 0.35])

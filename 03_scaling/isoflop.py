@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from power_laws import PowerLaw, fit_power_law
+from log_lines import PowerLaw, fit_power_law
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from artifacts import BadInput, command, out
+from artifacts import BadInput, command, out, shown, write_json
+from isoflop import fit_isoflop
+from log_lines import fit_envelope
 from robust_fit import minimise
 from run_table import load_points
 
@@ -132,7 +134,7 @@ def fit_parametric(N, D, L, bootstrap: int = 0, *, delta: float = 1e-3, seed: in
         again = np.concatenate([minimise(residuals, np.tile(best, (len(part), 1)), delta, part)[0]
                                 for part in np.array_split(weights, -(-bootstrap // 250))])
         samples = constants(again)
-    return ParametricFit(*constants(best), cost=float(cost.min()), samples=samples)
+    return ParametricFit(*map(float, constants(best)), cost=float(cost.min()), samples=samples)
 
 
 def constants(theta: np.ndarray) -> np.ndarray:
@@ -154,63 +156,9 @@ def optimal_allocation(fit: ParametricFit, C):
     return G * products ** (beta / (alpha + beta)), products ** (alpha / (alpha + beta)) / G
 
 
-@dataclass(frozen=True)
-class PowerLaw:
-    """y = constant * x^exponent, with 95 % intervals."""
-    constant: float
-    exponent: float
-    exponent_interval: tuple[float, float] = (float("nan"), float("nan"))
-    samples: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)), repr=False)
-
-    def __call__(self, x):
-        return self.constant * np.asarray(x, float) ** self.exponent
-
-
-def fit_power_law(x, y, bootstrap: int = 0, seed: int = 0) -> PowerLaw:
-    """The straight line through log y against log x, by least squares.
-
-    x, y (n,) positive, at least two different x -> PowerLaw; `bootstrap` resamples the points.
-    fit_power_law([1, 10, 100], [2, 20, 200]) is constant 2, exponent 1. Kaplan's L(N) is this
-    with a negative exponent: (8.8e13 / N)^0.076 has constant 8.8e13^0.076.
-    """
-    log_x, log_y = np.log(np.asarray(x, float)), np.log(np.asarray(y, float))
-    if len(log_x) < 2 or np.ptp(log_x) == 0:
-        raise ValueError("a power law needs at least two different x")
-    slope, offset = np.polyfit(log_x, log_y, 1)
-    rng, samples = np.random.default_rng(seed), []
-    while len(samples) < bootstrap:
-        chosen = rng.integers(0, len(log_x), len(log_x))
-        if np.ptp(log_x[chosen]) > 0:               # a line needs two points that differ
-            s, o = np.polyfit(log_x[chosen], log_y[chosen], 1)
-            samples.append((np.exp(o), s))
-    table = np.array(samples).reshape(-1, 2)
-    interval = tuple(np.percentile(table[:, 1], [2.5, 97.5])) if samples else (np.nan, np.nan)
-    return PowerLaw(float(np.exp(offset)), float(slope),
-                    (float(interval[0]), float(interval[1])), table)
-
-
-def fit_envelope(N, D, L, bootstrap: int = 0, seed: int = 0) -> PowerLaw:
-    """Chinchilla's approach 1: N against C along the lower envelope of all runs.
-
-    A run is on the envelope if no run of less or equal compute C = 6 N D has a lower loss.
-    Gives N = constant * C^exponent through those runs. ValueError if fewer than three are.
-    Source: Hoffmann et al. 2022, section 3.1 (there with every point of the training curves).
-    """
-    N, D, L = (np.asarray(x, float) for x in (N, D, L))
-    C = 6 * N * D
-    order = np.lexsort((L, C))
-    # Walking up in compute, a run counts if it beats everything cheaper.
-    before = np.minimum.accumulate(np.concatenate([[np.inf], L[order][:-1]]))
-    best = order[L[order] < before]
-    if len(best) < 3:
-        raise ValueError(f"only {len(best)} runs are on the envelope: more budgets are needed")
-    return fit_power_law(C[best], N[best], bootstrap, seed)
-
-
-def report(N: np.ndarray, D: np.ndarray, L: np.ndarray, bootstrap: int, seed: int = 0) -> str:
+def report(fit: ParametricFit, N: np.ndarray, D: np.ndarray, L: np.ndarray, bootstrap: int,
+           seed: int = 0) -> str:
     """The three approaches side by side, as text."""
-    from isoflop import fit_isoflop
-    fit = fit_parametric(N, D, L, bootstrap, seed=seed)
     lines = [f"{len(N)} runs: L = {fit.E:.4g} + {fit.A:.4g}/N^{fit.alpha:.3f} + "
              f"{fit.B:.5g}/D^{fit.beta:.3f}"]
     errors = fit.samples.std(axis=0) if bootstrap else np.full(5, np.nan)
@@ -240,17 +188,25 @@ def main() -> None:
     parser.add_argument("--bootstrap", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--figure", help="write a residual plot to this .png")
+    parser.add_argument("--save", help="write constants, intervals and 200 bootstraps to this .json")
     args = parser.parse_args()
     N, D, L = load_points(args.csv, fewest=6 + args.drop_worst)
     keep = np.argsort(L, kind="stable")[:len(L) - args.drop_worst]
+    N, D, L = N[keep], D[keep], L[keep]
     try:
-        print(report(N[keep], D[keep], L[keep], args.bootstrap, args.seed))
+        fit = fit_parametric(N, D, L, args.bootstrap, seed=args.seed)
     except ValueError as why:
-        raise BadInput(f"{args.csv}: {why}") from why
+        raise BadInput(f"{shown(args.csv)}: {why}") from why
+    print(report(fit, N, D, L, args.bootstrap, args.seed))
     if args.figure:
         from scaling_figures import draw_residuals
-        draw_residuals(args.figure, fit_parametric(N[keep], D[keep], L[keep]), N[keep], D[keep],
-                       L[keep])
+        draw_residuals(args.figure, fit, N, D, L)
+    if args.save:
+        thin = fit.samples[::max(1, len(fit.samples) // 200)][:200]
+        write_json(args.save, {"constants": list(map(float, fit)), "runs": len(L),
+                               "intervals": fit.intervals,
+                               "standard_errors": fit.samples.std(axis=0).tolist(),
+                               "samples": [[float(f"{v:.6g}") for v in row] for row in thin]})
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from flops import parameters, training_flops
 from gpt import GPT, GPTConfig
 from lstm import LSTM, LSTMConfig, lstm_flops, parameters_of
 from model_shapes import model_of
-from power_laws import PowerLaw, fit_power_law
+from log_lines import PowerLaw, fit_power_law
 from run_table import COLUMNS, read_rows
 from scaling_figures import draw_rivals
 from sweep import run_jobs

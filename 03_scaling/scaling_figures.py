@@ -122,3 +122,17 @@ def draw_rivals(path: Path | str, found: dict) -> None:
     right.set_xticks(range(len(gaps)), [k.replace("_", " to ") for k in gaps])
     right.set(xlabel="position in the context (bytes)", ylabel="LSTM minus transformer (nats)")
     _save(figure, path)
+
+
+def draw_rates(path: Path | str, found: dict) -> None:
+    """Loss against learning rate, one curve per width, each optimum marked."""
+    figure, axis = _axes()
+    for colour, (width, curve) in zip(_colours(len(found["curves"])), found["curves"].items()):
+        rates, losses = zip(*curve)
+        axis.plot(rates, losses, "o-", color=colour, label=f"width {width}")
+        axis.axvline(found["optimum"][width], color=colour, ls=":", lw=1)
+    axis.axvline(found["predicted"], color="tab:red", lw=1, label="predicted for the largest")
+    axis.set(xscale="log", xlabel="peak learning rate (Muon)",
+             ylabel="held-out loss (nats per token)")
+    axis.legend(fontsize=8)
+    _save(figure, path)

@@ -1,0 +1,67 @@
+"""Power laws as straight lines in logarithms, and Chinchilla's approach 1: the envelope of all runs.
+
+    law = fit_power_law(sizes, losses, bootstrap=1000)
+    law.exponent, law.exponent_interval, law(1e9)
+
+Kaplan's laws are of this kind: L(N) = (8.8e13 / N)^0.076. But: no floor. On data with an
+irreducible loss a straight line is only true over a short range.
+
+Letters: N parameters, D training tokens, C = 6 N D FLOPs, L loss in nats per token.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class PowerLaw:
+    """y = constant * x^exponent, with 95 % intervals."""
+    constant: float
+    exponent: float
+    exponent_interval: tuple[float, float] = (float("nan"), float("nan"))
+    samples: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)), repr=False)
+
+    def __call__(self, x):
+        return self.constant * np.asarray(x, float) ** self.exponent
+
+
+def fit_power_law(x, y, bootstrap: int = 0, seed: int = 0) -> PowerLaw:
+    """The straight line through log y against log x, by least squares.
+
+    x, y (n,) positive, at least two different x -> PowerLaw; `bootstrap` resamples the points.
+    fit_power_law([1, 10, 100], [2, 20, 200]) is constant 2, exponent 1. Kaplan's L(N) is this
+    with a negative exponent: (8.8e13 / N)^0.076 has constant 8.8e13^0.076.
+    """
+    log_x, log_y = np.log(np.asarray(x, float)), np.log(np.asarray(y, float))
+    if len(log_x) < 2 or np.ptp(log_x) == 0:
+        raise ValueError("a power law needs at least two different x")
+    slope, offset = np.polyfit(log_x, log_y, 1)
+    rng, samples = np.random.default_rng(seed), []
+    while len(samples) < bootstrap:
+        chosen = rng.integers(0, len(log_x), len(log_x))
+        if np.ptp(log_x[chosen]) > 0:               # a line needs two points that differ
+            s, o = np.polyfit(log_x[chosen], log_y[chosen], 1)
+            samples.append((np.exp(o), s))
+    table = np.array(samples).reshape(-1, 2)
+    interval = tuple(np.percentile(table[:, 1], [2.5, 97.5])) if samples else (np.nan, np.nan)
+    return PowerLaw(float(np.exp(offset)), float(slope),
+                    (float(interval[0]), float(interval[1])), table)
+
+
+def fit_envelope(N, D, L, bootstrap: int = 0, seed: int = 0) -> PowerLaw:
+    """Chinchilla's approach 1: N against C along the lower envelope of all runs.
+
+    A run is on the envelope if no run of less or equal compute C = 6 N D has a lower loss.
+    Gives N = constant * C^exponent through those runs. ValueError if fewer than three are.
+    Source: Hoffmann et al. 2022, section 3.1 (there with every point of the training curves).
+    """
+    N, D, L = (np.asarray(x, float) for x in (N, D, L))
+    C = 6 * N * D
+    order = np.lexsort((L, C))
+    # Walking up in compute, a run counts if it beats everything cheaper.
+    before = np.minimum.accumulate(np.concatenate([[np.inf], L[order][:-1]]))
+    best = order[L[order] < before]
+    if len(best) < 3:
+        raise ValueError(f"only {len(best)} runs are on the envelope: more budgets are needed")
+    return fit_power_law(C[best], N[best], bootstrap, seed)
