@@ -1,0 +1,288 @@
+"""Raw web pages to training shards: the whole pipeline, as the list in `main`.
+
+    python 02_data/build_corpus.py                        # the embedded crawl; about 2 minutes
+    python 02_data/build_corpus.py --warc CC-MAIN-*.warc.gz --out-dir out/cc
+    python 02_data/build_corpus.py --text notes/ --out-dir out/notes
+
+Reads the WARC files of crawl.py and the tokenizer of chapter 1; writes corpus.jsonl.gz, train.bin,
+val.bin, index.json, funnel.json, funnel.png and rejects/ into out/02_data. The same input gives the
+same bytes for any number of workers; a killed run goes on with the first missing part.
+
+Several machines with one folder in common share the work: start the same command once per process
+under torchrun, Slurm or an array of jobs (RANK and WORLD_SIZE), or with --rank i --world n.
+"""
+
+import argparse
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import corpus_steps as steps
+import page_steps
+from artifacts import BadInput, command, is_current, mark_made, need, out, shown
+from bpe import Tokenizer
+from decontaminate import evaluation_ngrams, load_evaluation
+from dedup import normalise_url
+from funnel import Funnel
+from hashed_linear import HashedLinear
+from mixture import natural_mixture
+from parts import (RECORDS_PER_PART, batched, bounded_map, find_sources, name_of, read_pages,
+                   read_source, wait_for, write_pages)
+from safety import load_blocklist
+from shards import assign_splits, write_index, write_shards
+
+
+@dataclass(frozen=True)
+class Settings(page_steps.Settings):
+    """What page steps and corpus steps need to know; travels to every process."""
+    min_words: int = 20
+    min_quality: float = 0.1
+    max_overlap: int = 0
+    quality_for_web: bool = False
+
+    def judges(self, page: dict) -> bool:
+        """Does the quality model filter this page? The default one knows documentation only."""
+        return self.quality_for_web or page["rules"] == "documentation"
+
+
+def parse() -> argparse.Namespace:
+    """The options, grouped."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    add = parser.add_argument_group("input and output").add_argument
+    add("--warc", nargs="+", type=Path, default=[], help="WARC or WET files or folders "
+        "(default: the embedded crawl, out/02_data/crawl, unless --text is given)")
+    add("--text", nargs="+", type=Path, default=[], help="plain text or jsonl files or folders")
+    add("--tokenizer", type=Path, default=out("01_tokenizer", "tokenizer.json"))
+    add("--out-dir", type=Path, default=out("02_data"))
+    add = parser.add_argument_group("filters").add_argument
+    add("--rules", choices=["auto", "web", "documentation"], default="auto",
+        help="rule set: chosen per page (auto), or one for all")
+    add("--languages", nargs="+", default=["en"], help="ISO 639-1 codes to keep")
+    add("--blocklist", nargs="*", type=Path, default=[], help="more blocked domains, one per line")
+    add("--near-threshold", type=float, default=0.8, help="Jaccard similarity of near copies")
+    add("--quality-model", type=Path, help="made by train_classifier.py; filters web pages as well")
+    add("--min-quality", type=float, default=0.1, help="probability under which a page goes")
+    add("--evaluation", nargs="*", type=Path, default=[], help="evaluation files: documents that "
+        "share a 13-gram with them are removed")
+    add("--val-share", type=float, default=0.04, help="share of bytes in the validation split")
+    add = parser.add_argument_group("running").add_argument
+    add("--max-pages", type=int, default=0, help="read at most so many records of each source")
+    add("--workers", type=int, default=os.cpu_count() or 1)
+    add("--rank", type=int, default=int(os.environ.get("RANK", 0)))
+    add("--world", type=int, default=int(os.environ.get("WORLD_SIZE", 1)))
+    add("--keep-work", action="store_true", help="leave the part files in out-dir/work")
+    add("--seed", type=int, default=0)
+    add("--quick", action="store_true", help="at most 120 records of each source")
+    add("--fresh", action="store_true", help="build again even if up to date")
+    args = parser.parse_args()
+    if not 0 <= args.rank < args.world:
+        parser.error(f"--rank {args.rank} is not in 0 ... {args.world - 1}")
+    if args.quick:
+        args.max_pages = args.max_pages or 120
+    return args
+
+
+def main() -> None:
+    args = parse()
+    if not (args.warc or args.text):
+        args.warc = [need(out("02_data", "crawl"), "02_data/crawl.py")]
+    sources = find_sources(args.warc, args.text)
+    Tokenizer.load(need(args.tokenizer, "01_tokenizer/train_tokenizer.py"))   # not after an hour
+    wishes = {k: v for k, v in vars(args).items()
+              if k not in ("workers", "rank", "world", "keep_work", "fresh")}
+    inputs = [*sources, args.tokenizer, *args.blocklist, *args.evaluation,
+              *([args.quality_model] if args.quality_model else [])]
+    target = args.out_dir / "index.json"
+    if not args.fresh and is_current(target, inputs, wishes):
+        print(f"{shown(target)} is up to date (--fresh makes it again)")
+        return
+    settings = Settings(languages=tuple(args.languages), rules=args.rules,
+                        blocklist=load_blocklist(args.blocklist), min_quality=args.min_quality,
+                        quality_for_web=args.quality_model is not None)
+    work = prepare_work(args, inputs, wishes)
+
+    # The pipeline. Passes run on every process; decisions are taken once, by rank 0.
+    read_pages_pass(args, sources, work, settings)
+    decide(args, work, "unique", lambda: decide_copies(args, work))
+    unique_pass(args, work, settings)
+    decide(args, work, "scored", lambda: decide_near_and_train(args, work))
+    score_pass(args, work, settings)
+    if args.rank == 0:
+        assemble(args, work)
+        mark_made(target, inputs, wishes)
+        if not args.keep_work:
+            shutil.rmtree(work)
+
+
+def prepare_work(args: argparse.Namespace, inputs: list, wishes: dict) -> Path:
+    """The folder of part files, emptied if it belongs to other inputs, settings or code."""
+    work = args.out_dir / "work"
+    started = work / "started"
+    if args.rank == 0 and (args.fresh or not is_current(started, inputs, wishes)):
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        started.touch()
+        mark_made(started, inputs, wishes)
+    wait_for([started], "rank 0 to start")
+    return work
+
+
+def finish(args: argparse.Namespace, work: Path, stage: str) -> None:
+    """Say that this process is through with a pass, and wait for the others."""
+    (work / f"{stage}.{args.rank}-of-{args.world}").touch()
+    wait_for([work / f"{stage}.{r}-of-{args.world}" for r in range(args.world)], stage)
+
+
+def decide(args: argparse.Namespace, work: Path, stage: str, decision) -> None:
+    """Let rank 0 take a decision over all parts; the others wait for it."""
+    done = work / f"decided.{stage}"
+    if args.rank == 0 and not done.exists():
+        decision()
+        done.touch()
+    wait_for([done], f"rank 0 to decide what is {stage}")
+
+
+def read_pages_pass(args: argparse.Namespace, sources: list[Path], work: Path,
+                    settings: Settings) -> None:
+    """Pass 1: every source's records through the page steps, parts that exist already skipped."""
+    progress = tqdm(desc="read, extract, filter", unit=" pages", disable=None)
+
+    def tasks():
+        for number, source in enumerate(sources):
+            if number % args.world != args.rank:
+                continue
+            records = read_source(source)
+            if args.max_pages:
+                records = (r for _, r in zip(range(args.max_pages), records))
+            for part, items in enumerate(batched(records, RECORDS_PER_PART)):
+                progress.update(len(items))
+                if not (work / "pages" / f"{name_of(number, part)}.json").exists():
+                    yield number, part, items, work, settings
+
+    for _ in bounded_map(steps.read_part, tasks(), args.workers):
+        pass
+    progress.close()
+    finish(args, work, "pages")
+
+
+def part_names(work: Path, folder: str) -> list[str]:
+    """The names of all parts of a pass, in input order."""
+    return sorted(path.name.removesuffix(".json") for path in (work / folder).glob("*.json"))
+
+
+def decide_copies(args: argparse.Namespace, work: Path) -> None:
+    """Which pages and entries are copies: drop.npy and keep.npy."""
+    names = part_names(work, "pages")
+    if not names:
+        raise BadInput("the sources hold no records: give WARC files with pages in them")
+    keys = steps.load_arrays([work / "pages" / f"{name}.npz" for name in names])
+    paths = [work / "pages" / f"{name}.jsonl.gz" for name in names]
+    drop = steps.decide_near_pages(keys["bands"], steps.decide_copies(keys), paths,
+                                   args.near_threshold)
+    np.save(work / "drop.npy", drop)
+    np.save(work / "keep.npy", steps.decide_entries(keys, drop))
+
+
+def unique_pass(args: argparse.Namespace, work: Path, settings: Settings) -> None:
+    """Pass 2: copies out, band keys of what is left."""
+    tasks, page, entry = [], 0, 0
+    for i, name in enumerate(part_names(work, "pages")):
+        counts = np.load(work / "pages" / f"{name}.npz")["entry_counts"]
+        if i % args.world == args.rank and not (work / "unique" / f"{name}.json").exists():
+            tasks.append((name, work, page, entry, settings))
+        page, entry = page + len(counts), entry + int(counts.sum())
+    run(args, steps.unique_part, tasks, "deduplicate")
+    finish(args, work, "unique")
+
+
+def decide_near_and_train(args: argparse.Namespace, work: Path) -> None:
+    """Near-copy entries over all parts, the quality model, and the evaluation sets' n-grams."""
+    names = part_names(work, "unique")
+    paths = [work / "unique" / f"{name}.jsonl.gz" for name in names]
+    parts = [dict(np.load(p.with_name(f"{n}.npz"))) for p, n in zip(paths, names)]
+    kept = [steps.read_counters(p.with_name(f"{n}.json"))["kept"] for p, n in zip(paths, names)]
+    for part, start in zip(parts, np.cumsum([0] + kept)):
+        part["owner"] = part["owner"] + start      # page numbers over all parts
+    keys = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+    np.save(work / "near.npy", steps.decide_near_entries(keys, paths, args.near_threshold))
+    model = HashedLinear.load(args.quality_model) if args.quality_model else \
+        steps.default_quality(paths, sum(kept))
+    if model:
+        model.save(work / "quality.npz")
+    np.save(work / "evaluation.npy", evaluation_ngrams(load_evaluation(args.evaluation)))
+
+
+def score_pass(args: argparse.Namespace, work: Path, settings: Settings) -> None:
+    """Pass 3: near-copy entries out, quality, overlap with evaluation sets, domains."""
+    tasks, first_entry = [], 0
+    for i, name in enumerate(part_names(work, "unique")):
+        if i % args.world == args.rank and not (work / "final" / f"{name}.json").exists():
+            tasks.append((name, work, first_entry, settings))
+        first_entry += len(np.load(work / "unique" / f"{name}.npz")["owner"])
+    run(args, steps.score_part, tasks, "score")
+    finish(args, work, "final")
+
+
+def run(args: argparse.Namespace, function, tasks: list, what: str) -> None:
+    """Tasks over the workers, with a progress bar."""
+    for _ in tqdm(bounded_map(function, tasks, args.workers), total=len(tasks), desc=what,
+                  unit=" parts", disable=None):
+        pass
+
+
+def package_of(url: str) -> str:
+    """The site a page belongs to; in the embedded crawl its package, with capitals as imported.
+
+    package_of("https://pil.pydoc.example/PIL.Image.html") = "PIL".
+    """
+    host, _, path = normalise_url(url).partition("//")[2].partition("/")
+    module = path.split("/")[-1].partition(".")[0]
+    return module if host.endswith(".pydoc.example") and module else host or "unknown"
+
+
+def assemble(args: argparse.Namespace, work: Path) -> None:
+    """The last step: splits, corpus, shards, index, funnel."""
+    funnel = Funnel(steps.STEP_NAMES)
+    for folder in ("pages", "unique", "final"):
+        for name in part_names(work, folder):
+            counted = steps.read_counters(work / folder / f"{name}.json")
+            counted.pop("kept", None)
+            funnel.add(counted)
+    documents = [page for name in part_names(work, "final")
+                 for page in read_pages(work / "final" / f"{name}.jsonl.gz")]
+    if not documents:
+        funnel.write(args.out_dir)
+        print(funnel.table())
+        raise BadInput(f"no page survived the pipeline: see {shown(args.out_dir / 'rejects')}")
+    packages = [package_of(d["url"]) for d in documents]
+    splits = assign_splits([d["number"] for d in documents], packages,
+                           [len(d["text"].encode()) for d in documents], args.val_share, args.seed)
+    documents = [{"id": i, "url": normalise_url(d["url"]), "text": d["text"], "domain": d["domain"],
+                  "package": package, "quality": d["quality"], "cluster": d["number"],
+                  "split": split}
+                 for i, (d, package, split) in enumerate(zip(documents, packages, splits))]
+    corpus = write_pages(args.out_dir / "corpus.jsonl.gz", documents)
+    total = sum(len(d["text"].encode()) for d in documents)
+    with tqdm(total=total, desc="tokenise", unit="B", unit_scale=True, disable=None) as progress:
+        shards = write_shards(documents, args.tokenizer, args.out_dir, args.workers, progress)
+    index = write_index(args.out_dir, shards, args.tokenizer, corpus,
+                        natural_mixture(documents))
+    last = funnel.step("shards")
+    last.update(pages=len(documents), bytes=total,
+                tokens=sum(s["tokens"] for s in index["splits"].values()))
+    funnel.write(args.out_dir)
+    print(funnel.table())
+    for name, split in index["splits"].items():
+        print(f"{name}: {len(split['documents']['id']):,} documents, {split['tokens']:,} tokens, "
+              f"{split['bytes'] / 1e6:.2f} MB, {split['bytes'] / max(split['tokens'], 1):.2f} "
+              "bytes per token")
+    print("domains: " + ", ".join(f"{k} {v:.1%}" for k, v in index["mixture"].items()))
+    print(f"wrote {shown(corpus)}, train.bin, val.bin, index.json, funnel.png, rejects/")
+
+
+if __name__ == "__main__":
+    command(main)

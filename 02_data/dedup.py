@@ -1,0 +1,202 @@
+"""Copies by URL, by exact document, by line, and by entry. Near copies are in minhash.py.
+
+    dedup_exact(["a", "b", "a"])                                  -> [0, 1]       what to keep
+    dedup_lines(["menu\\nhello", "menu\\nworld"], keep="first")    -> ["menu\\nhello", "world"]
+    dedup_lines(["menu\\nhello", "menu\\nworld"], keep="none")     -> ["hello", "world"]
+
+The two line variants are different products. keep="none" drops every copy of a repeated line, the
+first as well (CCNet): it removes menus and footers whole. keep="first" keeps one copy (Dolma): it
+keeps each sentence once. API pages need a third thing: "Parameters" and "----------" repeat in
+every entry and belong there, but whole inherited methods repeat as well. `dedup_entries` works on
+entries: a signature and the documentation under it.
+"""
+
+import hashlib
+import re
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+import numpy as np
+
+SESSION_KEYS = frozenset("sid sessionid session_id phpsessid jsessionid aspsessionid cfid cftoken "
+                         "fbclid gclid mc_cid mc_eid".split())
+_WWW = re.compile(r"^www\d*\.")
+_JSESSION = re.compile(r";jsessionid=[^/?#]*", re.IGNORECASE)
+_PERCENT = re.compile(r"%([0-9a-fA-F]{2})")
+_DIGITS = re.compile(r"\d+")
+_SIGNATURE = re.compile(r"\s*(class [\w.]+(\(.*\))?|(async |static )?[A-Za-z_][\w.]*( = [\w.]+)?"
+                        r"\(.*\)( ->.*)?)\s*$")
+_NAME = re.compile(r"\s*[a-z_]\w*\s*$")
+_NOT_WORD = re.compile(r"[\W_]+")
+
+
+def _plain(code: re.Match) -> str:
+    """"%7e" -> "~": unreserved characters need no code; "%2f" -> "%2F": a slash does."""
+    character = chr(int(code[1], 16))
+    return character if re.fullmatch(r"[A-Za-z0-9._~-]", character) else code[0].upper()
+
+
+def normalise_url(url: str) -> str:
+    """One spelling for the many URLs of one page; a URL that cannot be parsed comes back as it is.
+
+    Lower-case scheme and host, https for http, no user, default port, "www.", fragment, session or
+    campaign parameters; dot segments and double slashes resolved; percent codes of unreserved
+    characters decoded, others in upper case; query parameters sorted; no slash at the end, no
+    index.html. normalise_url("HTTP://www.Example.com:80/a/./b/?b=2&a=1#top")
+    = "https://example.com/a/b?a=1&b=2".
+    Two different pages can share one key (rarely: an order of parameters that matters).
+    """
+    try:
+        parts = urlsplit(url.strip())
+        host, port = (parts.hostname or "").lower().rstrip("."), parts.port
+    except ValueError:
+        return url
+    if not host or parts.scheme.lower() not in ("http", "https"):
+        return url
+    # the host: no www, no default port
+    host = _WWW.sub("", host)
+    if port and (parts.scheme.lower(), port) not in (("http", 80), ("https", 443)):
+        host += f":{port}"
+    # the path: one spelling per character, then dot segments and empty segments
+    path = quote(_PERCENT.sub(_plain, _JSESSION.sub("", parts.path)),
+                 safe="/!$&'()*+,;=:@~-._%", errors="replace")
+    kept: list[str] = []
+    for segment in path.split("/"):
+        if segment == "..":
+            del kept[-1:]
+        elif segment not in ("", "."):
+            kept.append(segment)
+    if kept and re.fullmatch(r"(index|default)\.(html?|php|aspx?)", kept[-1].lower()):
+        kept.pop()
+    # the query: sorted, without what only names the visitor
+    query = sorted((k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True)
+                   if k.lower() not in SESSION_KEYS and not k.lower().startswith("utm_"))
+    return urlunsplit(("https", host, "/" + "/".join(kept) if kept else "", urlencode(query), ""))
+
+
+def digest64(text: str) -> int:
+    """The first 64 bits of SHA-1 of `text` in UTF-8, as an integer; the same on every machine."""
+    return int.from_bytes(hashlib.sha1(text.encode("utf-8", "surrogatepass")).digest()[:8], "big")
+
+
+def keep_best(keys: list, priorities: list) -> list[int]:
+    """For each distinct key the index with the smallest priority; ties: the first. Ascending.
+
+    keep_best(["x", "y", "x"], [5, 1, 3]) = [1, 2].
+    """
+    best: dict = {}
+    for i, key in enumerate(keys):
+        if key not in best or priorities[i] < priorities[best[key]]:
+            best[key] = i
+    return sorted(best.values())
+
+
+def dedup_urls(urls: list[str], texts: list[str] | None = None) -> list[int]:
+    """Indices to keep, one per normalised URL, ascending.
+
+    With `texts` the longest text of a URL stays (ties: the first in text order), whatever order
+    they come in; without, the first.
+    """
+    keys = [normalise_url(url) for url in urls]
+    if texts is None:
+        return keep_best(keys, [0] * len(keys))
+    return keep_best(keys, [(-len(text), text) for text in texts])
+
+
+def dedup_exact(texts: list[str], urls: list[str] | None = None) -> list[int]:
+    """Indices to keep, one per distinct text (white space around it ignored), ascending.
+
+    With `urls` the copy with the shortest URL stays (ties: alphabetical); without, the first.
+    """
+    keys = [digest64(text.strip()) for text in texts]
+    return keep_best(keys, [(len(u), u) for u in urls] if urls else [0] * len(keys))
+
+
+def normalise_line(line: str) -> str:
+    """What CCNet compares: lower case, digits to 0, punctuation off. "Page 12:" -> "page 0"."""
+    return _NOT_WORD.sub(" ", _DIGITS.sub("0", line.lower())).strip()
+
+
+def dedup_lines(documents: list[str], keep: str = "first", minimum: int = 0) -> list[str]:
+    """The documents without repeated lines; a document may become "".
+
+    Lines are compared after `normalise_line`, within and across documents. keep="first" leaves the
+    first copy, keep="none" drops every copy of a line that occurs more than once. Lines without a
+    word are never dropped, nor those whose normalised form is shorter than `minimum`.
+    """
+    if keep not in ("first", "none"):
+        raise ValueError(f'keep={keep!r}: "first" keeps one copy, "none" drops every copy')
+    split = [document.split("\n") for document in documents]
+    keys = [[normalise_line(line) for line in lines] for lines in split]
+    # first pass: how often does each line occur in all documents?
+    counts: dict[str, int] = {}
+    for row in keys:
+        for key in row:
+            counts[key] = counts.get(key, 0) + 1
+    # second pass: decide line by line
+    seen: set[str] = set()
+    out = []
+    for lines, row in zip(split, keys):
+        kept = []
+        for line, key in zip(lines, row):
+            drop = key in seen if keep == "first" else counts[key] > 1
+            if not drop or not key or len(key) < minimum:
+                kept.append(line)
+            seen.add(key)
+        out.append("\n".join(kept))
+    return out
+
+
+def entries_of(text: str) -> list[str]:
+    """Cut a text into entries: a definition with its documentation, or a paragraph.
+
+    After a blank line (and at the start) a new entry begins at a line that is a signature ("f(x)",
+    "class A(B)", or a lower-case name above deeper lines), or that is indented no deeper than the
+    line which began the last entry and is not the next paragraph of its documentation. So each
+    method of a class is an entry, blank lines and headings in its documentation stay with it, and
+    in prose every paragraph is one. "".join of the entries gives `text` back.
+    """
+    lines = text.splitlines(keepends=True)
+    indents = [len(line) - len(line.lstrip()) if line.strip() else -1 for line in lines]
+    entries: list[list[str]] = [[]]
+    level, blank = -1, True
+    for i, line in enumerate(lines):
+        if indents[i] >= 0 and blank:
+            deeper = i + 1 < len(lines) and indents[i + 1] > indents[i]
+            if indents[i] <= level or level < 0 or _SIGNATURE.match(line) or (
+                    deeper and _NAME.match(line)):
+                if level >= 0:
+                    entries.append([])
+                level = indents[i]
+        entries[-1].append(line)
+        blank = indents[i] < 0
+    return ["".join(entry) for entry in entries if entry]
+
+
+def entry_keys(entries: list[str]) -> np.ndarray:
+    """64-bit keys of entries, (E,) uint64; 0 for an entry without words.
+
+    Case and punctuation do not matter; digits do, unlike in lines: conv1d is not conv2d.
+    """
+    keys = (_NOT_WORD.sub(" ", entry.lower()).strip() for entry in entries)
+    return np.fromiter((digest64(key) if key else 0 for key in keys), np.uint64, len(entries))
+
+
+def first_copies(keys: np.ndarray) -> np.ndarray:
+    """True where a key occurs for the first time, or is 0 (never a copy): (E,) -> (E,) bool."""
+    first = np.zeros(len(keys), bool)
+    first[np.unique(keys, return_index=True)[1]] = True
+    return first | (keys == 0)
+
+
+def dedup_entries(documents: list[str]) -> list[str]:
+    """The documents with each entry (see `entries_of`) only where it first occurs.
+
+    Entries are compared by `entry_keys`. Inherited methods, class boilerplate and paragraphs quoted
+    elsewhere go; the headings inside entries stay.
+    """
+    split = [entries_of(document) for document in documents]
+    keys = [entry_keys(entries) for entries in split]
+    keep = first_copies(np.concatenate(keys)) if keys else np.zeros(0, bool)
+    bounds = np.cumsum([0] + [len(row) for row in keys])
+    return ["".join(e for e, k in zip(entries, keep[a:]) if k)
+            for entries, a in zip(split, bounds)]

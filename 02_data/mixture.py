@@ -1,0 +1,165 @@
+"""How much of each domain? Weights from fitted mixing laws, under a cap on repetition.
+
+    law = fit_mixing_law(weights, losses)     # (R, D) mixtures tried, (R, M) losses they gave
+    law.predict(weights)                      # (R, M), also for mixtures never tried
+    best = optimise(law, caps)                # (D,) weights that promise the lowest mean loss
+
+The exponential law (Ye et al. 2024, eq. 1): the loss on validation domain i after training on the
+mixture r is L_i(r) = c_i + k_i exp(sum_j t_ij r_j). Small models try a few dozen mixtures, the law
+interpolates. `doremi_update` is the other school: no law, the weights move during one training run
+towards domains whose excess loss over a reference model is large (Xie et al. 2023, algorithm 1).
+`python 02_data/mix_domains.py` measures both on the corpus.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hashed_linear import lbfgs
+
+EPOCHS_NEARLY_FREE = 4.0      # up to here repeated data is worth about as much as new (Muennighoff)
+
+
+def natural_mixture(documents: list[dict]) -> dict[str, float]:
+    """Each domain's share of the training bytes, in alphabetical order; the shares sum to 1."""
+    sizes: dict[str, int] = {}
+    for d in documents:
+        size = len(d["text"].encode("utf-8")) if d["split"] == "train" else 0
+        sizes[d["domain"]] = sizes.get(d["domain"], 0) + size
+    total = sum(sizes.values()) or 1
+    return {name: sizes[name] / total for name in sorted(sizes)}
+
+
+def sample_mixtures(natural: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    """Mixtures to try, (count, D): Dirichlet draws around natural^0.5, from vague to strict.
+
+    RegMix's recipe: the square root lifts small domains; strengths from 0.3 to 30 give mixtures
+    with one dominant domain and balanced ones.
+    """
+    random = np.random.default_rng(seed)
+    prior = np.sqrt(np.maximum(natural, 1e-6))
+    prior /= prior.sum()
+    strengths = np.geomspace(0.3, 30, count) * len(natural) / 2
+    draws = np.array([random.dirichlet(prior * s + 1e-3) for s in strengths])
+    return draws / draws.sum(1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class MixingLaw:
+    """L_i(r) = c_i + exp(b_i + sum_j t_ij r_j): c (M,), b (M,) = log k, t (M, D)."""
+    c: np.ndarray
+    b: np.ndarray
+    t: np.ndarray
+
+    def predict(self, weights: np.ndarray) -> np.ndarray:
+        """Losses (R, M) for mixtures (R, D)."""
+        return self.c + np.exp(self.b + np.atleast_2d(weights) @ self.t.T)
+
+
+def law_error(parameters: np.ndarray, weights: np.ndarray, loss: np.ndarray, ridge: float,
+              delta: float = 0.01) -> tuple[float, np.ndarray]:
+    """Mean pseudo-Huber error of one domain's law, plus ridge |t|^2, and its gradient.
+
+    parameters = (c, b, t_1 ... t_D). The error of a residual e is sqrt(1 + (e/delta)^2) - 1:
+    quadratic for small ones, linear for outliers.
+    """
+    c, b, t = parameters[0], parameters[1], parameters[2:]
+    scale = np.exp(np.minimum(b + weights @ t, 50.0))       # k exp(t r), (R,)
+    e = c + scale - loss
+    root = np.sqrt(1 + (e / delta) ** 2)
+    # d error / d e = e / root; through the exponential every parameter but c is scaled by `scale`
+    slope = e / delta**2 / root / len(loss)
+    gradient = np.concatenate([[slope.sum(), slope @ scale],
+                               weights.T @ (slope * scale) + 2 * ridge * t])
+    value = (root - 1).mean() + ridge * t @ t
+    return float(value), gradient
+
+
+def fit_mixing_law(weights: np.ndarray, losses: np.ndarray, ridge: float = 1e-3) -> MixingLaw:
+    """Fit one exponential law per column of `losses` (R, M) on mixtures `weights` (R, D).
+
+    For a fixed floor c the law is linear in the logarithm, so each start solves least squares; the
+    best of several floors is then polished by L-BFGS on a Huber error of width 0.01 nats.
+    """
+    weights, losses = np.asarray(weights, float), np.asarray(losses, float)
+    design = np.hstack([np.ones((len(weights), 1)), weights])
+    rows = []
+    for loss in losses.T:
+        spread = max(float(np.ptp(loss)), 1e-3)
+        best: tuple[float, np.ndarray] | None = None
+        # floors from just below the lowest loss to far below
+        for below in (0.1, 0.3, 1.0, 3.0):
+            c = loss.min() - below * spread
+            line = np.linalg.lstsq(design, np.log(loss - c), rcond=1e-6)[0]
+            start = np.concatenate([[c], line])
+            found = lbfgs(lambda p: law_error(p, weights, loss, ridge), start, steps=200)
+            value = law_error(found, weights, loss, ridge)[0]
+            if best is None or value < best[0]:
+                best = (value, found)
+        rows.append(best[1])
+    table = np.array(rows)
+    return MixingLaw(table[:, 0], table[:, 1], table[:, 2:])
+
+
+def repetition_caps(available: np.ndarray, budget: float,
+                    epochs: float = EPOCHS_NEARLY_FREE) -> np.ndarray:
+    """The largest weight of each domain: `epochs` passes over its tokens, as a share of budget.
+
+    repetition_caps([100, 900], 1000) = [0.4, 1.0]. ValueError if all cannot fill the budget.
+    """
+    caps = np.minimum(1.0, epochs * np.asarray(available, float) / budget)
+    if caps.sum() < 1 - 1e-9:
+        raise ValueError(f"{np.sum(available):,.0f} tokens at {epochs:g} epochs cannot fill a "
+                         f"budget of {budget:,.0f}")
+    return caps
+
+
+def cap_weights(weights: np.ndarray, caps: np.ndarray) -> np.ndarray:
+    """Scale `weights` to sum to 1 with none above its cap; what a cap cuts goes to the others.
+
+    cap_weights([0.8, 0.1, 0.1], [0.5, 1, 1]) = [0.5, 0.25, 0.25].
+    """
+    w, caps = np.maximum(np.asarray(weights, float), 1e-12), np.asarray(caps, float)
+    fixed = np.zeros(len(w), bool)
+    for _ in range(len(w)):
+        # share what the fixed ones leave among the free ones, then fix those that go over
+        free = np.where(fixed, 0, w)
+        scaled = np.where(fixed, caps, free / max(free.sum(), 1e-300) * (1 - caps[fixed].sum()))
+        over = ~fixed & (scaled > caps)
+        if not over.any():
+            return scaled
+        fixed |= over
+    return caps / caps.sum()
+
+
+def optimise(law: MixingLaw, caps: np.ndarray, importance: np.ndarray | None = None,
+             steps: int = 2000, rate: float = 0.05) -> np.ndarray:
+    """The mixture (D,) under `caps` with the lowest predicted loss, weighted by `importance` (M,).
+
+    Multiplicative gradient steps stay inside the simplex by themselves; caps are enforced after
+    each. The law is convex in r if k > 0, so there is one minimum.
+    """
+    importance = np.ones(len(law.c)) if importance is None else np.asarray(importance, float)
+    importance = importance / importance.sum()
+    r = cap_weights(np.ones(law.t.shape[1]), caps)
+    for _ in range(steps):
+        # d/dr_j of sum_i importance_i L_i = sum_i importance_i t_ij k_i exp(t_i r)
+        gradient = (importance * np.exp(law.b + law.t @ r)) @ law.t
+        gradient -= r @ gradient
+        r = cap_weights(r * np.exp(-rate * gradient / (np.abs(gradient).max() + 1e-12)), caps)
+    return r
+
+
+def doremi_update(weights: np.ndarray, excess: np.ndarray, step: float = 1.0,
+                  smoothing: float = 1e-4) -> np.ndarray:
+    """One step of DoReMi: domains with excess loss gain weight (Xie et al. 2023, algorithm 1).
+
+    `excess` (D,) is each domain's mean of max(proxy loss - reference loss, 0). The new weights are
+    (1 - c) softmax(log w + step * excess) + c / D with c = `smoothing`, so none ever dies.
+    doremi_update([.5, .5], [log 3, 0], smoothing=0) = [.75, .25].
+    """
+    w = np.asarray(weights, float)
+    # exponentiated gradient, in logarithms, less the largest so that nothing overflows
+    z = np.log(w) + step * np.maximum(np.asarray(excess, float), 0)
+    w = np.exp(z - z.max())
+    return (1 - smoothing) * w / w.sum() + smoothing / len(w)

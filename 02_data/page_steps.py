@@ -1,0 +1,248 @@
+"""The steps that look at one page alone, in order; the first reason ends a page's way.
+
+Each step is a function (page, settings) -> None if the page goes on, or the reason why not. A page
+is a dictionary: url, kind, body (bytes) at first; text, language, rules, masked after. Steps may
+change page["text"]. PAGE_STEPS is the first half of the pipeline, build_corpus has the rest.
+
+Two rule sets, because rules made for web prose reject documentation whatever its quality: its lines
+end without a full stop, braces are code, "the" is rare in signatures. RULES says which page meets
+which; `--rules web` or `--rules documentation` chooses one for all.
+"""
+
+import re
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+import heuristics
+from dedup import digest64, entries_of, entry_keys, first_copies, normalise_url
+from domains import SIGNATURE, is_documentation
+from extract import extract_text
+from language import identify_language
+from personal_data import mask_emails, mask_ip_addresses, mask_phone_numbers
+from safety import blocked_url, classify_harmful, classify_nsfw
+
+REJECTS_PER_REASON = 5        # samples per part and reason kept for the reader
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the page steps need to know; the same for every process of a run."""
+    languages: tuple[str, ...] = ("en",)
+    language_probability: float = 0.65     # RefinedWeb's and FineWeb's threshold
+    rules: str = "auto"
+    max_personal: int = 5                  # Dolma: more spans than this and the page goes
+    safety_threshold: float = 0.9
+    blocklist: frozenset[str] = field(default_factory=frozenset)
+
+
+def is_page(page: dict, settings: Settings) -> str | None:
+    """Only HTML and plain text can become text; images, PDFs and broken records are counted."""
+    if page["kind"] in ("html", "text"):
+        return None if page["body"].strip() else "empty body"
+    return page["kind"]
+
+
+def address(page: dict, settings: Settings) -> str | None:
+    """URL blocklists: cheap, before anything is parsed."""
+    return blocked_url(page["url"], settings.blocklist)
+
+
+def extract(page: dict, settings: Settings) -> str | None:
+    """HTML bytes to main text; text records are only decoded."""
+    if page["kind"] == "html":
+        page["text"] = extract_text(page["body"], page.get("charset")).strip("\n")
+    else:
+        page["text"] = page["body"].decode("utf-8", "replace").replace("\r\n", "\n").strip("\n")
+    page["text"] = page["text"].replace("\0", "")
+    return None if page["text"].strip() else "no main text"
+
+
+def choose_rules(page: dict, settings: Settings) -> str | None:
+    """Note which rule set the page will meet; rejects nothing."""
+    page["rules"] = settings.rules
+    if settings.rules == "auto":
+        page["rules"] = "documentation" if is_documentation(page["text"]) else "web"
+    return None
+
+
+def language(page: dict, settings: Settings) -> str | None:
+    """Keep the languages asked for. Documentation is judged by its longest lines: its prose."""
+    sample = page["text"][:20_000]
+    if page["rules"] == "documentation":
+        sample = "\n".join(sorted(sample.split("\n"), key=len, reverse=True)[:40])
+    code, probability = identify_language(sample[:3_000])
+    page["language"] = code
+    if code not in settings.languages:
+        return f"language {code}"
+    if probability < settings.language_probability and page["rules"] == "web":
+        return f"language {code}: {probability:.2f} is under {settings.language_probability:g}"
+    return None
+
+
+def page_repeats(page: dict, settings: Settings) -> str | None:
+    """Cut what a documentation page shows twice: a class listed under two names, inherited methods.
+
+    Cheap and early, because repetition within a page says nothing about its quality; repetition
+    across pages is the business of corpus_steps.
+    """
+    if page["rules"] == "documentation":
+        entries = entries_of(page["text"])
+        new = first_copies(entry_keys(entries))
+        page["text"] = "".join(e for e, k in zip(entries, new) if k).strip("\n")
+    return None if page["text"].strip() else "nothing but repeats"
+
+
+def personal_data(page: dict, settings: Settings) -> str | None:
+    """Mask e-mail, phone and IP addresses; drop web pages that hold many (they are directories)."""
+    counts = []
+    for mask in (mask_emails, mask_phone_numbers, mask_ip_addresses):
+        page["text"], count = mask(page["text"])
+        counts.append(count)
+    page["masked"] = counts
+    if page["rules"] == "web" and sum(counts) > settings.max_personal:
+        return f"personal data: {sum(counts)} spans are over {settings.max_personal}"
+    return None
+
+
+def safety(page: dict, settings: Settings) -> str | None:
+    """NSFW and harmful pages, by linear classifiers; documentation was not what they learned on."""
+    if page["rules"] == "documentation":
+        return None
+    for name, classify in (("nsfw", classify_nsfw), ("harmful", classify_harmful)):
+        label, probability = classify(page["text"])
+        if label == name and probability >= settings.safety_threshold:
+            return f"{name}: {probability:.2f}"
+    return None
+
+
+def repetition(page: dict, settings: Settings) -> str | None:
+    """Gopher's repetition rules for the web; for documentation the n-gram rules are left out."""
+    if page["rules"] == "web":
+        return heuristics.gopher_repetition(page["text"])
+    lines = [x for x in heuristics.lines_of(page["text"]) if len(x) > 30]
+    share = heuristics.repeated_parts(lines)[1]
+    return f"long lines repeated: {share:.3g} is over 0.6" if share > 0.6 else None
+
+
+def quality_rules(page: dict, settings: Settings) -> str | None:
+    """RULES: Gopher's, C4's and FineWeb's for the web; size, stubs and dirt for documentation."""
+    for rule in RULES[page["rules"]]:
+        if reason := rule(page["text"]):
+            return reason
+    return None
+
+
+def c4_without_punctuation(text: str) -> str | None:
+    """C4's page rules without the line rule, as FineWeb uses them."""
+    return heuristics.c4_clean(text, terminal_punctuation=False)[1]
+
+
+def documented(text: str) -> str | None:
+    """Documentation must document: at least 20 words, and 1 line of prose for 8 signatures."""
+    words = text.split()
+    if len(words) < 20:
+        return f"documentation words: {len(words)} is under 20"
+    lines = heuristics.lines_of(text)
+    signatures = sum(1 for x in lines if SIGNATURE.match(x))
+    prose = sum(1 for x in lines if len(x.split()) >= 5 and not SIGNATURE.match(x))
+    if prose * 8 < signatures:
+        return f"undocumented: {prose} lines of prose for {signatures} signatures"
+    return None
+
+
+def printable(text: str) -> str | None:
+    """Not more than 1 character in 100 that is a replacement or control character."""
+    bad = sum(text.count(c) for c in "\ufffd\x01\x02\x03\x04\x05\x06\x07\x08\x0b\x0e\x0f\x7f")
+    share = bad / max(len(text), 1)
+    return f"unprintable characters: {share:.3g} is over 0.01" if share > 0.01 else None
+
+
+RULES = {
+    "web": (heuristics.gopher_quality, c4_without_punctuation, heuristics.fineweb, printable),
+    "documentation": (documented, printable),
+}
+
+PAGE_STEPS = (
+    ("page type", is_page),
+    ("address", address),
+    ("extract", extract),
+    ("rule set", choose_rules),
+    ("language", language),
+    ("page repeats", page_repeats),
+    ("personal data", personal_data),
+    ("safety", safety),
+    ("repetition", repetition),
+    ("quality rules", quality_rules),
+)
+
+
+def run_page_steps(page: dict, settings: Settings, counters: dict) -> bool:
+    """Send one page through PAGE_STEPS, counting in `counters`; True if it survives.
+
+    counters[step] = {pages, bytes, rejected, seconds, reasons, samples}: what LEFT the step, why
+    pages did not, and CPU seconds. An unexpected error rejects this page alone and is counted.
+    """
+    for name, step in PAGE_STEPS:
+        count = counters.setdefault(name, {"pages": 0, "bytes": 0, "rejected": 0, "seconds": 0.0,
+                                           "reasons": {}, "samples": []})
+        start = time.process_time()
+        try:
+            reason = step(page, settings)
+        except Exception as error:  # one strange page must not end a run over millions
+            reason = f"error {type(error).__name__}: {error}"[:200]
+        count["seconds"] += time.process_time() - start
+        if reason is None:
+            count["pages"] += 1
+            count["bytes"] += size_of(page)
+            continue
+        kind = reason_kind(reason)
+        seen = count["reasons"].get(kind, 0)
+        count["reasons"][kind] = seen + 1
+        count["rejected"] += 1
+        if seen < REJECTS_PER_REASON:
+            count["samples"].append(sample(page["url"], reason, page.get("text", "")))
+        return False
+    return True
+
+
+def size_of(page: dict) -> int:
+    """Bytes of the page's text, or of its raw body before extraction."""
+    return len(page["text"].encode("utf-8", "replace")) if "text" in page else len(page["body"])
+
+
+def reason_kind(reason: str) -> str:
+    """A reason without its numbers, for counting: "words: 3 is under 50" -> "words"."""
+    return reason.split(": ")[0]
+
+
+def sample(url: str, reason: str, text: str) -> dict:
+    """What the reader sees of a rejected page."""
+    return {"url": url, "reason": reason, "text": text[:500]}
+
+
+def specific(url: str) -> int:
+    """How general a page's address is: the smaller the more specific, private pages last.
+
+    Deep pages are the home of what shallow ones repeat (a front page, a package that imports its
+    modules), but a part that begins with "_" is not where a reader looks:
+    specific("https://x.org/a.b.html") < specific("https://x.org/a.html") < specific(".../_a.html").
+    """
+    parts = re.split(r"[/.]", normalise_url(url).partition("//")[2].partition("/")[2])
+    private = any(part.startswith("_") for part in parts)
+    return 1000 * private - min(len(parts), 99)
+
+
+def page_keys(pages: list[dict]) -> dict[str, np.ndarray]:
+    """What deduplication needs of each page, in a few arrays: all that leaves a part."""
+    entries = [entry_keys(entries_of(page["text"])) for page in pages]
+    return {
+        "url": np.array([digest64(normalise_url(p["url"])) for p in pages], np.uint64),
+        "text": np.array([digest64(p["text"].strip()) for p in pages], np.uint64),
+        "length": np.array([size_of(p) for p in pages], np.int64),
+        "address": np.array([digest64(p["url"]) for p in pages], np.uint64),
+        "specific": np.array([specific(p["url"]) for p in pages], np.int64),
+        "entries": np.concatenate([*entries, np.zeros(0, np.uint64)]),
+        "entry_counts": np.array([len(e) for e in entries], np.int64),
+    }

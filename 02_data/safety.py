@@ -1,0 +1,126 @@
+"""Pages that nobody should learn from: blocked addresses, NSFW and harmful text.
+
+    classify_nsfw("The museum shows paintings.")   -> ("clean", 0.9...)
+    blocked_url("https://free-xxx.example/", frozenset())   -> "blocked address: xxx"
+
+The classifiers are hashed linear models (hashed_linear.py), trained on safety_examples.tsv: a
+hundred short texts that we wrote, so that the machine is whole and can be taken apart. That is NOT
+enough to protect anybody: see the error rates of `python 02_data/train_classifier.py nsfw`, and
+train on real labels with `--jigsaw train.csv`. Blocklists of millions of domains are an option.
+"""
+
+import csv
+import functools
+import gzip
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from artifacts import BadInput, need, shown
+from hashed_linear import HashedLinear, fit
+
+EXAMPLES = Path(__file__).with_name("safety_examples.tsv")
+# One hard word in an address is enough, of soft words it takes two, substrings count anywhere.
+HARD_WORDS = frozenset("porn porno xxx xvideos pornhub redtube hentai camgirls sexcam milf nudes "
+                       "escorts fuck blowjob gangbang bdsm swingers warez keygen".split())
+SOFT_WORDS = frozenset("sex sexy adult nude naked hot girls teen cam cams live erotic lesbian gay "
+                       "casino poker betting viagra pills dating hookup torrent crack".split())
+SUBSTRINGS = ("freeporn", "pornvideo", "xxxvideo", "sexvideo", "livesex", "adultdating",
+              "nudegirls", "onlinecasino", "buyviagra")
+JIGSAW_COLUMNS = {"nsfw": ("obscene",),
+                  "harmful": ("toxic", "severe_toxic", "threat", "insult", "identity_hate")}
+
+
+def load_blocklist(paths: list[Path]) -> frozenset[str]:
+    """Blocked domains and whole URLs from text files, one per line; '#' begins a comment."""
+    blocked: set[str] = set()
+    for path in paths:
+        try:
+            lines = Path(path).read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            raise BadInput(f"{shown(path)} is not UTF-8 text: one domain per line, please")
+        blocked.update(line.split("#")[0].strip().lower().removeprefix("www.") for line in lines)
+    return frozenset(blocked - {""})
+
+
+def blocked_url(url: str, blocklist: frozenset[str] = frozenset()) -> str | None:
+    """None if the address may be visited, else the reason: "blocked address: xxx".
+
+    Blocked are: a host in `blocklist`, or under a host in it; the whole URL in it; one word of
+    HARD_WORDS; two of SOFT_WORDS; a part of SUBSTRINGS once everything but letters is taken out.
+    Words are cut at every non-letter, so "essex" is not "sex".
+    """
+    low = unquote(url.lower())
+    try:
+        host = (urlsplit(low).hostname or "").removeprefix("www.")
+    except ValueError:
+        return "blocked address: not a URL"
+    # the host and each domain above it: a.b.example, b.example, example
+    labels = host.split(".")
+    for i in range(len(labels)):
+        if ".".join(labels[i:]) in blocklist:
+            return f"blocked address: {'.'.join(labels[i:])} is listed"
+    if low in blocklist or low.partition("//")[2] in blocklist:
+        return "blocked address: the URL is listed"
+    # words of the address, then runs of letters across punctuation
+    words = set(re.findall(r"[a-z]+", low.partition("//")[2]))
+    if hard := sorted(words & HARD_WORDS):
+        return f"blocked address: {hard[0]}"
+    if len(soft := sorted(words & SOFT_WORDS)) >= 2:
+        return f"blocked address: {soft[0]} and {soft[1]}"
+    letters = re.sub(r"[^a-z]", "", low)
+    found = next((s for s in SUBSTRINGS if s in letters), None)
+    return f"blocked address: {found}" if found else None
+
+
+def load_examples(kind: str, path: Path = EXAMPLES) -> tuple[list[str], list[str]]:
+    """Texts labelled `kind` and texts labelled "clean", from lines of label, tab, text."""
+    rows = [line.split("\t", 1) for line in
+            need(path, "git checkout").read_text(encoding="utf-8").splitlines() if "\t" in line]
+    return ([text for label, text in rows if label == kind],
+            [text for label, text in rows if label == "clean"])
+
+
+def load_jigsaw(path: Path, kind: str, limit: int = 40_000) -> tuple[list[str], list[str]]:
+    """Positives and negatives from Jigsaw's train.csv (Toxic Comment Classification Challenge).
+
+    A comment is positive if a column of JIGSAW_COLUMNS[kind] is 1, negative if all six are 0; at
+    most `limit` of each, the first ones. Plain or gzipped. BadInput if columns are missing.
+    """
+    opener = gzip.open if str(path).endswith(".gz") else open
+    positives: list[str] = []
+    negatives: list[str] = []
+    everything = [c for columns in JIGSAW_COLUMNS.values() for c in columns]
+    with opener(need(path, "download it from Kaggle"), "rt", encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        if missing := {"comment_text", *everything} - set(rows.fieldnames or ()):
+            raise BadInput(f"{shown(path)} is not Jigsaw's train.csv: no column "
+                           f"{', '.join(sorted(missing))}")
+        for row in rows:
+            if any(row[c] == "1" for c in JIGSAW_COLUMNS[kind]):
+                positives.append(row["comment_text"])
+            elif all(row[c] == "0" for c in everything):
+                negatives.append(row["comment_text"])
+    return positives[:limit], negatives[:limit]
+
+
+@functools.lru_cache(maxsize=None)
+def bundled_model(kind: str) -> HashedLinear:
+    """The model of `kind` trained on the bundled examples, once per process (0.05 s)."""
+    return fit(*load_examples(kind), l2=1e-4, labels=(kind, "clean"))
+
+
+def classify(text: str, model: HashedLinear) -> tuple[str, float]:
+    """The likelier label of a two-class model and its probability (0.5 or more)."""
+    p = model.score(text)
+    return (model.labels[0], p) if p >= 0.5 else (model.labels[1], 1 - p)
+
+
+def classify_nsfw(text: str, model: HashedLinear | None = None) -> tuple[str, float]:
+    """("nsfw" or "clean", probability of that label)."""
+    return classify(text, model or bundled_model("nsfw"))
+
+
+def classify_harmful(text: str, model: HashedLinear | None = None) -> tuple[str, float]:
+    """("harmful" or "clean", probability): insults, threats, hate, incitement."""
+    return classify(text, model or bundled_model("harmful"))

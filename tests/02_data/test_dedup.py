@@ -1,0 +1,135 @@
+"""dedup.py: URLs by table, lines and entries by hand, idempotent and order-free."""
+
+import random
+
+import numpy as np
+import pytest
+
+import dedup as d
+
+
+@pytest.mark.exercise("2.10")
+@pytest.mark.parametrize("url, expected", [
+    ("HTTP://www.Example.com:80/a/./b/?b=2&a=1#top", "https://example.com/a/b?a=1&b=2"),
+    ("https://example.com", "https://example.com"),
+    ("https://example.com/", "https://example.com"),
+    ("https://example.com/index.html", "https://example.com"),
+    ("https://example.com/a/../b/c/../d", "https://example.com/b/d"),
+    ("https://example.com//a///b", "https://example.com/a/b"),
+    ("https://example.com/%7Euser/%e4", "https://example.com/~user/%E4"),
+    ("https://example.com/a%2fb", "https://example.com/a%2Fb"),
+    ("https://example.com/a?utm_source=x&id=3", "https://example.com/a?id=3"),
+    ("https://example.com/a;jsessionid=0A1?sid=7", "https://example.com/a"),
+    ("https://example.com:443/a", "https://example.com/a"),
+    ("https://example.com:8080/a", "https://example.com:8080/a"),
+    ("https://user:pass@example.com./a", "https://example.com/a"),
+    ("https://www2.example.com/A", "https://example.com/A"),
+    ("https://example.com/../../a", "https://example.com/a"),
+    ("https://example.com/a?b=&c", "https://example.com/a?b=&c="),
+    ("mailto:someone", "mailto:someone"),
+    ("http://[broken", "http://[broken"),
+    ("", ""),
+])
+def test_normalise_url(url, expected):
+    assert d.normalise_url(url) == expected, f"{url}"
+    assert d.normalise_url(expected) == expected, "normalising twice changes nothing"
+
+
+def test_dedup_urls_keeps_the_longest_text_in_any_order():
+    urls = ["http://a.example/x", "https://www.a.example/x#y", "https://b.example"]
+    texts = ["short", "the long one", "other"]
+    assert d.dedup_urls(urls, texts) == [1, 2]
+    assert d.dedup_urls(urls[::-1], texts[::-1]) == [0, 1]
+    assert d.dedup_urls(urls) == [0, 2], "without texts the first stays"
+
+
+def test_dedup_exact_ignores_outer_white_space_only():
+    assert d.dedup_exact(["a b", " a b\n", "a  b", "A b"]) == [0, 2, 3]
+    assert d.dedup_exact(["x", "x"], ["https://e.org/long/path", "https://e.org"]) == [1]
+
+
+@pytest.mark.exercise("2.11")
+@pytest.mark.parametrize("keep, expected", [
+    ("first", ["Menu 1\nhello", "world\n\n---", ""]),
+    ("none", ["hello", "world\n\n---", ""]),
+])
+def test_dedup_lines_has_two_variants(keep, expected):
+    documents = ["Menu 1\nhello", "menu 2:\nworld\n\n---", "MENU 3"]
+    assert d.dedup_lines(documents, keep=keep) == expected, \
+        f'keep="{keep}": copies are compared after normalise_line; lines without words stay'
+
+
+@pytest.mark.exercise("2.11")
+def test_dedup_lines_looks_within_a_document_and_keeps_blank_lines():
+    assert d.dedup_lines(["a\n\na\n\nb"]) == ["a\n\n\nb"]
+    assert d.dedup_lines(["a\n\na\n\nb"], keep="none") == ["\n\nb"], \
+        "both copies go, also inside one document; blank lines are nobody's copy"
+
+
+@pytest.mark.exercise("2.11")
+def test_dedup_lines_spares_short_lines_on_request():
+    assert d.dedup_lines(["Returns\nlong line here", "Returns\nlong line here"], minimum=10) == \
+        ["Returns\nlong line here", "Returns"]
+
+
+@pytest.mark.exercise("2.11")
+def test_dedup_lines_refuses_another_word():
+    with pytest.raises(ValueError, match="first.*none"):
+        d.dedup_lines(["a"], keep="last")
+
+
+def test_line_dedup_is_idempotent():
+    random.seed(1)
+    documents = ["\n".join(random.choices(["ab", "cd", "Ef", "", "g 1", "g 2"], k=8))
+                 for _ in range(20)]
+    for keep in ("first", "none"):
+        once = d.dedup_lines(documents, keep=keep)
+        assert d.dedup_lines(once, keep=keep) == once, f"keep={keep} twice is keep={keep} once"
+
+
+API = """sort(a)
+    Return a sorted copy.
+
+    Parameters
+    ----------
+    a : array
+
+argsort(a)
+    Indices that sort.
+
+    Parameters
+    ----------
+    a : array
+"""
+
+
+@pytest.mark.exercise("2.16")
+def test_entries_are_signatures_with_all_their_paragraphs():
+    entries = d.entries_of(API)
+    assert [e.split("\n")[0] for e in entries] == ["sort(a)", "argsort(a)"], \
+        "an indented paragraph belongs to the entry above it"
+    assert "".join(entries) == API, "cutting must lose nothing"
+
+
+@pytest.mark.exercise("2.16")
+@pytest.mark.parametrize("text, count", [
+    ("one\n\ntwo\n\nthree", 3), ("one\ntwo", 1), ("", 0), ("\n\nx", 1), ("  deep\n\n  deep\n\nflat", 3),
+    ("  deep\n\n    deeper\n\n  deep", 2), ("a\n  b\nc\n", 1),
+])
+def test_entries_of_prose_are_paragraphs(text, count):
+    entries = d.entries_of(text)
+    assert "".join(entries) == text
+    assert len(entries) == count, f"{text!r} -> {entries}"
+
+
+def test_dedup_entries_keeps_headings_inside_entries():
+    other = "Sort(A)\n    Return a sorted copy.\n\n    Parameters\n    ----------\n    a: array\n\n" \
+            "new(x)\n    Something new.\n"
+    first, second = d.dedup_entries([API, other])
+    assert first == API, "Parameters repeats inside entries and belongs there"
+    assert second == "new(x)\n    Something new.\n", "the repeated entry goes whole"
+
+
+def test_first_copies_never_calls_empty_entries_copies():
+    keys = np.array([5, 0, 5, 0, 7], np.uint64)
+    assert d.first_copies(keys).tolist() == [True, True, False, True, True]
