@@ -33,7 +33,8 @@ ENDS = {"li": ("li",), "dt": ("dt", "dd"), "dd": ("dt", "dd"), "tr": ("tr", "td"
 # ... but not one outside of the list or table that it stands in.
 FENCES = frozenset("ul ol menu dir dl table div section article body".split())
 CELL_FENCES = frozenset(("table", "body"))
-SPACES = re.compile(r"[ \t\r\n\f\v]+")
+# What is inside a tag; "++" never gives back what it took, so that this cannot backtrack.
+INSIDE = re.compile(r"""(?:[^>"']++|"[^"]*+"|'[^']*+')*+""")
 
 
 class Run:
@@ -99,7 +100,7 @@ class _Builder:
         """Close the run: it becomes a child of the open element, unless it is blank."""
         if self.parts:
             text = "".join(self.parts)
-            if not text.isspace():
+            if text.strip():
                 self.here.children.append(Run(text, self.link, self.here))
             self.parts, self.link = [], 0
 
@@ -149,38 +150,32 @@ class _Builder:
 
 
 def _whole_tag(pieces: list[str], at: int) -> tuple[str, str, int]:
-    """(inside of the tag, text after it, next piece) where a tag reaches over several pieces,
-    because "<" or ">" stands in a quoted attribute."""
-    tag, closed, rest = pieces[at].partition(">")
-    at += 1
-    quote = '"' if tag.count('"') % 2 else "'" if "='" in tag and tag.count("'") % 2 else ""
-    if not quote:
-        parts, size = [tag], len(tag)
-        while not closed and at < len(pieces) and size < QUOTE:
-            more, closed, rest = pieces[at].partition(">")
-            parts.append(more)
-            size, at = size + len(more) + 1, at + 1
-        return "<".join(parts), rest, at
-    # Read on to the end of the quote, then to the next ">".
-    texts, size, look = [rest], len(rest), at
-    while size < QUOTE:
-        inside, found, after = texts[-1].partition(quote)
-        if found:
-            value = "<".join(texts[:-1] + [inside])
-            more, closed, rest = after.partition(">")
-            if closed:
-                return f"{tag}>{value}{quote}{more}", rest, look
-            return f"{tag}>{value}{quote}{more}", "", look
-        if look >= len(pieces):
-            break
-        texts.append(pieces[look])
-        size += len(pieces[look])
-        look += 1
-    return tag, rest, at
+    """(inside of the tag, text after it, next piece) for the tag in piece `at`, minding quotes:
+    a ">" or "<" in a quoted attribute does not end it."""
+    piece = pieces[at]
+    end = INSIDE.match(piece).end()
+    if piece[end:end + 1] == ">":
+        return piece[:end], piece[end + 1:], at + 1
+    # It reaches over several pieces: look further and further, as far as an attribute may go.
+    look, size = at, 0
+    for window in (200, 2_000, QUOTE):
+        while look < len(pieces) and size < window:
+            size += len(pieces[look]) + 1
+            look += 1
+        text = "<".join(pieces[at:look])
+        end = INSIDE.match(text).end()
+        if text[end:end + 1] == ">":
+            rest, _, _ = text[end + 1:].partition("<")
+            return text[:end], rest, at + 1 + text.count("<", 0, end)
+    if end == len(text):
+        return text, "", look                    # no end in sight: all of it is the tag
+    tag, _, rest = piece.partition(">")          # a quote that never closes is no quote
+    return tag, rest, at + 1
 
 
 def _skip_element(tag: str, pieces: list[str], at: int, never: set[str]) -> int:
-    """The piece after the end tag of a skipped element that starts before piece `at`."""
+    """The piece with the end tag of a skipped element that starts before piece `at`; -1 if it has
+    none and was opened by mistake."""
     if tag not in never:
         end = "/" + tag
         for i in range(at, len(pieces)):
@@ -188,7 +183,7 @@ def _skip_element(tag: str, pieces: list[str], at: int, never: set[str]) -> int:
                 return i
         never.add(tag)
     # An unclosed script is a script to the end; an unclosed button is a mistake.
-    return len(pieces) if tag in RAW else at
+    return len(pieces) if tag in RAW else -1
 
 
 def _skip_comment(pieces: list[str], at: int) -> tuple[str, int]:
@@ -235,8 +230,8 @@ def parse(page: str, keep: frozenset[str] = frozenset()) -> tuple[Node, list[Nod
             tag = name.rstrip("/").lower()
             if tag in SKIPPED and tag not in keep:
                 if not head.endswith("/") or tag in RAW:
-                    skipped = _skip_element(tag, pieces, at, never)
-                    text, at = ("", skipped) if skipped != at or tag in RAW else (text, at)
+                    end = _skip_element(tag, pieces, at, never)
+                    text, at = ("", end) if end >= 0 else (text, at)
             elif tag in BLOCKS:
                 builder.start(tag, attributes)
             elif tag == "br":

@@ -86,14 +86,16 @@ def unchunk(body: bytes) -> bytes:
     """
     pieces, at = [], 0
     while at < len(body):
+        # A line with the size in hexadecimal, perhaps with an extension after a semicolon.
         line_end = body.find(b"\n", at, at + 100)
         size = re.fullmatch(rb"\s*([0-9a-fA-F]{1,8})\s*(;[^\n]*)?", body[at:max(line_end, at)])
         if line_end < 0 or not size:
-            # the first line decides whether it is chunked at all; later damage ends it
+            # The first line decides whether it is chunked at all; later damage ends it.
             return b"".join(pieces) if at else body
         length = int(size[1], 16)
         if not length:
             break
+        # So many bytes, then a line end that is not part of them.
         pieces.append(body[line_end + 1:line_end + 1 + length])
         at = line_end + 1 + length
         at += 2 if body[at:at + 2] == b"\r\n" else body[at:at + 1] == b"\n"

@@ -62,7 +62,7 @@ NOISE = re.compile(r"https?://\S+|www\.\S+|<[^<>]{0,200}>|"
 def script_shares(text: str) -> dict[str, float]:
     """The share of each script in the letters of a text, the largest first; {} without letters.
 
-    "abc где" -> {"Latin": 0.5, "Cyrillic": 0.5}. Chinese, Japanese, Korean signs count threefold.
+    "abc где" -> {"Latin": 0.5, "Cyrillic": 0.5}. Chinese and Korean signs count threefold.
     """
     codes = np.frombuffer(text.encode("utf-32-le", "replace"), dtype=np.uint32).astype(np.int64)
     # 1. The range whose start is the last one not above the code point ...
@@ -179,10 +179,13 @@ def log_probabilities(counts: np.ndarray) -> np.ndarray:
     Each language's rows of one kind sum to 1, after adding SMOOTHING to each count; what no
     language has seen says nothing for or against any of them (0).
     """
+    # Add a little to each count, but not to rows that no language has.
     smooth = counts + SMOOTHING * (counts.sum(axis=0, keepdims=True) > 0)
+    # Shares within each kind of row, for each language on its own.
     total = smooth.sum(axis=2, keepdims=True)
     with np.errstate(divide="ignore"):
         logs = np.log(smooth / total)
+    # The logarithm of nothing: 0 for all languages alike.
     logs[:, counts.sum(axis=0) == 0] = 0
     return np.ascontiguousarray(logs.transpose(1, 2, 0), dtype=np.float32)
 

@@ -21,8 +21,8 @@ TELLTALES = ("<math", "math/tex", "math/asc", "mwe-math", "math-tex", "atex", "m
              "codecogs", "data-expr", "texerror", 'class="tex', "class='tex")
 # No pattern may run past the next "<", or a page of unclosed tags would take quadratic time.
 MATHML = re.compile(r"<math\b([^<>]{0,9000})>", re.I)
-ANNOTATION = re.compile(r"<annotation\b[^<>]{0,200}?encoding\s*=\s*[\"']?(?:application/x-(?:tex|latex)|"
-                        r"tex|latex)[\"']?[^<>]{0,200}>([^<]{0,9000})<", re.I)
+ANNOTATION = re.compile(r"<annotation\b[^<>]{0,200}?encoding\s*=\s*[\"']?"
+                        r"(?:application/x-)?(?:tex|latex)[\"']?[^<>]{0,200}>([^<]{0,9000})<", re.I)
 SCRIPT = re.compile(r"<script\b[^<>]{0,200}?type\s*=\s*[\"']?math/(tex|asciimath)"
                     r"([^<>\"']{0,50})[\"']?[^<>]{0,200}>", re.I)
 # "++" and "}+" never give back what they took, so this cannot backtrack
@@ -40,11 +40,17 @@ FAILURES = 20             # elements that do not end: after so many the page is 
 
 
 def clean_tex(tex: str) -> str:
-    """One formula without its wrappers: "{\\displaystyle x^{2}}" -> "x^{2}", "$x$" -> "x"."""
+    """One formula without its wrappers, entities resolved, on one line.
+
+    "{\\displaystyle x^{2}}" -> "x^{2}", "$$x$$" -> "x", "\\(a &lt; b\\)" -> "a < b". Only braces
+    that belong together are taken off: "{\\displaystyle a}+{b}" stays as it is.
+    """
     tex = " ".join(unescape(tex).split())
+    # Delimiters that the page wrote around it.
     for start, end in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
         if tex.startswith(start) and tex.endswith(end) and len(tex) >= len(start + end):
             tex = tex[len(start):len(tex) - len(end)].strip()
+    # Wikipedia's wrapper, if its two braces are a pair: "{\displaystyle a}+{b}" has none.
     found = re.match(r"\{\s*\\(?:displaystyle|textstyle|scriptstyle)\b\s*(.*)\}$", tex)
     if found and balanced(found[1]):
         tex = found[1].strip()

@@ -11,15 +11,15 @@ from html_tree import Node, Run
 
 HEADINGS = frozenset("h1 h2 h3 h4 h5 h6".split())
 # Lines that lead elsewhere, wherever they stand. Only dropped if they are mostly a link, or short.
-ELSEWHERE = re.compile(r"""\W*(?:read\ (?:more|also|next|the\ full)|see\ (?:also|more)|also\ (?:read|
-    see|on)|also:|more:|more\ on|related|recommended|don['’]?t\ miss|watch:?|listen|click\ here|
+ELSEWHERE = re.compile(r"""\W*(?:read\ (?:more|also|next|the\ full)|see\ (?:also|more)|
+    also\ (?:read|see|on)|also:|more:|more\ on|related|recommended|don['’]?t\ miss|watch:?|listen|click\ here|
     continue\ reading|sign\ up|subscribe|follow\ us|follow\ @|download\ (?:the|our)|get\ the|
     advertisement|sponsored|story\ continues|must\ read|you\ may\ (?:also|like)|like\ this\ story|
     share\ (?:this|on|it)|tags?\s*:|filed\ under|topics?\s*:|posted\ in|image\ (?:credit|source)|
     photo(?:s|graph)?(?:\ by|:|\ credit)|\(image:|\(photo:|source:|leia\ (?:mais|também)|
     lea\ también|leer\ más|ver\ también|lire\ aussi|à\ lire|voir\ aussi|mehr\ zum|lesen\ sie|
-    lees\ (?:ook|meer)|leggi\ anche|czytaj\ (?:też|także)|читайте\ также|läs\ (?:mer|också)|
-    les\ også|læs\ også|lue\ myös)\b""", re.I | re.X)
+    lees\ (?:ook|meer)|leggi\ anche|czytaj\ (?:też|także)|читайте\ также|
+    läs\ (?:mer|också)|les\ også|læs\ også|lue\ myös)\b""", re.I | re.X)
 # Headings after which nothing of the story follows.
 LAST = re.compile(r"""\W*(?:related|more\ (?:from|great|on|stories|news|in|to)|read\ (?:more|next)|
     recommended|you\ (?:may|might)|most\ (?:read|popular)|popular|trending|latest|comments?|

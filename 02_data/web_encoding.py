@@ -74,18 +74,21 @@ def decode_html(data: bytes, charset: str | None = None) -> str:
     half of the wrong declarations are on UTF-8 pages); the header; the page's own declaration;
     windows-1252. Bytes that still do not fit become U+FFFD.
     """
+    # A mark at the start overrides everything.
     for mark, name in BOMS:
         if data.startswith(mark):
             return data[len(mark):].decode(name, "replace")
+    # What the header says, else the page; nonsense in either counts as nothing.
     name = codec_name(charset) if charset else None
     name = name or declared_in_page(data)
-    # these two write everything in 7-bit bytes, which would pass for UTF-8
+    # Does it happen to be UTF-8? Encodings of 7-bit bytes would pass for it.
     seven_bit = name is not None and name.startswith(("iso2022", "hz", "utf-16"))
     if not seven_bit:
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError as error:
-            # cut in the middle of the last character, or a few bad bytes in a UTF-8 page
+            # A page cut in the middle of its last character, or with a few bad bytes.
             if name == "utf-8" or (name is None and error.start > len(data) - 4):
                 return data.decode("utf-8", "replace")
+    # The declared one, or what most undeclared old pages are.
     return data.decode(name or "cp1252", "replace")

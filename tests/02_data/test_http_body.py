@@ -1,0 +1,56 @@
+"""http_body: what went over the wire, undone; what only claims to be packed, left alone."""
+
+import gzip
+import zlib
+
+import pytest
+
+from http_body import BadBody, decompress, parse_headers, split_response, unchunk
+
+
+@pytest.mark.exercise("2.4")
+@pytest.mark.parametrize("body, want, mistake", [
+    (b"5\r\nhello\r\n0\r\n\r\n", b"hello", "one chunk"),
+    (b"5\r\nhello\r\n1\r\n \r\n5\r\nworld\r\n0\r\n\r\n", b"hello world", "several chunks"),
+    (b"10\r\n0123456789abcdef\r\n0\r\n\r\n", b"0123456789abcdef", "the size is hexadecimal"),
+    (b"a;name=x\r\n0123456789\r\n0\r\n\r\n", b"0123456789", "an extension after the size"),
+    (b"4\r\na\r\nb\r\n0\r\n\r\n", b"a\r\nb", "line ends inside a chunk belong to it"),
+    (b"3\nabc\n2\nde\n0\n\n", b"abcde", "line ends of LF alone"),
+    (b"<html>not chunked</html>", b"<html>not chunked</html>", "the header lied: as it is"),
+    (b"5\r\nhello\r\n9\r\nwor", b"hellowor", "a body that breaks off keeps what is there"),
+    (b"5\r\nhello\r\n0\r\nTrailer: x\r\n\r\n", b"hello", "nothing after the last chunk"),
+    (b"", b"", "nothing"),
+])
+def test_unchunk(body, want, mistake):
+    assert unchunk(body) == want, mistake
+
+
+@pytest.mark.parametrize("encoding, pack", [
+    ("gzip", gzip.compress), ("x-gzip", gzip.compress), ("deflate", zlib.compress),
+    ("deflate", lambda b: zlib.compress(b)[2:-4]), ("identity", bytes), ("br", bytes),
+    ("gzip", lambda b: gzip.compress(b[:9]) + gzip.compress(b[9:])), ("gzip", bytes)])
+def test_decompress(encoding, pack):
+    page = b"<html>" + b"story " * 300
+    assert decompress(pack(page), encoding) == page
+
+
+def test_bombs_and_unknown_encodings_are_refused_by_name():
+    with pytest.raises(BadBody, match="over 100000 bytes"):
+        decompress(gzip.compress(bytes(1_000_000)), "gzip", limit=100_000)
+    with pytest.raises(BadBody, match="content encoding br"):
+        decompress(b"\x1b\x00\x00", "br")
+
+
+def test_headers_of_old_servers():
+    headers = parse_headers(b"A: 1\nb : 2\r\nSet-Cookie: x\r\n  y\r\nSet-Cookie: z\r\nnonsense\r\n")
+    assert headers["a"] == "1" and headers.get("B") == "2" and "nonsense" not in headers
+    assert headers.all("set-cookie") == ["x y", "z"]
+
+
+def test_a_response_is_taken_apart():
+    body = gzip.compress(b"<p>hi")
+    block = (b"HTTP/1.1 404 Not Found\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
+             + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+    status, headers, got = split_response(block)
+    assert (status, got) == (404, b"<p>hi") and headers["content-encoding"] == "gzip"
+    assert split_response(b"<p>no headers") == (0, {}, b"<p>no headers")

@@ -1,0 +1,156 @@
+"""html_tree and main_text: what nests, what weighs, and where the story is."""
+
+import pytest
+
+from html_tree import Node, Run, attribute, parse
+from main_text import prune, story_node, unwanted_share, weigh
+from trim_story import trim
+
+LINE = "The mayor opened the bridge on Monday, two years late."          # 54 characters
+
+
+def outline(node):
+    """A tree as nested lists of tags and texts."""
+    return [node.tag] + [child.text.strip() if isinstance(child, Run) else outline(child)
+                         for child in node.children]
+
+
+def block(tag="div", attributes="", *children):
+    """A node with children: strings are runs, (string, n) runs with n characters in links."""
+    node = Node(tag, attributes, None)
+    for child in children:
+        if isinstance(child, (str, tuple)):
+            text, link = (child, 0) if isinstance(child, str) else child
+            child = Run(text, link, node)
+        else:
+            child.parent = node
+        node.children.append(child)
+    return node
+
+
+def in_order(node):
+    """All nodes of a tree in document order."""
+    found = [node]
+    for child in node.children:
+        if isinstance(child, Node):
+            found += in_order(child)
+    return found
+
+
+@pytest.mark.parametrize("page, want", [
+    ("<p>a<p>b", ["body", ["p", "a"], ["p", "b"]]),
+    ("<ul><li>a<li>b<ul><li>c</ul></ul>d",
+     ["body", ["ul", ["li", "a"], ["li", "b", ["ul", ["li", "c"]]]], "d"]),
+    ("<table><tr><td>a<td>b<tr><td>c</table>",
+     ["body", ["table", ["tr", ["td", "a"], ["td", "b"]], ["tr", ["td", "c"]]]]),
+    ("<div>a</p></div></div>b", ["body", ["div", "a"], "b"]),
+    ("<div title='a>b' x=\"<p>\">c</div>", ["body", ["div", "c"]]),
+    ("a<script>'<p>no</p>'</script>b<!-- <p>no -->c", ["body", "abc"]),
+    ("a &lt;p&gt; &amp;amp; &nosuch; 1 < 2", ["body", "a <p> &amp; &nosuch; 1 < 2"]),
+    ("<p>a<script>var x = '<p>b</p>'", ["body", ["p", "a"]]),
+    ("<P CLASS=x>a</P><button>no</button>b", ["body", ["p", "a"], "b"]),
+])
+def test_parse(page, want):
+    assert outline(parse(page)[0]) == want
+
+
+def test_attributes():
+    text = """ id=x class="a b" data-id='1' TITLE='5 &gt; 4'"""
+    assert [attribute(text, n) for n in ("id", "class", "title", "no")] == ["x", "a b", "5 > 4", ""]
+
+
+def test_numbers_of_thousands_of_digits_stay():
+    assert outline(parse("&amp; &#" + "5" * 9999)[0]) == ["body", "& &#" + "5" * 9999]
+
+
+@pytest.mark.exercise("2.6")
+@pytest.mark.parametrize("run, mass, mistake", [
+    ((LINE, 0), 54, "its length"), (("  " + LINE + "\n", 0), 54, "blanks at the ends do not count"),
+    ((LINE, 54), 0, "all of it is a link"), ((LINE, 27), 0, "half of it is a link: not less"),
+    ((LINE, 26), 54, "less than half is a link"), (("Hello, world. Bye.", 0), 0, "too short"),
+    (("Hello, wide world.." + ".", 0), 20, "just long enough"),
+    (("Home News Sport Weather Opinion", 0), 0, "no sign of a sentence"),
+    (("新しい橋が月曜日に開通した。市長は二年遅れだと言った。", 0), 27, "other scripts' full stops"),
+])
+def test_prose_mass_of_a_run(run, mass, mistake):
+    node = block("p", "", run)
+    weigh([node])
+    assert (node.mass, node.children[0].mass) == (mass, mass), mistake
+    assert node.size == len(run[0].strip()) and node.link == run[1]
+
+
+@pytest.mark.exercise("2.6")
+def test_a_block_weighs_what_its_children_weigh_without_the_dropped():
+    inner = block("div", "", block("p", "", LINE), block("p", "", ("Menu", 4)))
+    gone = block("p", "", LINE)
+    root = block("body", "", inner, LINE, gone)
+    gone.dropped = True
+    weigh(in_order(root))
+    assert (inner.mass, inner.size, inner.link) == (54, 58, 4)
+    assert (root.mass, root.size, root.link) == (108, 112, 4), "a dropped child counts nothing"
+    weigh(in_order(root))
+    assert root.mass == 108, "weighing twice must not add up"
+
+
+def weighed(root, masses):
+    """Give the nodes of a tree the masses listed in document order."""
+    nodes = in_order(root)
+    for node, mass in zip(nodes, masses, strict=True):
+        node.mass = mass
+    return root, nodes
+
+
+@pytest.mark.exercise("2.7")
+@pytest.mark.parametrize("masses, want", [
+    ([100, 75, 40, 35, 25], "b"), ([100, 74, 74, 0, 26], "a"), ([100, 100, 90, 10, 0], "c"),
+    ([100, 20, 20, 0, 80], "e"), ([100, 0, 0, 0, 0], "a")])
+def test_walk_down_while_one_child_dominates(masses, want):
+    tree = block("body", "a", block("div", "b", block("div", "c"), block("div", "d")),
+                 block("div", "e"))
+    got = story_node(*weighed(tree, masses)).attributes
+    assert got == want, f"masses a..e {masses}: stopped at {got}, expected {want}"
+
+
+@pytest.mark.exercise("2.7")
+def test_a_paragraph_is_never_the_story_and_a_dropped_block_never_entered():
+    tree = block("body", "a", block("div", "b", block("p", "c")), block("div", "d"))
+    assert story_node(*weighed(tree, [100, 95, 95, 5])).attributes == "b", "entered a <p>"
+    tree.children[0].dropped = True
+    assert story_node(*weighed(tree, [100, 95, 95, 5])).attributes == "a", "entered a dropped block"
+
+
+@pytest.mark.exercise("2.7")
+@pytest.mark.parametrize("mass, dropped, want", [(34, False, "named"), (33, False, "root"),
+                                                 (34, True, "root")])
+def test_article_body_is_believed_if_it_holds_a_third(mass, dropped, want):
+    tree = block("body", "root", block("div", 'itemprop="ArticleBody"'), block("div", "other"))
+    tree.children[0].dropped = dropped
+    got = story_node(*weighed(tree, [100, mass, 100 - mass]))
+    assert (got is tree) == (want == "root"), f"a block named articleBody with {mass} of 100"
+
+
+def test_names_tell_what_a_block_is():
+    for names in ('class="sidebar"', "id=comments", 'class="cookie-bar"', 'style="display: none"',
+                  "aria-hidden=true", 'role="navigation"', "hidden"):
+        assert unwanted_share(Node("div", names, None)) > 0, names
+    for names in ("", 'class="article-body share"', 'class="story"', 'aria-hidden="false"'):
+        assert unwanted_share(Node("div", names, None)) == 0, names
+    assert unwanted_share(Node("body", "class=sidebar-left", None)) == 0, "never the whole page"
+
+
+def test_pruning_spares_what_holds_the_page():
+    root, nodes = parse(f"<div class=sidebar><p>{LINE * 9}</div><div class=related><p>{LINE}</div>")
+    weigh(nodes)
+    prune(nodes)
+    assert [n.dropped for n in nodes if n.tag == "div"] == [False, True]
+
+
+def test_lines_that_lead_elsewhere_go():
+    lines = [LINE * 3, "Read more: Bridge closed again", LINE * 2, "Related stories", "Bridge party"]
+    root = block("div", "", *(block("h3" if i == 3 else "p", "", (line, len(line) if i in (1, 4)
+                                                                    else 0))
+                              for i, line in enumerate(lines)))
+    weigh(in_order(root))
+    trim(root)
+    kept = [p.children[0].text for p in root.children if p.children[0].mass >= 0]
+    assert kept == [lines[0], lines[2]]

@@ -1,0 +1,50 @@
+"""maths_tex: each formula once, as TeX, and no price becomes one."""
+
+import pytest
+
+from extract import extract_text
+from maths_tex import clean_tex, inline_maths
+
+KATEX = ('<span class="katex"><span class="katex-mathml"><math><semantics><mrow>E</mrow>'
+         '<annotation encoding="application/x-tex">E = mc^2</annotation></semantics></math></span>'
+         '<span class="katex-html" aria-hidden="true"><span><span>E=mc2</span></span></span></span>')
+WIKIPEDIA = ('<span class="mwe-math-element"><span style="display: none;"><math alttext="{\\displaystyle'
+             ' x&lt;y}"><semantics><mi>x</mi><annotation encoding="application/x-tex">{\\displaystyle '
+             'x&lt;y}</annotation></semantics></math></span><img src="https://a.example/x.svg" '
+             'class="mwe-math-fallback-image-inline" alt="{\\displaystyle x&lt;y}"></span>')
+MATHJAX = ('<span class="MathJax_Preview">sum</span><span class="MathJax"><span>sum</span></span>'
+           '<script type="math/tex; mode=display">\\sum_{i<n} a_i</script>')
+
+
+@pytest.mark.exercise("2.9")
+@pytest.mark.parametrize("tex, want, mistake", [
+    (r"{\displaystyle x^{2}}", "x^{2}", "Wikipedia's wrapper"),
+    (r"{\textstyle \frac{a}{b}}", r"\frac{a}{b}", "the same in text style"),
+    (r"{\displaystyle a}+{b}", r"{\displaystyle a}+{b}", "the outer braces are not a pair"),
+    ("$x$", "x", "dollars"), ("$$x$$", "x", "two dollars"), (r"\(x\)", "x", "round delimiters"),
+    (r"\[x\]", "x", "square delimiters"), ("a &lt; b", "a < b", "entities"),
+    ("a\n  + b", "a + b", "one line"), ("{x}", "{x}", "braces of its own stay"),
+    (r"\{a\}", r"\{a\}", "escaped braces are signs"), ("", "", "nothing"), ("$", "$", "one dollar"),
+    (r"{\displaystyle \{a}", r"\{a", "an escaped brace opens nothing"),
+])
+def test_clean_tex(tex, want, mistake):
+    assert clean_tex(tex) == want, f"{mistake}: {tex!r}"
+
+
+@pytest.mark.parametrize("markup, want", [
+    (KATEX, "$E = mc^2$"), (WIKIPEDIA, "$x<y$"), (MATHJAX, r"$$\sum_{i<n} a_i$$"),
+    ('<math alttext="a+b" display="block"><mi>a</mi></math>', "$$a+b$$"),
+    ('<img class="latex" alt="\\alpha" src="a.png">', r"$\alpha$"),
+    ('<img src="https://latex.codecogs.com/gif.latex?%5Cfrac%7B1%7D%7B2%7D">', r"$\frac{1}{2}$"),
+    ('<span class="tex" data-expr="x_1"><i>x</i><sub>1</sub></span>', "$x_1$"),
+    ('<span class="wp-katex-eq">y^2</span>', "$y^2$"),
+])
+def test_each_formula_is_kept_once(markup, want):
+    text = extract_text(f"<body><p>We have, as you know, {markup} here. It costs $5 or $6.</p>"
+                        .encode())
+    assert text == f"We have, as you know, {want} here. It costs $5 or $6."
+
+
+def test_a_page_without_formulae_is_not_touched():
+    page = "<p>It costs $5 or $6, and the mathematics department pays."
+    assert inline_maths(page) is page

@@ -1,0 +1,51 @@
+"""web_encoding: characters come out right, whatever a page says of itself."""
+
+import codecs
+import random
+
+import pytest
+
+from web_encoding import codec_name, decode_html
+
+GERMAN, RUSSIAN, JAPANESE = "Größe für 5 €", "Привет, мир", "日本語のページ"
+
+
+@pytest.mark.exercise("2.5")
+@pytest.mark.parametrize("data, charset, want, mistake", [
+    (GERMAN.encode(), None, GERMAN, "UTF-8 without any declaration"),
+    (GERMAN.encode("cp1252"), None, GERMAN, "nothing declared, not UTF-8: windows-1252"),
+    (GERMAN.encode("cp1252"), "iso-8859-1", GERMAN, "latin-1 means windows-1252 to a browser"),
+    (GERMAN.encode("cp1252"), "utf8-unknown", GERMAN, "a header that is nonsense is ignored"),
+    (GERMAN.encode(), "iso-8859-1", GERMAN, "valid UTF-8 under a wrong header"),
+    (RUSSIAN.encode("koi8-r"), "koi8-r", RUSSIAN, "the header"),
+    (b'<meta charset="windows-1251">' + RUSSIAN.encode("cp1251"), None, RUSSIAN, "the page's meta"),
+    (b'<meta charset="windows-1251">' + RUSSIAN.encode("koi8-r"), "koi8-r", RUSSIAN,
+     "the header wins over the page"),
+    (codecs.BOM_UTF8 + GERMAN.encode(), "koi8-r", GERMAN, "the mark wins over the header, and goes"),
+    (codecs.BOM_UTF16_LE + GERMAN.encode("utf-16-le"), None, GERMAN, "UTF-16 by its mark"),
+    (JAPANESE.encode("iso2022_jp"), "iso-2022-jp", JAPANESE, "7-bit bytes are not UTF-8"),
+    (JAPANESE.encode()[:-1], None, JAPANESE[:-1] + "\ufffd", "cut in the last character"),
+    (b"ok \xff " + JAPANESE.encode(), "utf-8", "ok \ufffd " + JAPANESE, "one bad byte in UTF-8"),
+    (b"", None, "", "nothing"),
+])
+def test_decode(data, charset, want, mistake):
+    got = decode_html(data, charset)
+    assert got.endswith(want), f"{mistake}: got {got[-30:]!r}, expected {want!r}"
+    assert not got.startswith("\ufeff"), "the byte-order mark is no character of the page"
+
+
+def test_labels_mean_what_browsers_take_them_to_mean():
+    for label, codec in (("latin1", "cp1252"), ("US-ASCII", "cp1252"), (" gb2312 ", "gb18030"),
+                         ("Shift_JIS", "cp932"), ("ks_c_5601-1987", "cp949"), ("utf8", "utf-8"),
+                         ("TIS-620", "cp874"), ("iso-8859-9", "cp1254")):
+        assert codec_name(label) == codec, label
+    for label in ("rot13", "zip", "idna", "unicode_escape", "nonsense", "", "\0"):
+        assert codec_name(label) is None, f"{label!r} is no character set of the web"
+
+
+def test_never_raises():
+    rng = random.Random(0)
+    labels = [None, "utf-16", "hz", "iso-2022-jp", "utf-7", "gb2312", "euc-jp", "punycode", "\ud800"]
+    for _ in range(500):
+        data = rng.randbytes(rng.randrange(60))
+        assert isinstance(decode_html(data, rng.choice(labels)), str)
