@@ -26,12 +26,14 @@ def mlp_width(config) -> int:
 def parameters(config) -> dict[str, int]:
     """How many numbers the model of a GPTConfig holds, by part.
 
-    Gives {"embedding", "attention", "mlp", "vectors", "head", "total", "non_embedding",
-    "products"}. "attention" and "mlp" are the matrices inside the blocks (all layers), "vectors"
-    the gains, biases and shares, "head" the output matrix (0 if tied: it is the embedding again).
-    non_embedding = total - embedding - head, Kaplan's N. "products" is what a token is
-    multiplied with: attention + mlp + the output matrix, tied or not; tables are looked up.
-    4 layers of width 192, 4,096 tokens, default settings: 3,344,768 in all, 1,769,472 in blocks.
+    Gives {"embedding", "attention", "mlp", "ngram", "vectors", "head", "total", "non_embedding",
+    "products"}. "attention" and "mlp" are the matrices inside the blocks (all layers), "ngram"
+    the small matrix that reads the n-gram table (2 ngram_width x C; the table's 2 ngram_rows x
+    ngram_width are embedding), "vectors" the gains, biases and shares, "head" the output matrix
+    (0 if tied: it is the embedding again). non_embedding = total - embedding - head, Kaplan's N.
+    "products" is what a token is multiplied with: attention + mlp + ngram + the output matrix,
+    tied or not; tables are only looked up.
+    4 layers of width 192, 4,096 tokens, no n-grams: 3,344,768 in all, 1,769,472 in the blocks.
     """
     C, V, L, M = config.width, config.vocab_size, config.layers, mlp_width(config)
     D = C // config.heads
@@ -41,7 +43,8 @@ def parameters(config) -> dict[str, int]:
     mlp = L * (3 if config.mlp == "swiglu" else 2) * C * M
     # Tables: token vectors, learned positions, and value embeddings once per layer.
     embedding = V * C + (config.sequence_length * C if config.positions == "learned" else 0)
-    embedding += L * V * kv if getattr(config, "value_embeddings", False) else 0
+    embedding += 2 * config.ngram_rows * config.ngram_width
+    ngram = 2 * config.ngram_width * C if config.ngram_rows else 0
     head = 0 if config.tied else V * C
     # One gain (LayerNorm: and a bias) per norm: two norms a layer and the final one.
     per_norm = C * (2 if config.norm == "layer" else 1)
@@ -49,10 +52,11 @@ def parameters(config) -> dict[str, int]:
     vectors += C if config.mix_previous else 0
     if config.bias:                                     # q, out: C; k, v: kv; mlp: M up, C down
         vectors += L * (2 * C + 2 * kv + C + (2 if config.mlp == "swiglu" else 1) * M)
-    total = embedding + attention + mlp + vectors + head
-    return {"embedding": embedding, "attention": attention, "mlp": mlp, "vectors": vectors,
-            "head": head, "total": total, "non_embedding": total - embedding - head,
-            "products": attention + mlp + V * C}
+    total = embedding + attention + mlp + ngram + vectors + head
+    return {"embedding": embedding, "attention": attention, "mlp": mlp, "ngram": ngram,
+            "vectors": vectors, "head": head, "total": total,
+            "non_embedding": total - embedding - head,
+            "products": attention + mlp + ngram + V * C}
 
 
 def forward_flops(config, batch: int = 1, length: int | None = None, causal: bool = False) -> int:

@@ -160,7 +160,7 @@ def main() -> None:
             for rate in RATES:
                 jobs.append({"run": f"rate-{width}-{args.tokens}-{rate:g}-{args.seed}",
                              "data": str(args.data), "seed": args.seed, "rows": 4,
-                             "config": asdict(model_of(width, vocab_size, 256)),
+                             "config": asdict(model_of(width, vocab_size, 256, ngram_rows=0)),
                              "recipe": asdict(replace(Recipe(), learning_rate=rate)),
                              "steps": args.tokens // 1024, "precision": "fp32", "whole": False,
                              "budget": float(width * args.tokens), "evaluation_tokens": 30_000})

@@ -11,10 +11,13 @@ everything else (chapter 4's `Recipe`) equal. But: the rules are for small model
 from flops import training_flops
 from gpt import GPTConfig
 
+NGRAM_ROWS = 32_768         # the same table for every size: memory that costs hardly any FLOPs
+PART = 1024                 # tokens per forward pass: small parts stay in a core's cache
 WIDTHS = (32, 48, 64, 96, 128, 192, 256, 320, 384, 512, 640, 768)
 
 
-def model_of(width: int, vocab_size: int, sequence_length: int) -> GPTConfig:
+def model_of(width: int, vocab_size: int, sequence_length: int, ngram_rows: int = NGRAM_ROWS
+             ) -> GPTConfig:
     """The GPT of this width: one layer for each 48 channels (at least 2), heads of about 64.
 
     Width and depth grow together (Kaplan et al. 2020 found the loss flat in their ratio over a
@@ -25,7 +28,8 @@ def model_of(width: int, vocab_size: int, sequence_length: int) -> GPTConfig:
                 if width % (2 * h) == 0 and (h == 1 or width // h >= 48))
     heads = width // 64 if width % 64 == 0 else heads
     return GPTConfig(vocab_size=vocab_size, sequence_length=sequence_length,
-                     layers=max(2, round(width / 48)), width=width, heads=heads)
+                     layers=max(2, round(width / 48)), width=width, heads=heads,
+                     ngram_rows=ngram_rows)
 
 
 def batch_rows(tokens: float, sequence_length: int) -> int:
@@ -48,3 +52,8 @@ def steps_for(config: GPTConfig, budget: float) -> tuple[int, int]:
     tokens = budget / per_token
     rows = batch_rows(tokens, config.sequence_length)
     return max(1, round(tokens / (rows * config.sequence_length))), rows
+
+
+def parts_of(rows: int, sequence_length: int) -> int:
+    """In how many parts to take a batch of these rows, for about PART tokens each."""
+    return max(1, rows * sequence_length // PART)

@@ -24,7 +24,7 @@ from artifacts import (BadInput, command, is_current, mark_made, out, read_json,
 from flops import parameters, training_flops
 from forecast import forecast, law_of
 from gpt import GPT, GPTConfig
-from model_shapes import WIDTHS, batch_rows, model_of
+from model_shapes import WIDTHS, batch_rows, model_of, parts_of
 from on_paper import answer, gpu_flops, text
 from run_table import read_rows
 from scaling_figures import draw_forecast
@@ -47,7 +47,8 @@ def tokens_per_second(config: GPTConfig, rows: int, threads: int, precision: str
     began, best, times = time.perf_counter(), float("inf"), []
     while len(times) < 4 or sum(times[1:]) < seconds:
         start = time.perf_counter()
-        train(model, lambda step: (ids, ids), 1, Recipe(), precision=precision)
+        train(model, lambda step: (ids, ids), 1, Recipe(), precision=precision,
+              accumulate=parts_of(rows, T))
         times.append(time.perf_counter() - start)
         if time.perf_counter() - began > 60 + 8 * seconds:
             break
@@ -82,12 +83,12 @@ def choose_model(laws: dict, seconds: float, unique: float, threads: int, precis
         rows = 16 if not found else found[-1]["rows"]
         speed, _ = tokens_per_second(config, rows, threads, precision, False, measure)
         tokens = speed * seconds
-        N = parameters(config)["total"]
+        N = parameters(config)["products"]
         loss = forecast(laws, N, tokens, unique)["loss"]
         worse = worse + 1 if found and loss > min(f["loss"] for f in found) else 0
         found.append({"width": width, "config": config, "speed": speed, "tokens": tokens, "N": N,
                       "rows": batch_rows(tokens, config.sequence_length), "loss": loss})
-        print(f"  width {width:3d}, {N / 1e6:5.2f} M parameters: {speed:7,.0f} tokens/s, "
+        print(f"  width {width:3d}, {N / 1e6:5.2f} M in products: {speed:7,.0f} tokens/s, "
               f"{tokens / 1e6:6.2f} M tokens -> {loss:.3f}")
         if worse == 2:
             break
@@ -135,7 +136,8 @@ def make_plan(args: argparse.Namespace, laws: dict, index: dict) -> dict:
             "precision": precision, "compile": choice["compile"],
             "flops": training_flops(config, tokens), "unique_tokens": unique,
             "epochs": tokens / unique, "minutes": args.minutes,
-            "tokens_per_second": choice["speed"], "params": choice["N"],
+            "tokens_per_second": choice["speed"],
+            "params": parameters(config)["total"],
             "tokenizer_sha256": laws["tokenizer_sha256"],
             "corpus_sha256": laws["corpus_sha256"], "forecast": expected,
             "candidates": [{k: c[k] for k in ("width", "N", "speed", "tokens", "loss")}

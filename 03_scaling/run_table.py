@@ -2,8 +2,8 @@
 
     N, D, L = load_points("runs.csv")
 
-Columns are found by their usual names (params, parameters, N; tokens, D; flops,
-training_flops, C; loss, L). Of tokens and FLOPs one is enough: C = 6 N D gives the other.
+Columns are found by their usual names (params_products, params, parameters, N; tokens, D;
+flops, training_flops, C; loss, L). Of tokens and FLOPs one is enough: C = 6 N D gives the other.
 """
 
 import csv
@@ -14,12 +14,13 @@ import numpy as np
 
 from artifacts import BadInput, need, shown, whole
 
-NAMES = {"N": ("params", "parameters", "n", "model size", "n_params"),
+NAMES = {"N": ("params_products", "params", "parameters", "n", "model size", "n_params"),
          "D": ("tokens", "d", "training_tokens", "n_tokens"),
          "C": ("flops", "training_flops", "training flop", "c", "compute"),
          "L": ("loss", "l", "val_loss", "validation_loss")}
 COLUMNS = ("run", "family", "budget_flops", "params_non_embedding", "params", "tokens", "flops",
-           "loss", "seed", "learning_rate", "seconds", "width", "layers", "whole_loss")
+           "loss", "seed", "learning_rate", "seconds", "width", "layers",
+           "params_products", "whole_loss")
 
 
 def read_rows(path: Path | str, made_by: str = "03_scaling/sweep.py") -> list[dict[str, str]]:
@@ -44,7 +45,8 @@ def load_points(path: Path | str, fewest: int = 6) -> tuple[np.ndarray, np.ndarr
     rows = read_rows(path)
     column = {}
     for symbol, names in NAMES.items():
-        found = [key for key in rows[0] if key and key.strip().lower() in names]
+        found = sorted((key for key in rows[0] if key and key.strip().lower() in names),
+                       key=lambda key: names.index(key.strip().lower()))
         if found:
             column[symbol] = found[0]
     if "D" in column:

@@ -29,7 +29,7 @@ from batches import PackedBatches, Shard
 from flops import parameters, training_flops
 from forecast import fit_laws, law_of
 from gpt import GPT, GPTConfig
-from model_shapes import model_of, steps_for
+from model_shapes import model_of, parts_of, steps_for
 from run_table import COLUMNS, load_points, read_rows, write_rows
 from scaling_figures import draw_isoflop, draw_parametric
 from training_loop import Recipe, mean_loss, train
@@ -37,10 +37,9 @@ from training_loop import Recipe, mean_loss, train
 # Budget in FLOPs -> widths. Every budget has sizes on both sides of its best one.
 GRIDS = {
     "quick": {0.6e11: (32, 48, 64), 1.8e11: (32, 48, 64, 96)},
-    "default": {3e11: (32, 48, 64, 96, 128), 1e12: (48, 64, 96, 128, 192),
-                3.2e12: (64, 96, 128, 192)},
-    "full": {3e11: (32, 48, 64, 96, 128), 1e12: (32, 48, 64, 96, 128, 192),
-             3e12: (48, 64, 96, 128, 192, 256), 1e13: (64, 96, 128, 192, 256)},
+    "default": {3e11: (32, 48, 64), 9e11: (48, 64, 96, 128), 2.7e12: (64, 96, 128, 192)},
+    "full": {3e11: (32, 48, 64), 9e11: (32, 48, 64, 96, 128), 2.7e12: (48, 64, 96, 128, 192),
+             8e12: (64, 96, 128, 192, 256)},
 }
 EVALUATION_ROWS = 8
 
@@ -57,7 +56,8 @@ def train_one(job: dict) -> dict:
     T, recipe, began = config.sequence_length, Recipe(**job["recipe"]), time.monotonic()
     batches = PackedBatches(Shard(job["data"], "train"), T, job["rows"], job["seed"])
     model = GPT(config)
-    train(model, batches, job["steps"], recipe, precision=job["precision"])
+    train(model, batches, job["steps"], recipe, precision=job["precision"],
+          accumulate=parts_of(job["rows"], T))
     # The same held-out documents, packed the same way, as in chapter 4's final evaluation; but
     # only every k-th batch of them, since a sweep evaluates often.
     held_out = PackedBatches(Shard(job["data"], "val"), T, EVALUATION_ROWS, shuffle=False,
@@ -69,6 +69,7 @@ def train_one(job: dict) -> dict:
     tokens, count = job["steps"] * job["rows"] * T, parameters(config)
     return {"run": job["run"], "family": "gpt", "budget_flops": job["budget"],
             "params_non_embedding": count["non_embedding"], "params": count["total"],
+            "params_products": count["products"],
             "tokens": tokens, "flops": training_flops(config, tokens), "loss": loss,
             "seed": job["seed"], "learning_rate": recipe.learning_rate,
             "seconds": time.monotonic() - began, "width": config.width, "layers": config.layers,
@@ -97,7 +98,7 @@ def make_jobs(args: argparse.Namespace, vocab_size: int, scale: float, precision
         for width in widths:
             config = model_of(width, vocab_size, args.sequence_length)
             steps, rows = steps_for(config, budget * scale)
-            if steps < 20:
+            if steps < (20 if args.quick else 80):
                 continue
             jobs += [{"run": f"gpt-{budget * scale:.3g}-{width}-{seed}", "seed": seed,
                       "data": str(args.data), "config": asdict(config), "steps": steps,
@@ -105,8 +106,8 @@ def make_jobs(args: argparse.Namespace, vocab_size: int, scale: float, precision
                       "recipe": asdict(Recipe()), "whole": False,
                       "evaluation_tokens": 12_000 if args.quick else 60_000} for seed in seeds]
     if len(jobs) < 5:
-        raise BadInput(f"{len(jobs)} models have at least 20 updates within the budgets of this "
-                       "sweep: give it more --minutes")
+        raise BadInput(f"{len(jobs)} models have enough updates within the budgets of this sweep: "
+                       "give it more --minutes")
     # One good model is measured on all held-out text too: the part is easier or harder than it.
     largest = [job for job in jobs if job["budget"] == jobs[-1]["budget"]]
     largest[len(largest) // 2]["whole"] = True

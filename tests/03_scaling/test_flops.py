@@ -10,10 +10,11 @@ from gpt import GPT, GPTConfig
 
 torch.set_num_threads(1)
 SMALL = dict(vocab_size=128, sequence_length=64, layers=2, width=64, heads=2)
-VARIANTS = {"default": {}, "swiglu, tied, grouped": dict(mlp="swiglu", tied=True, heads=4, kv_heads=2),
+VARIANTS = {"default": {},
+            "swiglu, tied, grouped": dict(mlp="swiglu", tied=True, heads=4, kv_heads=2),
             "GPT-2's choices": dict(mlp="gelu", norm="layer", positions="learned", bias=True,
                                     qk_norm=False, mix_previous=False),
-            "value embeddings": dict(value_embeddings=True)}
+            "n-gram table": dict(ngram_rows=32, ngram_width=8)}
 
 
 def config_of(name: str) -> GPTConfig:
