@@ -12,7 +12,8 @@ from html_tree import Node, Run
 HEADINGS = frozenset("h1 h2 h3 h4 h5 h6".split())
 # Lines that lead elsewhere, wherever they stand. Only dropped if they are mostly a link, or short.
 ELSEWHERE = re.compile(r"""\W*(?:read\ (?:more|also|next|the\ full)|see\ (?:also|more)|
-    also\ (?:read|see|on)|also:|more:|more\ on|related|recommended|don['’]?t\ miss|watch:?|listen|click\ here|
+    also\ (?:read|see|on)|also:|more:|more\ on|related|recommended|don['’]?t\ miss|watch:?|
+    listen|click\ here|
     continue\ reading|sign\ up|subscribe|follow\ us|follow\ @|download\ (?:the|our)|get\ the|
     advertisement|sponsored|story\ continues|must\ read|you\ may\ (?:also|like)|like\ this\ story|
     share\ (?:this|on|it)|tags?\s*:|filed\ under|topics?\s*:|posted\ in|image\ (?:credit|source)|
