@@ -26,7 +26,8 @@ from measure_policy import raw_windows
 from responses import score_rows
 from reward_model import load_reward_model
 from rollouts import sample_answers
-from training_stage import add_common, open_model, open_tokenizer, read_jsonl, result
+from training_stage import (add_common, fresh_questions, open_model, open_tokenizer, read_jsonl,
+                            result)
 
 COLUMNS = ("gold", "win_rate", "kl", "end_rate", "words", "distinct", "relevance",
            "raw_bits_per_byte")
@@ -105,7 +106,7 @@ def main() -> None:
     add("--base", type=Path, default=out("04_model_pretrain", "base.pt"))
     add("--folder", type=Path, default=result(""), help="where this chapter's checkpoints lie")
     add("--raw", type=Path, default=out("02_data"), help="folder with val.bin and index.json")
-    add("--questions", type=int, default=300)
+    add("--questions", type=int, default=200)
     add("--best-of", type=int, default=16)
     add_common(parser)
     args = parser.parse_args()
@@ -122,7 +123,7 @@ def main() -> None:
     tokenizer = open_tokenizer(args.tokenizer)
     pad = special_id(tokenizer, PAD)
     val = read_jsonl(folder / "sft_val.jsonl", "05_posttrain/instructions.py")
-    questions = [r["messages"][0]["content"] for r in val if r["kind"] == "does"][:args.questions]
+    questions = fresh_questions(val, args.questions)
     windows = raw_windows(args.raw, windows=24 if args.quick else 96)
     sft, _ = open_model(stages["sft"], args.tokenizer, "05_posttrain/sft.py")
     judge = lambda model, gold: judge_policy(model, sft, tokenizer, questions, gold,  # noqa: E731

@@ -97,7 +97,7 @@ def parse() -> argparse.Namespace:
     add("--file", type=Path, help="take pairs from this file instead of sampling")
     add("--votes", type=Path, help="take the arena's votes instead of sampling")
     add("--to", type=Path, default=result("preferences.jsonl"))
-    add("--pairs", type=int, default=3000, help="questions to answer twice")
+    add("--pairs", type=int, default=2500, help="questions to answer twice")
     add("--sharpness", type=float, default=1.5, help="how clearly the annotator sees")
     add("--temperature", type=float, default=1.0)
     add_common(parser)

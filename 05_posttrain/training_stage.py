@@ -62,8 +62,11 @@ def write_jsonl(path: Path, records: list[dict]) -> None:
 
 def fresh_questions(train: list[dict], count: int, skip: int = 0) -> list[str]:
     """`count` questions "What does X do?" from the back of the training file, the last `skip` of
-    them left out. Fine-tuning takes its examples from the front."""
-    asked = [r["messages"][0]["content"] for r in reversed(train) if r["kind"] == "does"]
+    them left out. Fine-tuning takes its examples from the front. Names of over 64 characters are
+    passed over: one long row makes its whole batch as wide.
+    """
+    asked = [r["messages"][0]["content"] for r in reversed(train)
+             if r["kind"] == "does" and len(r["messages"][0]["content"]) <= 64]
     return asked[skip:skip + count]
 
 
