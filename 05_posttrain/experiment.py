@@ -40,10 +40,12 @@ def claim_base_continues(runs: list[dict]) -> dict:
     """base-continues: the base answers rarely, SFT mostly."""
     base = max(spread([r[k] for r in runs])[0] for k in runs[0] if k.startswith("base"))
     sft = spread([r["sft"] for r in runs])
+    cut = spread([r["cut at the first blank line"] for r in runs])[0]
     verdict = ("holds" if base < 0.5 * sft[0] and sft[0] > 0.7 else
                "holds in part" if base < sft[0] else "does not hold here")
     return dict(measured="share of questions about held-out packages that get an answer in form; "
-                "base: the better of bare question and chat template",
+                "base: the better of bare question and chat template (a reader who cuts its text "
+                f"at the first blank line would accept {cut:.2f})",
                 value={"base": base, "sft": sft[0]}, interval=sft[1:],
                 expected="base near 0, SFT near 1", verdict=verdict)
 
@@ -85,8 +87,8 @@ def claim_alpaca(runs: list[dict]) -> dict:
     written, real = (spread([r[name]["format_rate"] for r in runs])
                      for name in ("written by the model", "real"))
     loss = [spread([r[n]["val_loss"] for r in runs])[0] for n in ("written by the model", "real")]
-    verdict = ("holds" if written[0] > real[0] - 0.1 else "holds in part" if written[0] > 0.5
-               else "does not hold here")
+    verdict = ("does not hold here" if written[0] < 0.5 else
+               "holds" if written[0] > real[0] - 0.1 else "holds in part")
     kept = spread([r["kept"] for r in runs])[0]
     return dict(measured=f"format rate after fine-tuning on {kept:.0f} pairs that our own model "
                 f"wrote, against as many real ones (held-out loss {loss[0]:.2f} against "
@@ -182,19 +184,19 @@ MEASURES: dict[str, tuple[str, Callable, Callable | None]] = {
     "grpo-normalisers": ("grpo_normalisers", grpo_normalisers, None)}
 
 
-def run_claim(name: str, bench: Bench, sft, seeds: int, folder: Path, fresh: bool) -> dict:
+def run_claim(name: str, bench: Bench, sft, seeds: range, folder: Path, fresh: bool) -> dict:
     """Run (or read) every seed of one experiment; returns {"runs": [...], "claim": {...}}."""
     stem, measure, judge = MEASURES[name]
     runs = []
-    for seed in range(seeds):
+    for seed in seeds:
         path = folder / f"{stem}_seed{seed}.json"
         if fresh or not path.exists():
             write_json(path, measure(bench, sft, seed))
         runs.append(read_json(path, "05_posttrain/experiment.py"))
         print(f"{name}, seed {seed}: {shown(path)}")
-    claim = judge(runs) | {"command": RUN.format(name, seeds)} if judge else None
+    claim = judge(runs) | {"command": RUN.format(name, len(seeds))} if judge else None
     if claim:
-        record_claim(name, **claim, details={"seeds": seeds})
+        record_claim(name, **claim, details={"seeds": list(seeds)})
         print(f"{name}: {claim['verdict']}. {claim['measured']}: {claim['value']}")
     return {"runs": runs, "claim": claim}
 
@@ -214,7 +216,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     add = parser.add_argument
     add("name", choices=[*MEASURES, "all", "recorded"])
-    add("--seeds", type=int, default=1)
+    add("--seeds", type=int, default=1, help="how many, from --seed on")
     add("--base", type=Path, default=out("04_model_pretrain", "base.pt"))
     add("--folder", type=Path, default=result(""), help="where sft.pt and the examples lie")
     add("--raw", type=Path, default=out("02_data"), help="folder with val.bin and index.json")
@@ -231,9 +233,10 @@ def main() -> None:
                   read_jsonl(args.folder / "sft_val.jsonl", "05_posttrain/instructions.py"),
                   raw_windows(args.raw, windows=12 if args.quick else 48), args.quick)
     for name in MEASURES if args.name == "all" else [args.name]:
-        done = run_claim(name, bench, sft, args.seeds, args.to, args.fresh)
-        write_json(args.to / f"{name}.json", {"note": f"{args.seeds} seeds, {RUN.format(name, 0)}",
-                                              **done})
+        seeds = range(args.seed, args.seed + args.seeds)
+        done = run_claim(name, bench, sft, seeds, args.to, args.fresh)
+        write_json(args.to / f"{name}.json", {
+            "note": f"{args.seeds} seed(s): {RUN.format(name, args.seeds)}", **done})
         if name == "rlhf-prefers":
             run = done["runs"][0]
             best = run["traces"][best_kind(done["runs"], "ppo")]

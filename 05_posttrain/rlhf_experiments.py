@@ -56,11 +56,11 @@ def trace(log: list[dict]) -> dict[str, list[float]]:
             "gold": gold_per_iteration(samples)}
 
 
-def run_seed(bench: Bench, sft, seed: int, dpo_betas=(0.05, 0.1, 0.3), ppo_betas=(0.1,)
+def run_seed(bench: Bench, sft, seed: int, dpo_betas=(0.05, 0.2), ppo_betas=(0.1,)
              ) -> dict:
     """Everything of one seed: reward model numbers, the table's rows, PPO traces."""
     small = bench.small
-    questions = fresh_questions(bench.val, 40 if small else 250)
+    questions = fresh_questions(bench.val, 40 if small else 200)
     pairs = collect_preferences(bench, sft, 200 if small else 2500, seed)
     reward, reward_numbers = fit_reward(bench, sft, pairs, seed)
     poor, poor_numbers = fit_reward(bench, sft, pairs, seed, at_most=64)
@@ -73,7 +73,7 @@ def run_seed(bench: Bench, sft, seed: int, dpo_betas=(0.05, 0.1, 0.3), ppo_betas
     sft_gold = rows["sft"]["gold_rewards"]
     rows["base"] = judged(bench.base, sft_gold)
     rows |= best_of_n_rows(sft, reward, bench.tokenizer, questions, sft_gold, bench.pad, seed,
-                           4 if small else 16)
+                           4 if small else 8)
     train, _ = pair_rows(bench.tokenizer, [p for p in pairs if p["split"] == "train"],
                          sft.config.sequence_length)
     for beta in dpo_betas:
@@ -90,13 +90,13 @@ def run_seed(bench: Bench, sft, seed: int, dpo_betas=(0.05, 0.1, 0.3), ppo_betas
         rows[f"ppo {beta}"], traces[f"ppo {beta}"] = judged(policy, sft_gold), trace(log)
     policy = copy.deepcopy(sft)
     train_grpo(policy, sft, reward_scorer(reward, bench.pad), bench.tokenizer, asked,
-               iterations=settings.iterations, prompts=8, group=8, learning_rate=2e-4, beta=0.05,
+               iterations=3 if small else 24, prompts=8, group=8, learning_rate=2e-4, beta=0.05,
                normaliser="answer", seed=seed)
     rows["grpo"] = judged(policy, sft_gold)
     hacked = copy.deepcopy(sft)
     log = train_ppo(hacked, sft, reward_scorer(poor, bench.pad), bench.tokenizer, asked,
-                    replace(settings, beta=0.0, learning_rate=3e-4,
-                            iterations=3 if small else 60), seed)
+                    replace(settings, beta=0.0, learning_rate=5e-4,
+                            iterations=3 if small else 45), seed)
     rows["no KL price, 64 pairs"], traces["hacked"] = judged(hacked, sft_gold), trace(log)
     examples = {name: [[a.question, a.text] for a in row.pop("answers")[:6]]
                 for name, row in rows.items() if "answers" in row}

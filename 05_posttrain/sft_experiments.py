@@ -55,23 +55,25 @@ class Bench:
 
 def plain_answers(model, tokenizer, questions: list[str], seed: int) -> list[tuple[str, bool]]:
     """(text, ended) of what follows the bare question and a new line, as raw text: the fairest
-    thing to ask of a model that has seen no chat. A blank line counts as an end."""
+    thing to ask of a model that has seen no chat. Ended: by <|endoftext|>, its own end."""
     first = special_id(tokenizer, DOCUMENT_END)
     prompts = [[first, *plain_ids(tokenizer, q + "\n")] for q in questions]
     rows = generate_batch(model, prompts, 48, 1.0, stop=(first,),
                           generator=torch.Generator().manual_seed(seed))
-    texts = [(tokenizer.decode([i for i in row if i != first]), row[-1:] == [first])
-             for row in rows]
-    return [(t.split("\n\n")[0].strip(), ended or "\n\n" in t.strip()) for t, ended in texts]
+    return [(tokenizer.decode([i for i in row if i != first]).strip(), row[-1:] == [first])
+            for row in rows]
 
 
 def base_continues(bench: Bench, sft, seed: int) -> dict[str, float]:
     """Share of held-out questions that get an answer in form: base (bare text), base (chat
-    template), SFT."""
+    template), SFT. And the share for the base if somebody cut its text at the first blank line."""
     questions = bench.asked(240)
     plain = plain_answers(bench.base, bench.tokenizer, questions, seed)
     shares = {"base, bare question": float(np.mean([bool(t) and is_answer(t, e)
                                                     for t, e in plain]))}
+    cut = [t.split("\n\n")[0].strip() for t, _ in plain]
+    shares["cut at the first blank line"] = float(np.mean([bool(t) and is_answer(t, True)
+                                                           for t in cut]))
     for name, model in (("base, chat template", bench.base), ("sft", sft)):
         answers = sample_answers(model, bench.tokenizer, questions, seed=seed)
         shares[name] = form(answers)["format_rate"]

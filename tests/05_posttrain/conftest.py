@@ -34,7 +34,8 @@ def tiny_model():
     from gpt import GPT, GPTConfig
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    model = GPT(GPTConfig(vocab_size=133, sequence_length=64, layers=2, width=32, heads=4))
+    model = GPT(GPTConfig(vocab_size=133, sequence_length=64, layers=2, width=32, heads=4,
+                          ngram_rows=512))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))

@@ -116,6 +116,6 @@ def test_a_few_steps_teach_a_tiny_model_to_answer_and_stop(tiny_model, tokenizer
              for q in ("a?", "b?", "c?", "d?")]
     rows, _ = render_rows(tokenizer, [{"messages": m} for m in chats], 64)
     log = fine_tune(tiny_model, rows, 132, steps=25, batch=4, learning_rate=1e-2, seed=0)
-    assert log[-1]["loss"] < 0.2 < log[0]["loss"]
+    assert log[-1]["loss"] < 0.4 < log[0]["loss"]
     answers = sample_answers(tiny_model, tokenizer, ["a?", "e?"], seed=0, temperature=0)
     assert [(a.text, a.ended) for a in answers] == [("Yes.", True)] * 2
