@@ -70,6 +70,8 @@ step python 05_posttrain/preferences.py $quick
 step python 05_posttrain/reward_model.py $quick
 step python 05_posttrain/dpo.py $quick
 step python 05_posttrain/ppo.py $quick
+step python 05_posttrain/compare.py $quick
+step python 05_posttrain/recorded_claims.py
 
 # ---- 6 and 7: prove it works, make it feasible, report
 step python 06_eval/evaluate.py $quick

@@ -3,12 +3,12 @@
     python 05_posttrain/experiment.py sft-few --seeds 2          # about 3 minutes a seed
     python 05_posttrain/experiment.py rlhf-prefers --seeds 3     # about 8 minutes a seed
     python 05_posttrain/experiment.py all --quick                # everything tiny
-    python 05_posttrain/experiment.py recorded                   # what we measured, into out/claims
 
 Names: base-continues, sft-few, sft-hallucinates, alpaca-52k, rlhf-prefers, dpo-equals-ppo (the
 last two are one set of runs), rollout-speed, grpo-normalisers. Every finished seed is kept in
 out/05_posttrain/experiments, so a stopped experiment goes on with the next seed. Verdicts are
-computed from the numbers. The numbers of our own runs are in 05_posttrain/recorded.
+computed from the numbers. The numbers of our own runs are in 05_posttrain/recorded, and
+`recorded_claims.py` puts them into the report where nothing was measured afresh.
 """
 
 import argparse
@@ -33,7 +33,6 @@ from training_stage import add_common, fresh_questions, open_model, open_tokeniz
 from training_stage import result
 
 RUN = "python 05_posttrain/experiment.py {} --seeds {}"
-RECORDED = Path(__file__).resolve().parent / "recorded"
 
 
 def claim_base_continues(runs: list[dict]) -> dict:
@@ -201,21 +200,10 @@ def run_claim(name: str, bench: Bench, sft, seeds: range, folder: Path, fresh: b
     return {"runs": runs, "claim": claim}
 
 
-def publish_recorded() -> None:
-    """Our own recorded claims into out/claims, marked as recorded, where nothing is measured."""
-    for path in sorted(RECORDED.glob("*.json")):
-        record = read_json(path, "05_posttrain/experiment.py")
-        claim = record.get("claim")
-        if claim and not out("claims", path.name).exists():
-            claim["measured"] = f"[recorded run, {record['note']}] {claim['measured']}"
-            record_claim(path.stem, **claim, details={"recorded": True})
-            print(f"recorded: {path.stem} {claim['verdict']}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     add = parser.add_argument
-    add("name", choices=[*MEASURES, "all", "recorded"])
+    add("name", choices=[*MEASURES, "all"])
     add("--seeds", type=int, default=1, help="how many, from --seed on")
     add("--base", type=Path, default=out("04_model_pretrain", "base.pt"))
     add("--folder", type=Path, default=result(""), help="where sft.pt and the examples lie")
@@ -223,8 +211,6 @@ def main() -> None:
     add("--to", type=Path, default=result("experiments"))
     add_common(parser)
     args = parser.parse_args()
-    if args.name == "recorded":
-        return publish_recorded()
     torch.set_num_threads(args.threads)
     base, _ = open_model(args.base, args.tokenizer, "04_model_pretrain/pretrain.py")
     sft, _ = open_model(args.folder / "sft.pt", args.tokenizer, "05_posttrain/sft.py")

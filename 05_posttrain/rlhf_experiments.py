@@ -60,8 +60,8 @@ def run_seed(bench: Bench, sft, seed: int, dpo_betas=(0.05, 0.2), ppo_betas=(0.1
              ) -> dict:
     """Everything of one seed: reward model numbers, the table's rows, PPO traces."""
     small = bench.small
-    questions = fresh_questions(bench.val, 40 if small else 200)
-    pairs = collect_preferences(bench, sft, 200 if small else 2500, seed)
+    questions = fresh_questions(bench.val, 40 if small else 160)
+    pairs = collect_preferences(bench, sft, 200 if small else 1600, seed)
     reward, reward_numbers = fit_reward(bench, sft, pairs, seed)
     poor, poor_numbers = fit_reward(bench, sft, pairs, seed, at_most=64)
 
@@ -82,7 +82,7 @@ def run_seed(bench: Bench, sft, seed: int, dpo_betas=(0.05, 0.2), ppo_betas=(0.1
                   beta=beta, learning_rate=3e-4, seed=seed)
         rows[f"dpo {beta}"] = judged(policy, sft_gold)
     asked, traces = fresh_questions(bench.train, 4000), {}
-    settings = PPOSettings(iterations=3 if small else 40)
+    settings = PPOSettings(iterations=3 if small else 30)
     for beta in ppo_betas:
         policy = copy.deepcopy(sft)
         log = train_ppo(policy, sft, reward_scorer(reward, bench.pad), bench.tokenizer, asked,
@@ -90,13 +90,13 @@ def run_seed(bench: Bench, sft, seed: int, dpo_betas=(0.05, 0.2), ppo_betas=(0.1
         rows[f"ppo {beta}"], traces[f"ppo {beta}"] = judged(policy, sft_gold), trace(log)
     policy = copy.deepcopy(sft)
     train_grpo(policy, sft, reward_scorer(reward, bench.pad), bench.tokenizer, asked,
-               iterations=3 if small else 24, prompts=8, group=8, learning_rate=2e-4, beta=0.05,
+               iterations=3 if small else 15, prompts=8, group=8, learning_rate=2e-4, beta=0.05,
                normaliser="answer", seed=seed)
     rows["grpo"] = judged(policy, sft_gold)
     hacked = copy.deepcopy(sft)
     log = train_ppo(hacked, sft, reward_scorer(poor, bench.pad), bench.tokenizer, asked,
                     replace(settings, beta=0.0, learning_rate=5e-4,
-                            iterations=3 if small else 45), seed)
+                            iterations=3 if small else 32), seed)
     rows["no KL price, 64 pairs"], traces["hacked"] = judged(hacked, sft_gold), trace(log)
     examples = {name: [[a.question, a.text] for a in row.pop("answers")[:6]]
                 for name, row in rows.items() if "answers" in row}

@@ -1,0 +1,36 @@
+"""What our own longer runs measured, for the report, where this machine has measured nothing yet.
+
+    python 05_posttrain/recorded_claims.py        # at once
+
+The walk has time for one seed of the main comparison. The experiments with several seeds were run
+once and are kept in 05_posttrain/recorded, each with the command that repeats it. A recorded claim
+says that it is one, and never replaces a claim that was measured here.
+"""
+
+import argparse
+from pathlib import Path
+
+from artifacts import command, out, read_json, record_claim
+
+RECORDED = Path(__file__).resolve().parent / "recorded"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--recorded", type=Path, default=RECORDED)
+    args = parser.parse_args()
+    for path in sorted(args.recorded.glob("*.json")):
+        record = read_json(path, "05_posttrain/experiment.py")
+        claim, target = record.get("claim"), out("claims", path.name)
+        if not claim:
+            continue
+        if target.exists() and not read_json(target, "").get("details", {}).get("recorded"):
+            print(f"{path.stem}: measured here, the recorded run is not needed")
+            continue
+        claim["measured"] = f"recorded run, {record['note']}. {claim['measured']}"
+        record_claim(path.stem, **claim, details={"recorded": True})
+        print(f"{path.stem}: {claim['verdict']} (recorded)")
+
+
+if __name__ == "__main__":
+    command(main)
