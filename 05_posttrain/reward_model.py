@@ -25,9 +25,9 @@ from gpt import GPT, GPTConfig
 from optimizers import clip_gradients, linear_schedule
 from responses import collate, score_rows
 from rollouts import sample_answers
-from training_stage import (Progress, add_common, batch_indices, fresh_questions, open_model,
-                            open_tokenizer, optimizer_for, read_jsonl, result, set_rate,
-                            write_jsonl)
+from training_stage import (Progress, add_common, batch_indices, fresh_questions, in_precision,
+                            open_model, open_tokenizer, optimizer_for, planned_precision,
+                            read_jsonl, result, set_rate, write_jsonl)
 
 
 def bradley_terry_loss(chosen: Tensor, rejected: Tensor, margin: float | Tensor = 0.0) -> Tensor:
@@ -127,8 +127,8 @@ def pair_rows(tokenizer, pairs: list[dict], longest: int) -> tuple[list[tuple], 
 
 
 def train_reward_model(model: RewardModel, pairs: list[tuple], pad: int, *, steps: int, batch: int,
-                       learning_rate: float, seed: int,
-                       progress: Progress | None = None) -> list[dict]:
+                       learning_rate: float, seed: int, progress: Progress | None = None,
+                       precision: str = "fp32") -> list[dict]:
     """Fit `model` in place to pairs of rows; returns a log of loss and accuracy per step."""
     optimizer = optimizer_for(model.parameters(), learning_rate)
     start, log, _ = progress.resume(model, optimizer) if progress else (0, [], {})
@@ -136,7 +136,8 @@ def train_reward_model(model: RewardModel, pairs: list[tuple], pad: int, *, step
         set_rate(optimizer, learning_rate * linear_schedule(step, steps, max(1, steps // 10)))
         chosen, rejected = zip(*(pairs[i] for i in batch_indices(len(pairs), batch, step, seed)))
         # One pass over both sides together: they are padded alike.
-        scores = model.raw_score(*collate([*chosen, *rejected], pad))
+        with in_precision(precision):
+            scores = model.raw_score(*collate([*chosen, *rejected], pad)).float()
         loss = bradley_terry_loss(scores[:len(chosen)], scores[len(chosen):]).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -189,6 +190,8 @@ def parse() -> argparse.Namespace:
     add("--epochs", type=float, default=2.0)
     add("--batch", type=int, default=16, help="pairs per step")
     add("--learning-rate", type=float, default=4e-4)
+    add("--precision", choices=("fp32", "bf16"), default=planned_precision(),
+        help="default: what chapter 3 found faster here")
     add_common(parser)
     args = parser.parse_args()
     if args.quick:
@@ -218,7 +221,7 @@ def main() -> None:
     model = from_sft(sft, args.seed)
     log = train_reward_model(model, train, pad, batch=args.batch, seed=args.seed,
                              steps=max(1, round(args.epochs * len(train) / args.batch)),
-                             learning_rate=args.learning_rate,
+                             learning_rate=args.learning_rate, precision=args.precision,
                              progress=Progress(args.to, vars(args), inputs, args.fresh))
     questions = fresh_questions(read_jsonl(args.train, "05_posttrain/instructions.py"),
                                 48 if args.quick else 192)

@@ -21,7 +21,7 @@ from preferences import as_pairs, split_pairs
 from reward_model import examine, from_sft, pair_rows, train_reward_model
 from rollouts import sample_answers
 from sft_experiments import Bench
-from training_stage import fresh_questions
+from training_stage import fresh_questions, planned_precision
 
 
 def collect_preferences(bench: Bench, sft, count: int, seed: int) -> list[dict]:
@@ -42,6 +42,7 @@ def fit_reward(bench: Bench, sft, pairs: list[dict], seed: int, at_most: int | N
     val, _ = pair_rows(bench.tokenizer, val_pairs, longest)
     model = from_sft(sft, seed)
     train_reward_model(model, train, bench.pad, batch=16, seed=seed, learning_rate=4e-4,
+                       precision=planned_precision(),
                        steps=max(8, round(epochs * len(train) / 16)))
     own = sample_answers(sft, bench.tokenizer, fresh_questions(bench.train, 192), seed=seed + 7)
     model.centre([a.row for a in own if a.ids], bench.pad)

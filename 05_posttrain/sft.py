@@ -27,8 +27,9 @@ from optimizers import clip_gradients, linear_schedule
 from packing import Row, block_mask, packed_batch
 from responses import collate, in_order_of_length, response_logprobs, token_logprobs
 from rollouts import sample_answers
-from training_stage import (Progress, add_common, batch_indices, open_model, open_tokenizer,
-                            optimizer_for, read_jsonl, result, set_rate, write_jsonl)
+from training_stage import (Progress, add_common, batch_indices, in_precision, open_model,
+                            open_tokenizer, optimizer_for, planned_precision, read_jsonl, result,
+                            set_rate, write_jsonl)
 
 
 def sft_loss(logits: Tensor, ids: Tensor, mask: Tensor, total: float) -> Tensor:
@@ -53,7 +54,8 @@ def render_rows(tokenizer, records: list[dict], longest: int) -> tuple[list[Row]
     return fitting, len(rows) - len(fitting)
 
 
-def train_step(model, optimizer, rows: list[Row], pad: int, micro_rows: int = 8) -> float:
+def train_step(model, optimizer, rows: list[Row], pad: int, micro_rows: int = 8,
+               precision: str = "fp32") -> float:
     """One optimizer step on `rows`, packed; returns the mean loss in nats per trained token."""
     ids, mask, positions, numbers = packed_batch(rows, model.config.sequence_length, pad)
     # The first token of a conversation is never a target, its mask is 0.
@@ -61,8 +63,9 @@ def train_step(model, optimizer, rows: list[Row], pad: int, micro_rows: int = 8)
     optimizer.zero_grad(set_to_none=True)
     loss_sum = 0.0
     for part in torch.arange(len(ids)).split(micro_rows):
-        logits, _ = model(ids[part], positions=positions[part], mask=block_mask(numbers[part]))
-        loss = sft_loss(logits, ids[part], mask[part], total)
+        with in_precision(precision):
+            logits, _ = model(ids[part], positions=positions[part], mask=block_mask(numbers[part]))
+        loss = sft_loss(logits.float(), ids[part], mask[part], total)
         loss.backward()
         loss_sum += loss.item()
     clip_gradients(model.parameters(), 1.0)
@@ -81,10 +84,10 @@ def held_out_loss(model, rows: list[Row], pad: int) -> float:
 
 
 def fine_tune(model, rows: list[Row], pad: int, *, steps: int, batch: int, learning_rate: float,
-              seed: int, progress: Progress | None = None, watch=None) -> list[dict]:
+              seed: int, progress: Progress | None = None, precision: str = "fp32") -> list[dict]:
     """Train `model` in place on rows for `steps` steps; returns the log, a dict per step.
 
-    `watch(step)` may return more numbers to log. Resumes from `progress` if it holds this run.
+    Resumes from `progress` if it holds this run.
     """
     optimizer = optimizer_for(model.parameters(), learning_rate)
     start, log, _ = progress.resume(model, optimizer) if progress else (0, [], {})
@@ -93,8 +96,8 @@ def fine_tune(model, rows: list[Row], pad: int, *, steps: int, batch: int, learn
     for step in bar:
         set_rate(optimizer, learning_rate * linear_schedule(step, steps, warmup=warmup))
         chosen = [rows[i] for i in batch_indices(len(rows), batch, step, seed)]
-        loss = train_step(model, optimizer, chosen, pad)
-        log.append({"step": step + 1, "loss": loss} | (watch(step + 1) if watch else {}))
+        loss = train_step(model, optimizer, chosen, pad, precision=precision)
+        log.append({"step": step + 1, "loss": loss})
         tokens = (step + 1 - start) * batch * sum(len(r[0]) for r in chosen) / len(chosen)
         bar.set_postfix(loss=f"{loss:.2f}", tok_s=f"{tokens / (time.monotonic() - began):,.0f}")
         if progress:
@@ -124,6 +127,8 @@ def parse() -> argparse.Namespace:
     add("--steps", type=int, default=None, help="default: two passes over the examples")
     add("--batch", type=int, default=32, help="conversations per step")
     add("--learning-rate", type=float, default=1e-3)
+    add("--precision", choices=("fp32", "bf16"), default=planned_precision(),
+        help="default: what chapter 3 found faster here")
     add_common(parser)
     args = parser.parse_args()
     if args.quick:
@@ -156,7 +161,7 @@ def main() -> None:
     answers = 32 if args.quick else 192
     before = examine(model, tokenizer, val, val_rows, windows, pad, answers, args.seed)
     log = fine_tune(model, rows, pad, steps=args.steps, batch=args.batch,
-                    learning_rate=args.learning_rate, seed=args.seed,
+                    learning_rate=args.learning_rate, seed=args.seed, precision=args.precision,
                     progress=Progress(args.to, vars(args), inputs, args.fresh))
     after = examine(model, tokenizer, val, val_rows, windows, pad, answers, args.seed)
     save_checkpoint(args.to, model=model, stage="sft", tokenizer_sha256=digest, step=args.steps)

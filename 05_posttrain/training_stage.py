@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from artifacts import need, out, shown, whole
+from artifacts import need, out, read_json, shown, whole
 from bpe import Tokenizer
 from checkpoint import check_tokenizer, load_checkpoint, load_model, save_checkpoint
 
@@ -87,6 +87,18 @@ def optimizer_for(parameters, learning_rate: float, eps: float = 1e-8) -> torch.
     """AdamW as in chapter 4, in torch's fused form: the same arithmetic in fewer passes."""
     return torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.95), eps=eps,
                              weight_decay=0.0, fused=True)
+
+
+def planned_precision() -> str:
+    """"bf16" if chapter 3 measured that this machine is faster in it, else "fp32"."""
+    plan = out("03_scaling", "plan.json")
+    return read_json(plan, "03_scaling/plan.py").get("precision", "fp32") if plan.exists() \
+        else "fp32"
+
+
+def in_precision(precision: str) -> torch.autocast:
+    """The forward pass in 16 bits where they pay; weights, loss and optimizer stay in 32."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16")
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
