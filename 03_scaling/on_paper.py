@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from artifacts import BadInput
+from artifacts import BadInput, record_claim
 from inference_aware import PUBLISHED, cheapest
 from power_laws import ParametricFit, optimal_allocation, predict
 
@@ -65,6 +65,36 @@ def llama3_allocation(C: float) -> tuple[float, float]:
     """
     D = LLAMA3["D"] * (C / LLAMA3["flops"]) ** LLAMA3["exponent"]
     return C / 6 / D, D
+
+
+def tokens_per_parameter(fit: ParametricFit, C: float) -> tuple[float, float, float]:
+    """The law's best D / N at C FLOPs, and its 95 % interval from the bootstrap samples."""
+    N, D = optimal_allocation(fit, C)
+    E, A, B, alpha, beta = fit.samples.T
+    n, d = optimal_allocation(ParametricFit(E, A, B, alpha, beta), C)
+    low, high = np.percentile(d / n, [2.5, 97.5]) if len(n) else (math.nan, math.nan)
+    return float(D / N), float(low), float(high)
+
+
+def claim_twenty(laws: dict, own: ParametricFit) -> str:
+    """Record chinchilla-20: tokens per parameter on the published points and on our sweep.
+
+    Our own is taken at the largest budget of the sweep, N being all that a token is multiplied
+    with. It holds if 20 is inside the published interval, in part if our own sweep disagrees.
+    """
+    value, low, high = tokens_per_parameter(published_law(), CHINCHILLA["flops"])
+    mine, mine_low, mine_high = tokens_per_parameter(own, laws["largest_flops"])
+    known, agrees = low <= 20 <= high, mine_low <= 20 <= mine_high
+    measured = (f"{value:.0f} tokens per parameter [{low:.0f}, {high:.0f}] at Chinchilla's compute "
+                f"on its published points; {mine:.1f} [{mine_low:.1f}, {mine_high:.1f}] on our "
+                f"sweep at {laws['largest_flops']:.1g} FLOPs")
+    record_claim("chinchilla-20", measured=measured, value=value, interval=(low, high),
+                 expected="about 20 training tokens per parameter",
+                 verdict="holds" if known and agrees else "holds in part" if known or agrees
+                 else "does not hold here", command="python 03_scaling/sweep.py",
+                 details={"own_sweep": [mine, mine_low, mine_high],
+                          "exponents": laws["exponents"]})
+    return measured
 
 
 def answer(C: float, demand: float | None = None) -> dict:

@@ -30,6 +30,7 @@ from flops import parameters, training_flops
 from forecast import fit_laws, law_of
 from gpt import GPT, GPTConfig
 from model_shapes import model_of, parts_of, steps_for
+from on_paper import claim_twenty
 from run_table import COLUMNS, load_points, read_rows, write_rows
 from scaling_figures import draw_isoflop, draw_parametric
 from training_loop import Recipe, mean_loss, train
@@ -219,7 +220,7 @@ def main() -> None:
     write_json(args.out / "laws.json", laws)
     draw_isoflop(args.out / "isoflop.png", laws, budgets, N, L)
     draw_parametric(args.out / "parametric.png", law_of(laws), N, D, L)
-    print(summary(laws, len(rows)))
+    print(summary(laws, len(rows)) + "\n  " + claim_twenty(laws, law_of(laws)))
     print("wrote " + ", ".join(shown(args.out / name) for name in
                                ("runs.csv", "laws.json", "isoflop.png", "parametric.png")))
     mark_made(args.out / "laws.json", inputs, vars(args))

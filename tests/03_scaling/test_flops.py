@@ -21,6 +21,29 @@ def config_of(name: str) -> GPTConfig:
     return GPTConfig(**SMALL | VARIANTS[name])
 
 
+@pytest.fixture
+def counted_parameters(monkeypatch):
+    """`parameters` from the real model, so that exercise 3.2 does not depend on 3.1."""
+    def real(config):
+        model = GPT(config)
+        total = sum(p.numel() for p in model.parameters())
+        tables = model.embedding.weight.numel()
+        return {"products": sum(m.weight.numel() for m in model.modules()
+                                if isinstance(m, torch.nn.Linear)), "total": total,
+                "non_embedding": total - tables * (1 if config.tied else 2)}
+    monkeypatch.setattr(flops, "parameters", real)
+
+
+@pytest.fixture
+def counted_forward(monkeypatch, counted_parameters):
+    """`forward_flops` from the table in the docstring, so that 3.3 does not depend on 3.2."""
+    def by_table(config, batch=1, length=None, causal=False):
+        T, count = length or config.sequence_length, flops.parameters(config)
+        pairs = sum(range(1, T + 1)) if causal else T ** 2
+        return batch * (2 * count["products"] * T + 4 * config.layers * pairs * config.width)
+    monkeypatch.setattr(flops, "forward_flops", by_table)
+
+
 @pytest.mark.exercise("3.1")
 @pytest.mark.parametrize("name", VARIANTS)
 def test_total_is_what_the_model_really_holds(name):
@@ -49,7 +72,7 @@ def test_a_tied_head_is_stored_once_but_multiplied_all_the_same():
 
 @pytest.mark.exercise("3.2")
 @pytest.mark.parametrize("name", VARIANTS)
-def test_forward_equals_torchs_counter(name):
+def test_forward_equals_torchs_counter(name, counted_parameters):
     config, ids = config_of(name), torch.zeros(3, 64, dtype=torch.long)
     model = GPT(config)
     counted = flops.counted_flops(lambda: model(ids))
@@ -58,7 +81,7 @@ def test_forward_equals_torchs_counter(name):
 
 
 @pytest.mark.exercise("3.2")
-def test_causal_counts_the_pairs_that_may_attend():
+def test_causal_counts_the_pairs_that_may_attend(counted_parameters):
     config = GPTConfig(**SMALL)
     full, causal = (flops.forward_flops(config, 1, 8, causal=c) for c in (False, True))
     # 8 queries, 8 keys: 64 pairs, of which 36 have key <= query; 4 FLOPs per pair and channel
@@ -66,7 +89,7 @@ def test_causal_counts_the_pairs_that_may_attend():
 
 
 @pytest.mark.exercise("3.3")
-def test_training_is_three_forward_passes_by_torchs_counter():
+def test_training_is_three_forward_passes_by_torchs_counter(counted_forward):
     config, ids = GPTConfig(**SMALL), torch.zeros(3, 64, dtype=torch.long)
     model = GPT(config)
     counted = flops.counted_flops(lambda: model(ids, ids)[1].backward())
@@ -77,7 +100,7 @@ def test_training_is_three_forward_passes_by_torchs_counter():
 
 
 @pytest.mark.exercise("3.3")
-def test_conventions_on_one_model():
+def test_conventions_on_one_model(counted_forward):
     config = GPTConfig(**SMALL)
     total = 2 * 8192 + 2 * 49_152 + 512
     # Chinchilla's appendix F per token: 2 (matrices + head + table) + 4 L T C + 3 L H T
@@ -89,7 +112,7 @@ def test_conventions_on_one_model():
 
 
 @pytest.mark.exercise("3.3")
-def test_an_unknown_convention_is_refused():
+def test_an_unknown_convention_is_refused(counted_forward):
     with pytest.raises(ValueError, match="convention"):
         flops.training_flops(GPTConfig(**SMALL), 1, "hoffman")
 

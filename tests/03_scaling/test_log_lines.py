@@ -37,8 +37,18 @@ def test_the_bootstrap_interval_holds_the_slope_and_repeats():
         log_lines.fit_power_law([2, 2], [1, 3])
 
 
+@pytest.fixture
+def own_line(monkeypatch):
+    """A straight line of our own, so that exercise 3.8 does not depend on 3.7."""
+    def line(x, y, bootstrap=0, seed=0):
+        x, y = np.log(x), np.log(y)
+        slope = ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum()
+        return log_lines.PowerLaw(math.exp(y.mean() - slope * x.mean()), float(slope))
+    monkeypatch.setattr(log_lines, "fit_power_law", line)
+
+
 @pytest.mark.exercise("3.8")
-def test_the_envelope_of_runs_that_include_bad_ones():
+def test_the_envelope_of_runs_that_include_bad_ones(own_line):
     C = np.geomspace(1e12, 1e16, 9)
     N = 0.1 * C ** 0.5
     D, L = C / 6 / N, 10 * C ** -0.05
@@ -51,9 +61,9 @@ def test_the_envelope_of_runs_that_include_bad_ones():
 
 
 @pytest.mark.exercise("3.8")
-def test_a_run_that_costs_more_and_is_no_better_is_not_on_the_envelope():
-    N, D = np.array([1e3, 1e4, 1e5, 5e5]), np.array([1e6, 1e6, 1e6, 1e6])
+def test_a_run_that_costs_more_and_is_no_better_is_not_on_the_envelope(own_line):
+    N, D = np.array([1e3, 1e4, 1e5, 2e4]), np.array([1e6, 1e6, 1e6, 1e9])
     law = log_lines.fit_envelope(N, D, np.array([5.0, 4.0, 3.0, 3.0]))
-    assert law(6e11) == pytest.approx(1e5, rel=1e-6), "equal loss at more compute does not count"
+    assert law.exponent == pytest.approx(1.0), "equal loss at more compute does not count"
     with pytest.raises(ValueError, match="envelope"):
         log_lines.fit_envelope(N, D, np.array([3.0, 3.5, 4.0, 5.0]))

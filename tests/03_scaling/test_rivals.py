@@ -1,0 +1,59 @@
+"""The comparison on planted curves: slopes, crossing, and a verdict that follows from them."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import artifacts
+import rivals
+
+torch.set_num_threads(1)
+
+
+def planted(gpt: tuple[float, float], lstm: tuple[float, float]) -> list[dict]:
+    """Three seeds at four sizes of loss = constant * N^exponent, with a little noise."""
+    rng, rows = np.random.default_rng(0), []
+    for family, (constant, exponent) in (("gpt", gpt), ("lstm", lstm)):
+        for N in (2.5e4, 5e4, 1e5, 2e5):
+            for seed in range(3):
+                loss = constant * N ** exponent * math.exp(0.003 * rng.normal())
+                rows.append({"family": family, "params_non_embedding": N, "loss": loss,
+                             "seed": seed} | dict.fromkeys(rivals.EXTRA, loss))
+    return rows
+
+
+@pytest.mark.parametrize("gpt, lstm, verdict", [
+    ((6.0, -0.10), (3.0, -0.01), "holds"), ((4.0, -0.05), (2.2, -0.01), "holds in part"),
+    ((4.0, -0.02), (5.0, -0.08), "does not hold here")])
+def test_the_verdict_follows_from_slopes_and_ends(gpt, lstm, verdict, tmp_path, monkeypatch):
+    monkeypatch.setattr(artifacts, "OUT", tmp_path)
+    rows = planted(gpt, lstm)
+    found = rivals.compare(rows)
+    slope, low, high = found["slope_difference"]
+    assert low <= gpt[1] - lstm[1] <= high, f"interval [{low:.3f}, {high:.3f}]"
+    rivals.claim(found, type("args", (), {"recorded": True}), rows)
+    said = json.loads((tmp_path / "claims" / "transformer-vs-lstm.json").read_text())
+    assert said["verdict"] == verdict, said["measured"]
+
+
+def test_the_crossing_is_where_both_planted_lines_meet():
+    found = rivals.compare(planted((6.0, -0.10), (3.0, -0.04)))
+    want = (6.0 / 3.0) ** (1 / 0.06)
+    assert found["crossing"][0] == pytest.approx(want, rel=0.35), f"{found['crossing']}, {want:.3g}"
+
+
+def test_windows_are_a_function_of_the_step_and_shifted_by_one():
+    batch = rivals.windows(np.arange(250, dtype=np.uint8), 16, 4, seed=1)
+    ids, targets = batch(3)
+    assert torch.equal(targets, ids + 1) and torch.equal(batch(3)[0], ids)
+    assert not torch.equal(batch(4)[0], ids)
+
+
+def test_the_recorded_race_can_be_read():
+    rows = rivals.read_rows(rivals.RECORDED)
+    seeds = {(r["family"], r["width"]) for r in rows}
+    assert len(rows) >= 2 * len(seeds), "several seeds of each model"
+    assert set(rivals.EXTRA) <= set(rows[0])
