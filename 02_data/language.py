@@ -170,7 +170,8 @@ class LanguageModel:
 
 def count_rows(text: str) -> np.ndarray:
     """How often each hashed row occurs in a text: (KINDS, BUCKETS)."""
-    return np.stack([np.bincount(rows, minlength=BUCKETS) for rows in rows_of(normalise(text))])
+    rows = rows_of(normalise(text))
+    return np.stack([np.bincount(r, minlength=BUCKETS) for r in rows]).astype(np.float32)
 
 
 def log_probabilities(counts: np.ndarray) -> np.ndarray:
@@ -180,11 +181,11 @@ def log_probabilities(counts: np.ndarray) -> np.ndarray:
     language has seen says nothing for or against any of them (0).
     """
     # Add a little to each count, but not to rows that no language has.
-    smooth = counts + SMOOTHING * (counts.sum(axis=0, keepdims=True) > 0)
+    smooth = counts + np.float32(SMOOTHING) * (counts.sum(axis=0, keepdims=True) > 0)
     # Shares within each kind of row, for each language on its own.
     total = smooth.sum(axis=2, keepdims=True)
     with np.errstate(divide="ignore"):
-        logs = np.log(smooth / total)
+        logs = np.log(smooth) - np.log(total)
     # The logarithm of nothing: 0 for all languages alike.
     logs[:, counts.sum(axis=0) == 0] = 0
     return np.ascontiguousarray(logs.transpose(1, 2, 0), dtype=np.float32)
