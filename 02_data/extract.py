@@ -9,20 +9,22 @@ through a template of their own.
 import re
 
 from html_tree import BREAK, Node, Run, parse
-from main_text import clean, prune, story_node, weigh
+from main_text import GUARD, SURE_GUARD, clean, prune, story_node
 from maths_tex import inline_maths
 from pydoc_pages import pydoc_text
 from trim_story import trim
 from web_encoding import decode_html
 
 LARGEST = 16 << 20        # bytes; what lies beyond is cut off
+ENOUGH = 200              # characters; less is worth a second try
+NEW_LINE = "\v"           # a line end that does not add up with its neighbours
 PARAGRAPH = frozenset("p div section article blockquote pre h1 h2 h3 h4 h5 h6 table ul ol dl "
                       "figure".split())
 
 
 def lines_of(run: Run, preformatted: bool) -> str:
     """A run's text with blanks collapsed (kept in <pre>) and <br> as line ends."""
-    text = run.text.replace("\xa0", " ")
+    text = run.text.replace("\xa0", " ").replace("\v", " ")
     if preformatted:
         return text.replace(BREAK, "\n").strip("\n")
     return "\n".join(filter(None, (" ".join(line.split()) for line in text.split(BREAK))))
@@ -42,30 +44,40 @@ def write_text(node: Node) -> str:
                 pieces.append(lines_of(item, pre))
         elif not item.dropped:
             pre = pre or item.tag == "pre"
-            gap = "\n\n" if item.tag in PARAGRAPH else "\n"
-            before, after = gap, gap
+            before = after = "\n\n" if item.tag in PARAGRAPH else NEW_LINE
             if item.tag == "li":
-                before = "\n- "
+                before = NEW_LINE + "- "
             elif item.tag in ("td", "th"):
                 before, after = "", " | "
             waiting.append((after, pre))
             waiting.extend((child, pre) for child in reversed(item.children))
             waiting.append((before, pre))
-    text = "".join(pieces)
-    text = re.sub(r"(?: \| )+(?=\n|$)|[ \t]+(?=\n)", "", text)
-    text = re.sub(r"\n- (?:\s*\n)+", "\n- ", text)
-    return re.sub(r"\n{3,}", "\n\n", text).strip("\n")
+    text = re.sub(r"(?: \| )+(?=[\n\v]|$)", "", "".join(pieces))
+    text = re.sub(r"- [\n\v]+", "- ", text)
+    return re.sub(r"[\n\v]{2,}|\v", _gap, text).strip("\n")
+
+
+def _gap(found: re.Match) -> str:
+    """Several line ends in a row as one: empty line or new line."""
+    return "\n\n" if "\n\n" in found[0] else "\n"
 
 
 def main_text(page: str) -> str:
-    """The main text of a page given as characters."""
+    """The main text of a page given as characters.
+
+    If next to nothing is left of a page that has text, its blocks have misleading names: then only
+    what is surely unwanted is pruned.
+    """
     root, nodes = parse(inline_maths(page))
-    weigh(nodes)
-    prune(nodes)
-    story = story_node(root, nodes)
-    clean(story)
-    trim(story)
-    return write_text(story)
+    for least in (GUARD, SURE_GUARD):
+        prune(nodes, least)
+        story = story_node(root, nodes)
+        clean(story)
+        trim(story)
+        text = write_text(story)
+        if len(text) >= ENOUGH or root.size < ENOUGH:
+            break
+    return text
 
 
 def extract_text(html: bytes, charset: str | None = None) -> str:
@@ -77,6 +89,6 @@ def extract_text(html: bytes, charset: str | None = None) -> str:
 
         b"<nav><a>Home</a></nav><p>A story, told in one line.</p>" -> "A story, told in one line."
     """
-    page = decode_html(html[:LARGEST], charset)
+    page = decode_html(html[:LARGEST], charset).replace("\0", "")
     text = pydoc_text(page)
     return main_text(page) if text is None else text

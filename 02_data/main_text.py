@@ -108,19 +108,23 @@ def unwanted_share(node: Node) -> float:
     return GUARD if HIDDEN.search(node.attributes) else 0.0
 
 
-def prune(nodes: list[Node]) -> None:
-    """Mark the unwanted blocks as dropped, except one that holds much of the page.
+def prune(nodes: list[Node], least: float = GUARD) -> None:
+    """Mark the unwanted blocks as dropped, except one that holds much of the page; blocks whose
+    `unwanted_share` is below `least` stay, and what was dropped before comes back.
 
     First those that surely are unwanted: what they hold should not count as the page's text when
     the others are judged.
     """
+    for node in nodes:
+        node.dropped = False
+    weigh(nodes)
     shares = [unwanted_share(node) for node in nodes]
-    for least in (SURE_GUARD, GUARD):
+    for guard in (SURE_GUARD, GUARD):
         total = nodes[0].mass
         for node, share in zip(nodes, shares):
             if node.parent is not None and node.parent.dropped:
                 node.dropped = True
-            elif share >= least and node.mass <= share * total:
+            elif share >= max(guard, least) and node.mass <= share * total:
                 node.dropped = True
         weigh(nodes)
 
@@ -131,7 +135,7 @@ def story_node(root: Node, nodes: list[Node]) -> Node:
     A block that calls itself "articleBody" (in any spelling of upper and lower case) and holds more
     than a third of the page's mass; else walk down from `root`, while one child block that is not
     dropped holds at least DOMINANT of the mass of the block we are in. A <p> is never entered: one
-    long paragraph is not the whole story.
+    long paragraph is not the whole story. Where there is no mass, there is nowhere to walk.
     """
     # schema.org's name for it is the most honest word on the web, but it may be on a teaser.
     for node in nodes:
@@ -143,7 +147,8 @@ def story_node(root: Node, nodes: list[Node]) -> Node:
     while True:
         heaviest = max((c for c in node.children if type(c) is Node and not c.dropped),
                        key=lambda c: c.mass, default=None)
-        if heaviest is None or heaviest.mass < DOMINANT * node.mass or heaviest.tag == "p":
+        if not node.mass or heaviest is None or heaviest.tag == "p" \
+                or heaviest.mass < DOMINANT * node.mass:
             return node
         node = heaviest
 

@@ -1,7 +1,12 @@
 """extract: the story and nothing else."""
 
-import pydoc
+import bisect
 import json
+import pydoc
+import random
+import time
+
+import pytest
 
 from extract import extract_text
 
@@ -27,3 +32,94 @@ def test_a_pydoc_page_keeps_signatures_and_indentation():
 
 def test_nothing_gives_nothing():
     assert extract_text(b"") == "" and extract_text(b"<html></html>") == ""
+
+
+def test_layout_of_lists_tables_code_and_breaks():
+    page = f"""<body><article>{STORY}<ul><li>one<li>two <b>bold</b></ul>
+        <table><tr><th>year<th>sum<tr><td>2020<td>5</table>
+        <pre>def f(x):\n    return x\n</pre><p>first line,<br>second   line.</p>{STORY}</article>"""
+    text = extract_text(page.encode())
+    assert "- one\n- two bold" in text and "year | sum\n2020 | 5" in text
+    assert "def f(x):\n    return x" in text, "code keeps its indentation"
+    assert "\n\nfirst line,\nsecond line.\n\n" in text
+
+
+def test_a_cookie_notice_longer_than_the_story_is_left_out():
+    notice = "<p>We use cookies, and so do our partners, to improve your experience here.</p>" * 9
+    text = extract_text(f"<div class='x cookie-popup'>{notice}</div><main>{STORY}</main>".encode())
+    assert "cookies" not in text and "The mayor" in text
+
+
+def test_comments_and_related_stories_are_left_out():
+    page = f"""<div class=content>{STORY * 3}<p><a href=x>Read more: the bridge is closed again</a></p>
+        <h3>Related stories</h3><ul><li><a href=x>Bridge</a></ul></div>
+        <div id=comments><p>First! I think that the bridge is ugly, and so is the mayor.</p></div>"""
+    text = extract_text(page.encode())
+    assert "ugly" not in text and "Related" not in text and "closed again" not in text
+    assert text.count("The mayor") == 12
+
+
+def test_a_page_whose_blocks_have_misleading_names_keeps_its_text():
+    page = f"<body><div class='sidebar'>{STORY}</div><div class='widget'>{STORY}</div>"
+    assert extract_text(page.encode()).count("The mayor") == 8
+
+
+def test_the_language_reference_keeps_its_paragraphs_and_loses_its_menus():
+    page = pydoc._url_handler("topic?key=FLOAT")
+    text = extract_text(page.encode())
+    assert "Floating point literals\n***" in text or "Floating-point literals\n***" in text
+    assert "Module Index" not in text and "   floatnumber " in text
+
+
+HOSTILE = {
+    "unclosed tags": "<a ", "unclosed quotes": '<a x="', "quoted ends": '<a x=">',
+    "comments": "<!--", "cdata": "<![CDATA[", "ampersands": "&", "digits": "5", "blanks": " ",
+    "nested blocks": "<div>", "list items": "<li>x", "cells": "<td>x", "tables": "<table><tr><td>",
+    "paragraphs": "<p>hello, ", "less-than": "<", "scripts": "<script>", "buttons": "<button>",
+    "end tags": "</div>", "formulae": "<math>", "open formulae": "<math ", "NULs": "\0",
+    "twins": '<span class="katex-html">', "pictures": '<img "', "breaks": "<br>",
+    "pydoc": '<td class="section-title" colspan=3>&nbsp;<br>', "entries": "<dl><dt>",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_pages_take_linear_time(name):
+    """Each of these hangs Python's own parser, or a well-known tool, or recursive code."""
+    piece = HOSTILE[name]
+    prefix = {"digits": "<p>&#", "pictures": "<math>", "blanks": "<div "}.get(name, "<p>")
+    if name in ("pydoc", "entries"):
+        prefix = '<title>Python: x</title><i class="heading-text decor">'
+    times = []
+    for size in (50_000, 200_000):
+        page = (prefix + piece * (size // len(piece))).encode()
+        start = time.process_time()
+        extract_text(page)
+        times.append(time.process_time() - start)
+    assert times[1] < 0.6, f"{name}: {times[1]:.1f} s for 200 KB"
+    assert times[1] < 8 * times[0] + 0.1, f"{name}: four times the page took {times} s"
+
+
+def test_a_tag_with_a_hundred_thousand_attributes():
+    start = time.process_time()
+    assert extract_text(b"<div " + b"a=b " * 100_000 + b">" + STORY.encode()).startswith("The mayor")
+    assert time.process_time() - start < 1
+
+
+def test_never_raises_on_two_thousand_mutated_pages():
+    rng = random.Random(4)
+    html = pydoc.HTMLDoc()
+    pages = [html.page("Python: this", html.document(bisect, "bisect")).encode(),
+             pydoc._url_handler("topic?key=FLOAT").encode(),
+             f"""<!doctype html><title>x</title><meta charset="utf-8"><body class='a b'>
+             <nav><ul><li><a href=/>Home</a></ul></nav><main id=m>{STORY}<table><tr><td>1<td>2
+             </table><pre> x\n  y</pre><math alttext="x"><mi>x</mi></math>
+             <img class=latex alt="\\alpha"></main><script>if (a<b) "</p>"</script>""".encode()]
+    pieces = [b"<", b">", b'"', b"'", b"</", b"<!--", b"&#", b"&", b"\0", b"\xff\xfe", b"<p>",
+              b"<script>", b"<table>", b"</div>", b"<math>", b"$", b"\xe2\x82", b"<svg/>", b"<a/"]
+    for number in range(2000):
+        page = bytearray(pages[number % 3][:4000])
+        for _ in range(rng.randrange(1, 12)):
+            at = rng.randrange(len(page) + 1)
+            page[at:at + rng.randrange(20)] = rng.choice(pieces) * rng.randrange(3)
+        text = extract_text(bytes(page))
+        assert isinstance(text, str) and "\0" not in text

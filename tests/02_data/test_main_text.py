@@ -103,7 +103,8 @@ def weighed(root, masses):
 @pytest.mark.exercise("2.7")
 @pytest.mark.parametrize("masses, want", [
     ([100, 75, 40, 35, 25], "b"), ([100, 74, 74, 0, 26], "a"), ([100, 100, 90, 10, 0], "c"),
-    ([100, 20, 20, 0, 80], "e"), ([100, 0, 0, 0, 0], "a")])
+    ([100, 20, 20, 0, 80], "e"), ([100, 0, 0, 0, 0], "a"),
+    ([0, 0, 0, 0, 0], "a")])
 def test_walk_down_while_one_child_dominates(masses, want):
     tree = block("body", "a", block("div", "b", block("div", "c"), block("div", "d")),
                  block("div", "e"))
