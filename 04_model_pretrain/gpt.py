@@ -137,7 +137,7 @@ class Attention(nn.Module):
         if self.groups > 1:                             # each key/value head serves a group
             k, v = (z.repeat_interleave(self.groups, dim=1) for z in (k, v))
         y = self.attend(q, k, v, mask)                  # (B, H, T, D) -> (B, T, H * D)
-        return self.out(y.transpose(1, 2).reshape(B, T, C))
+        return self.out(y.transpose(1, 2).reshape(B, T, -1))
 
 
 class MLP(nn.Module):

@@ -19,13 +19,17 @@ from collectives import record, sent_bytes
 from ddp import DDP, BucketedDDP, average_flat, average_naive, shard_of
 from gpt import GPT, GPTConfig
 from memory import measured_bytes
+from pipeline_parallel import PipelineStage, gpipe, one_f_one_b
 from ranks import run_ranks
+from tensor_parallel import TensorParallelGPT
 from zero import FSDP, ShardedOptimizer
 
 TINY = GPTConfig(vocab_size=64, layers=2, width=32, heads=4, sequence_length=16, mlp="swiglu",
                  mlp_width=64)
 RATE = 1e-3
 DATA_PARALLEL = ("naive", "flat", "ddp", "bucketed", "zero1", "zero2", "zero3")
+MODEL_PARALLEL = ("tensor", "sequence", "gpipe", "1f1b", "ddp x tensor", "ddp x 1f1b")
+MICROS = 4
 
 
 def seed_model(config: GPTConfig = TINY, seed: int = 0) -> GPT:
@@ -96,6 +100,50 @@ def train_data_parallel(rank: int, method: str, ranks: int, steps: int = 5,
             "held": held, "calls": calls}
 
 
+def train_model_parallel(rank: int, method: str, ranks: int, steps: int = 5,
+                         config: GPTConfig = TINY) -> dict:
+    """One rank's part by a method of MODEL_PARALLEL; as `train_data_parallel`. "ddp x ..." mixes:
+    two neighbours share one copy of the model, and the copies share the batch."""
+    mixed = method.startswith("ddp x ")
+    model_group, data_group, copies = None, None, 1
+    if mixed:       # ranks 0 1 | 2 3 hold a copy each; 0 2 | 1 3 hold the same part of it
+        copies = ranks // 2
+        groups = [dist.new_group([2 * c, 2 * c + 1]) for c in range(copies)]
+        model_group = groups[rank // 2]
+        groups = [dist.new_group(list(range(part, ranks, 2))) for part in (0, 1)]
+        data_group = groups[rank % 2]
+    kind = method.removeprefix("ddp x ")
+    model = seed_model(config)
+    if kind in ("tensor", "sequence"):
+        parallel = TensorParallelGPT(model, model_group, sequence=kind == "sequence")
+    else:
+        parallel = PipelineStage(model, model_group)
+        schedule = (gpipe if kind == "gpipe" else one_f_one_b)(parallel.stages, MICROS)
+    optimizer, losses = torch.optim.AdamW(parallel.parameters(), lr=RATE), []
+    for step in range(steps):
+        ids, targets = (shard_of(t, rank // 2 if mixed else 0, copies)
+                        for t in seed_batch(step, config))
+        with record() as calls:
+            if isinstance(parallel, PipelineStage):
+                loss = parallel.step(ids, targets, schedule) * parallel.stages
+            else:
+                loss = parallel(ids, targets)[1]
+                loss.backward()
+                parallel.finish_gradient_synchronization()
+            if mixed:
+                average_flat(parallel.parameters(), data_group)
+            optimizer.step()
+        optimizer.zero_grad()
+        losses.append(mean_over_ranks(loss))
+    held = measured_bytes(parallel.parameters(), [optimizer])
+    if isinstance(parallel, PipelineStage):
+        weights = {name: p.detach() for name, p in parallel.full_names().items()}
+        return {"losses": losses, "weights": weights, "held": held, "calls": calls,
+                "live": parallel.most_live}
+    return {"losses": losses, "weights": parallel.gather_full_params(), "held": held,
+            "calls": calls}
+
+
 def mean_over_ranks(loss: Tensor) -> float:
     """The loss of the whole batch: the mean of the ranks' means over equal parts."""
     total = loss.detach().clone()
@@ -107,12 +155,14 @@ def gaps(results: list[dict], losses: list[float], weights: dict[str, Tensor]) -
     """The largest difference of any loss and of any weight, on any rank, from one process's."""
     return {"loss_gap": max(abs(a - b) for r in results for a, b in zip(r["losses"], losses)),
             "weight_gap": max((r["weights"][name] - whole).abs().max().item()
-                              for r in results for name, whole in weights.items())}
+                              for r in results for name, whole in weights.items()
+                              if name in r["weights"])}
 
 
 def compare(method: str, ranks: int = 2, steps: int = 5, config: GPTConfig = TINY) -> dict:
     """Train by `method` on `ranks` processes and say how far that is from one process."""
-    results = run_ranks(train_data_parallel, ranks, method, ranks, steps, config)
+    train = train_data_parallel if method in DATA_PARALLEL else train_model_parallel
+    results = run_ranks(train, ranks, method, ranks, steps, config)
     calls, elements = results[0]["calls"], sum(p.numel() for p in seed_model(config).parameters())
     held = [sum(r["held"].values()) for r in results]
     return {"method": method, "ranks": ranks, **gaps(results, *train_alone(steps, config)),
@@ -127,8 +177,8 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     args = parser.parse_args()
     print(f"{'method':14s}{'loss gap':>12s}{'weight gap':>12s}{'calls':>8s}{'bytes sent':>12s}")
-    for method in DATA_PARALLEL:
-        row = compare(method, args.ranks, args.steps)
+    for method in DATA_PARALLEL + MODEL_PARALLEL:
+        row = compare(method, 2 * args.ranks if " x " in method else args.ranks, args.steps)
         print(f"{method:14s}{row['loss_gap']:12.1e}{row['weight_gap']:12.1e}{row['calls']:8d}"
               f"{row['sent']:12,.0f}")
 
