@@ -1,0 +1,154 @@
+"""Fewer trips to memory: RMSNorm, SwiGLU and cross-entropy as one kernel each, with gradients.
+
+    y = rms_norm(x, weight)                             # one read and one write, not four
+    loss = cross_entropy_(logits, targets)              # the logits become their own gradient
+    loss = linear_cross_entropy(hidden, head.weight, targets)       # never holds (B T, V)
+
+The last one is where the memory of a small model goes: at B T = 65,536 and V = 50,304 the logits
+alone are 6.6 GB in 16 bits. Computed in chunks of rows, gradients at once, only a chunk exists.
+It is plain torch around the cross-entropy kernel and runs anywhere; the others need Triton (on a
+CPU: its interpreter, right but slow). But: no second derivatives.
+
+Letters: n = B T tokens, C width, V vocabulary.
+"""
+
+import torch
+from torch import Tensor
+
+try:
+    import row_kernels
+except ImportError:             # Triton has wheels for Linux only
+    row_kernels = None
+
+
+class _RMSNorm(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1]).contiguous()
+        y, r = row_kernels.launch_rms_forward(rows, weight, eps)
+        ctx.save_for_backward(rows, weight, r)
+        return y.view(x.shape)
+
+    @staticmethod
+    def backward(ctx, dy: Tensor) -> tuple:
+        rows, weight, r = ctx.saved_tensors
+        dx, dw = row_kernels.launch_rms_backward(rows, weight, r, dy.reshape(rows.shape)
+                                                 .contiguous())
+        return dx.view(dy.shape), dw, None
+
+
+def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
+    """x / sqrt(mean(x^2) + eps) * weight over the last dimension: x (..., C), weight (C,)."""
+    return _RMSNorm.apply(x, weight, eps)
+
+
+class _SwiGLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, gate: Tensor, up: Tensor) -> Tensor:
+        gate, up = gate.contiguous(), up.contiguous()
+        ctx.save_for_backward(gate, up)
+        return row_kernels.launch_swiglu(gate, up)
+
+    @staticmethod
+    def backward(ctx, dy: Tensor) -> tuple:
+        return row_kernels.launch_swiglu(*ctx.saved_tensors, dy.contiguous())
+
+
+def fused_swiglu(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) * up, as chapter 4's `swiglu`, in one trip; keeps only its two inputs."""
+    if gate.shape != up.shape or gate.dtype != up.dtype:
+        raise ValueError(f"gate {tuple(gate.shape)} {gate.dtype}, up {tuple(up.shape)} {up.dtype}")
+    return _SwiGLU.apply(gate, up)
+
+
+def loss_and_gradient_(logits: Tensor, targets: Tensor, scale: float) -> Tensor:
+    """Cross-entropy of each row in nats, (n,); the logits BECOME scale * d loss / d logits.
+
+    logits (n, V), changed in place; targets (n,), where -100 means no loss and no gradient.
+    Plain torch. For logits [0, 0] and target 1 the loss is ln 2 and, with scale 1, the logits
+    become [0.5, -0.5].
+    """
+    counted = targets != -100
+    rows, columns = torch.arange(len(targets), device=logits.device), targets.clamp(min=0)
+    # The loss first: log-sum-exp minus the target's logit. After this the logits may go.
+    lse = torch.logsumexp(logits.float() if logits.element_size() == 2 else logits, dim=1)
+    losses = (lse - logits[rows, columns]) * counted
+    # Softmax in place: no second (n, V) tensor.
+    logits.sub_(lse[:, None].to(logits.dtype)).exp_()
+    # Minus one at the target.
+    logits[rows, columns] -= 1
+    # Rows that do not count have no gradient at all.
+    logits.mul_(counted[:, None] * scale)
+    return losses
+
+
+class _CrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, logits: Tensor, targets: Tensor) -> Tensor:
+        counted = (targets != -100).sum().clamp(min=1)
+        gradient = logits.detach()
+        losses = row_kernels.launch_cross_entropy(gradient, targets, 1 / counted.item())
+        ctx.save_for_backward(gradient)
+        return losses.sum() / counted
+
+    @staticmethod
+    def backward(ctx, d_loss: Tensor) -> tuple:
+        return ctx.saved_tensors[0] * d_loss, None
+
+
+def cross_entropy_(logits: Tensor, targets: Tensor) -> Tensor:
+    """Mean cross-entropy in nats, as F.cross_entropy; OVERWRITES logits (n, V) with its gradient.
+
+    Nothing of size (n, V) is made besides the logits. Nobody else may use the logits afterwards.
+    """
+    if not logits.is_contiguous():
+        raise ValueError("logits must be contiguous: they are overwritten where they lie")
+    return _CrossEntropy.apply(logits, targets)
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> Tensor:
+        loss, dh, dw = chunked_linear_cross_entropy(hidden, weight, targets, chunk)
+        ctx.save_for_backward(dh, dw)
+        return loss
+
+    @staticmethod
+    def backward(ctx, d_loss: Tensor) -> tuple:
+        dh, dw = ctx.saved_tensors
+        return dh * d_loss, dw * d_loss, None, None
+
+
+def chunked_linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int
+                                 ) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss of logits = hidden weight^T and its gradients, `chunk` rows of logits at a time.
+
+    hidden (n, C), weight (V, C), targets (n,) with -100 ignored -> the mean loss over counted
+    targets, its gradient for hidden (n, C) and for weight (V, C). At most (chunk, V) logits
+    exist at once. If nothing counts: loss and gradients are zero.
+    """
+    counted = (targets != -100).sum().clamp(min=1)
+    dh, dw = torch.empty_like(hidden), torch.zeros_like(weight, dtype=torch.promote_types(
+        weight.dtype, torch.float32))
+    total = torch.zeros((), device=hidden.device)
+    in_place = row_kernels.launch_cross_entropy if hidden.is_cuda else loss_and_gradient_
+    for start in range(0, len(hidden), chunk):
+        rows = slice(start, start + chunk)
+        logits = hidden[rows] @ weight.T                        # (chunk, V)
+        # Scaled by the count of ALL rows: the chunks' gradients then simply add up.
+        total += in_place(logits, targets[rows], 1 / counted.item()).sum()
+        # The logits are their gradient now: use it both ways, and forget it.
+        dh[rows] = logits @ weight
+        dw += logits.T @ hidden[rows]
+    return total / counted, dh, dw.to(weight.dtype)
+
+
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int = 1024
+                         ) -> Tensor:
+    """F.cross_entropy(hidden @ weight.T, targets) in the memory of `chunk` rows of logits.
+
+    hidden (..., C), weight (V, C), targets (...). The gradients are computed in forward, so
+    backward costs nothing and forward two thirds of everything.
+    """
+    return _LinearCrossEntropy.apply(hidden.reshape(-1, hidden.shape[-1]), weight,
+                                     targets.flatten(), chunk)
