@@ -20,12 +20,12 @@ from ddp import DDP, BucketedDDP, average_flat, average_naive, shard_of
 from gpt import GPT, GPTConfig
 from memory import measured_bytes
 from pipeline_parallel import PipelineStage, gpipe, one_f_one_b
-from ranks import run_ranks
+from gloo_ranks import run_ranks
 from tensor_parallel import TensorParallelGPT
 from zero import FSDP, ShardedOptimizer
 
 TINY = GPTConfig(vocab_size=64, layers=2, width=32, heads=4, sequence_length=16, mlp="swiglu",
-                 mlp_width=64)
+                 mlp_width=64, mix_previous=False)
 RATE = 1e-3
 DATA_PARALLEL = ("naive", "flat", "ddp", "bucketed", "zero1", "zero2", "zero3")
 MODEL_PARALLEL = ("tensor", "sequence", "gpipe", "1f1b", "ddp x tensor", "ddp x 1f1b")

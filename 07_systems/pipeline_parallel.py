@@ -149,7 +149,8 @@ def cut_stage(model: GPT, stage: int, stages: int) -> GPT:
     part.layer_numbers = list(range(first, first + size + (stage < rest)))
     part.blocks = nn.ModuleList(part.blocks[i] for i in part.layer_numbers)
     if stage > 0:
-        part.embedding, part.previous_share, part.position_embedding = _Received(), None, None
+        part.embedding, part.previous_share = _Received(), None
+        part.ngram_embedding = part.position_embedding = None
     if stage < stages - 1:
         part.final_norm = part.lm_head = nn.Identity()
     return part
@@ -167,18 +168,19 @@ class PipelineStage(nn.Module):
 
     def step(self, ids: Tensor, targets: Tensor, schedule: Schedule) -> Tensor:
         """Forward and backward of one batch (the same on every rank), split by rows into the
-        schedule's micro-batches; gradients are those of the mean loss. Gives the mean loss on
-        the last stage, zero elsewhere; `self.most_live` counts the micro-batches really held."""
+        schedule's micro-batches; gradients are those of the mean loss over targets that are not
+        -100. Gives the mean loss on the last stage, zero elsewhere; `self.most_live` counts the
+        micro-batches really held."""
         order = schedule[self.stage]
-        micros = len(order) // 2
+        micros, counted = len(order) // 2, (targets != -100).sum().clamp(min=1)
         ids, targets = ids.chunk(micros), targets.chunk(micros)
         if len(ids) != micros or len({len(part) for part in ids}) > 1:
             raise ValueError(f"the batch does not split into {micros} equal micro-batches")
-        kept, sending, total = {}, [], torch.zeros(())
+        kept, sending, total = {}, [], torch.zeros((), device=ids[0].device)
         self.most_live = 0
         for action, micro in order:
             if action == "F":
-                kept[micro] = self.forward_pass(ids[micro], targets[micro], micros, sending)
+                kept[micro] = self.forward_pass(ids[micro], targets[micro], counted, sending)
                 total += kept[micro][1].detach() if self.last else 0
                 self.most_live = max(self.most_live, len(kept))
             else:
@@ -187,16 +189,19 @@ class PipelineStage(nn.Module):
             handle.wait()
         return total
 
-    def forward_pass(self, ids: Tensor, targets: Tensor, micros: int, sending: list) -> tuple:
+    def forward_pass(self, ids: Tensor, targets: Tensor, counted: Tensor, sending: list
+                     ) -> tuple:
         """Receive (unless first), compute, send (unless last); gives (input, output)."""
         x = None
         if not self.first:
-            x = receive(torch.empty(*ids.shape, self.width), self.stage - 1, self.group)
+            x = torch.empty(*ids.shape, self.width, device=ids.device)
+            receive(x, self.stage - 1, self.group)
             self.part.embedding.activation = x.requires_grad_()
         y = self.part.hidden(ids)
         if self.last:
             logits = self.part.head(y).flatten(0, 1).float()
-            return x, nn.functional.cross_entropy(logits, targets.flatten()) / micros
+            total = nn.functional.cross_entropy(logits, targets.flatten(), reduction="sum")
+            return x, total / counted       # of the whole batch: micro-batches simply add up
         # Started, not awaited: the next micro-batch need not wait for the next stage. The list
         # keeps the tensor alive until it is sent.
         sending.append((send(y.detach(), self.stage + 1, self.group), y))

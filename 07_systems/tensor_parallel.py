@@ -31,18 +31,21 @@ def split_dimension(name: str) -> int | None:
 
     Linear weights are stored (out, in). 0: weights and biases of the first matrix of a pair, and
     the rows (tokens) of `embedding.weight` and `lm_head.weight`. 1: weights of the second matrix
-    of a pair, and the channels of value embeddings. None: everything else, on every rank whole.
+    of a pair. None: everything else, on every rank whole; pairs are in "blocks" only.
     "blocks.0.mlp.down.weight" is 1, its bias None. Source: Megatron-LM, section 3.
     """
-    *_, module, kind = ["", *name.split(".")]
+    # Tables are split by the vocabulary's rows.
+    if name in ("embedding.weight", "lm_head.weight"):
+        return 0
+    # Outside of the blocks nothing else is split, whatever its name.
+    if not name.startswith("blocks."):
+        return None
+    module, kind = name.split(".")[-2:]
     # The first of a pair: each rank computes its own output channels, bias included.
     if module in FIRST:
         return 0
     # The second: each rank multiplies its own input channels; the bias is added once, to the sum.
-    if module in SECOND and kind == "weight":
-        return 1
-    # Tables: the vocabulary's rows; value embeddings go with their heads' channels.
-    return {"embedding": 0, "lm_head": 0, "value_embedding": 1}.get(module)
+    return 1 if module in SECOND and kind == "weight" else None
 
 
 class _Copy(torch.autograd.Function):

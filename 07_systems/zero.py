@@ -143,7 +143,7 @@ def clip_sharded(pieces: Iterable[nn.Parameter], max_norm: float, group=None) ->
     """
     grads = [p.grad for p in pieces if p.grad is not None]
     # Each rank's own sum of squares, then everybody's.
-    square = sum((g.float().square().sum() for g in grads), torch.zeros(()))
+    square = torch.stack([g.float().square().sum() for g in grads]).sum()
     all_reduce(square, group)
     norm = square.sqrt()
     # The same scale on every rank: the direction of the whole gradient stays.

@@ -12,7 +12,7 @@ import equality
 import pieces
 import zero
 from memory import bytes_by_kind
-from ranks import RankFailed, run_ranks
+from gloo_ranks import RankFailed, run_ranks
 
 torch.set_num_threads(1)
 
