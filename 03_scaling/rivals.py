@@ -138,7 +138,7 @@ def compare(rows: list[dict]) -> dict:
     # A line takes up two degrees of freedom: residuals look too small by that much.
     left = {f: np.log(L / laws[f](N)) * np.sqrt(len(L) / max(1, len(L) - 2))
             for f, (N, L) in points.items()}
-    for _ in range(1000):
+    for _ in range(400):
         drawn = {f: fit_power_law(N, laws[f](N) * np.exp(rng.choice(left[f], len(N))))
                  for f, (N, _) in points.items()}
         draws.append([drawn["gpt"].exponent, drawn["lstm"].exponent, crossing(drawn)])

@@ -1,0 +1,156 @@
+"""The commands on a tiny corpus with fake clocks: jobs, resuming, choosing, and the plan itself."""
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import plan
+import sweep
+from artifacts import BadInput
+from batches import Shard
+from forecast import fit_laws
+from model_shapes import model_of
+from power_laws import ParametricFit, predict
+from training_loop import Recipe
+
+torch.set_num_threads(1)
+VOCAB, LAW = 64, ParametricFit(1.9, 60.0, 120.0, 0.30, 0.30)
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    """Shards of 40 training and 6 held-out documents of counting tokens."""
+    folder, splits = tmp_path / "02_data", {}
+    folder.mkdir()
+    for split, count in (("train", 40), ("val", 6)):
+        lines = [[(i + k) % 60 for k in range(50 + 7 * i)] + [63] for i in range(count)]
+        lengths = [len(line) for line in lines]
+        np.array(sum(lines, []), "<u2").tofile(folder / f"{split}.bin")
+        splits[split] = {"tokens": sum(lengths), "bytes": 3 * sum(lengths), "documents": {
+            "start": np.cumsum([0, *lengths[:-1]]).tolist(), "length": lengths,
+            "bytes": [3 * n for n in lengths], "domain": [0] * count, "id": list(range(count))}}
+    (folder / "index.json").write_text(json.dumps({
+        "format": 1, "tokenizer_sha256": "t", "corpus_sha256": "c", "vocab_size": VOCAB,
+        "dtype": "<u2", "eot": 63, "domains": ["all"], "mixture": {}, "splits": splits}))
+    return folder
+
+
+def sweep_args(data: Path, **changes) -> argparse.Namespace:
+    return argparse.Namespace(**dict(data=data, out=data.parent / "03", sequence_length=32,
+                                     minutes=1.0, workers=1, seed=0, bootstrap=20, quick=True,
+                                     full=False, fresh=False) | changes)
+
+
+def test_jobs_are_largest_first_and_each_has_enough_updates(data):
+    jobs = sweep.make_jobs(sweep_args(data), VOCAB, 1.0, "fp32")
+    budgets = [job["budget"] for job in jobs]
+    assert budgets == sorted(budgets, reverse=True) and min(j["steps"] for j in jobs) >= 20
+    assert sum(job["whole"] for job in jobs) == 1, "one run is measured on all held-out text"
+
+
+def test_a_budget_too_small_for_any_model_is_one_clear_line(data):
+    with pytest.raises(BadInput, match="minutes"):
+        sweep.make_jobs(sweep_args(data), VOCAB, 1e-6, "fp32")
+
+
+def test_one_run_trains_measures_and_repeats(data):
+    job = sweep.make_jobs(sweep_args(data), VOCAB, 1.0, "fp32")[-1]
+    small = model_of(32, VOCAB, 32, ngram_rows=64)
+    job |= {"steps": 12, "rows": 4, "whole": True, "config": vars(small)}
+    first, second = sweep.train_one(job), sweep.train_one(job)
+    assert first["loss"] == second["loss"], "the same job, the same loss"
+    assert first["loss"] < math.log(VOCAB), "it learned something"
+    assert first["tokens"] == 12 * 4 * 32 and first["whole_loss"] > 0
+
+
+def test_finished_runs_are_not_trained_again(data, monkeypatch):
+    args = sweep_args(data)
+    jobs = sweep.make_jobs(args, VOCAB, 1.0, "fp32")
+    done = [{"run": j["run"], "loss": 3.0, "params": 1, "width": 1, "tokens": 1} for j in jobs]
+    args.out.mkdir()
+    sweep.write_rows(args.out / "runs.csv", done)
+    monkeypatch.setattr(sweep, "train_one", None)
+    rows = sweep.run_jobs(jobs, args.out / "runs.csv", 1)
+    assert [row["run"] for row in rows] == [job["run"] for job in jobs]
+
+
+def test_a_slow_machine_gets_smaller_budgets_and_a_resumed_sweep_keeps_them(data, monkeypatch):
+    args = sweep_args(data)
+    args.out.mkdir()
+    speeds = {"fp32": 1e9, "bf16": 0.8e9}
+    monkeypatch.setattr(sweep, "speed", lambda config, precision: speeds[precision])
+    scale, precision = sweep.settle(args, Shard(data, "train"), args.out / "runs.csv")
+    assert precision == "fp32" and scale < 1
+    (args.out / "runs.csv").write_text("run\n")
+    speeds["bf16"] = 9e12
+    again = sweep.settle(args, Shard(data, "train"), args.out / "runs.csv")
+    assert again == (scale, precision), "budgets changed in the middle of a sweep"
+    args.seed = 1
+    assert sweep.settle(args, Shard(data, "train"), args.out / "runs.csv")[1] == "bf16"
+    assert not (args.out / "runs.csv").exists(), "runs of other settings were kept"
+
+
+def laws_of(unique_sha: str = "c") -> dict:
+    """Laws as sweep.py writes them, from runs of a planted law."""
+    N = np.tile([1e5, 2e5, 4e5, 8e5], 3)
+    D = np.repeat([2e5, 6e5, 1.8e6], 4)
+    laws = fit_laws(N, D, predict(LAW, N, D), 6 * N * D, bootstrap=10)
+    return laws | {"tokenizer_sha256": "t", "corpus_sha256": unique_sha, "sequence_length": 32,
+                   "recipe": vars(Recipe()), "vocab_size": VOCAB, "whole_over_part": 1.0}
+
+
+def plan_args(**changes) -> argparse.Namespace:
+    return argparse.Namespace(**dict(minutes=2.0, quick=True, threads=None, compile="no",
+                                     seed=0) | changes)
+
+
+def test_the_plan_takes_the_width_of_lowest_forecast_and_chapter_4_accepts_it(
+        data, monkeypatch, tmp_path):
+    # a machine of 2e9 FLOP/s at any width
+    monkeypatch.setattr(plan, "tokens_per_second", lambda config, rows, *rest, **more:
+                        (2e9 / plan.training_flops(config, 1), 0.0))
+    laws, index = laws_of(), json.loads((data / "index.json").read_text())
+    made = plan.make_plan(plan_args(), laws, index)
+    losses = [c["loss"] for c in made["candidates"]]
+    assert losses == sorted(losses) and made["model"]["width"] == made["candidates"][0]["width"]
+    assert made["forecast"]["low"] < made["forecast"]["loss"] < made["forecast"]["high"]
+    assert made["tokens"] == made["steps"] * made["batch_tokens"]
+    assert made["flops"] <= 2e9 * 120, "the plan takes longer than it may"
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(made))
+    from plan_file import make_plan
+    flags = argparse.Namespace(plan=path, tokens=None)
+    accepted = make_plan(flags, VOCAB, {"tokenizer_sha256": "t", "corpus_sha256": "c"})
+    assert accepted.tokens == made["tokens"] and accepted.model == model_of(
+        made["model"]["width"], VOCAB, 32)
+
+
+def test_more_minutes_never_forecast_a_higher_loss(data, monkeypatch):
+    monkeypatch.setattr(plan, "tokens_per_second", lambda config, rows, *rest, **more:
+                        (2e9 / plan.training_flops(config, 1), 0.0))
+    laws, index = laws_of(), json.loads((data / "index.json").read_text())
+    index["splits"]["train"]["tokens"] = 10 ** 9
+    losses = [plan.make_plan(plan_args(minutes=m), laws, index)["forecast"]["loss"]
+              for m in (0.5, 2, 8)]
+    assert losses == sorted(losses, reverse=True), losses
+
+
+def test_laws_of_another_corpus_are_refused(data, monkeypatch, tmp_path):
+    (tmp_path / "laws.json").write_text(json.dumps(laws_of("other")))
+    monkeypatch.setattr("sys.argv", ["plan.py", "--laws", str(tmp_path / "laws.json"), "--data",
+                                     str(data), "--out", str(tmp_path)])
+    with pytest.raises(BadInput, match="another corpus.*sweep.py"):
+        plan.main()
+
+
+@pytest.mark.parametrize("dial, why", [(["--gpus", "10"], "--days"), (["--flops", "12"], "too small"),
+                                       (["--gpus", "10", "--days", "-3"], "positive")])
+def test_bad_dials_on_paper(dial, why, monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.argv", ["plan.py", *dial, "--out", str(tmp_path)])
+    with pytest.raises(BadInput, match=why):
+        plan.main()
