@@ -205,8 +205,8 @@ class ArenaRoom:
             rows = [{"model": m, "rating": round(fit[m]), "low": round(fit.low[m]),
                      "high": round(fit.high[m]), "rank": fit.rank[m], "votes": seen[m]}
                     for m in fit]
-            self.known_board = (len(votes), {"rows": rows, "votes": len(votes),
-                                             "needed": {g: votes_needed(g) for g in (50, 100, 200)}})
+            needed = {gap: votes_needed(gap) for gap in (50, 100, 200)}
+            self.known_board = (len(votes), {"rows": rows, "votes": len(votes), "needed": needed})
         return self.known_board[1]
 
 

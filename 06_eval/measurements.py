@@ -37,7 +37,7 @@ def held_out_documents(folder: Path | str, limit: int, seed: int = 0) -> dict:
     """Held-out documents of chapter 2's shards: up to `limit` tokens, whole documents, at random.
 
     Returns {"documents": lists of ids, "bytes": [...], "domains": [...], "start": id of
-    <|endoftext|>}. Documents of over 2,000 tokens are cut, with their bytes in proportion.
+    <|endoftext|>}. Documents of over 600 tokens are cut, with their bytes in proportion.
     """
     index = read_json(Path(folder) / "index.json", "02_data/build_corpus.py")
     ids = np.fromfile(need(Path(folder) / "val.bin", "02_data/build_corpus.py"),
@@ -52,7 +52,7 @@ def held_out_documents(folder: Path | str, limit: int, seed: int = 0) -> dict:
         text = text[text != index["eot"]]
         if not len(text) or taken >= limit:
             continue
-        kept = text[:2000]
+        kept = text[:600]
         chosen["documents"].append(kept.astype(int).tolist())
         chosen["bytes"].append(table["bytes"][i] * len(kept) / len(text))
         domain = table["domain"][i]

@@ -87,12 +87,12 @@ def missing(what: str, made_by: str) -> str:
             f"<code>python {escape(made_by)}</code></p>")
 
 
-def answer_cards(answers: Sequence[tuple[str, str, bool]]) -> str:
-    """Answers side by side: (who, text, is a model)."""
+def answer_cards(answers: Sequence[tuple[str, str]]) -> str:
+    """Answers side by side: (who, text)."""
     return '<div class="answers">' + "".join(
-        f'<div class="answer{" model" if model else ""}"><b>{escape(who)}</b>'
+        f'<div class="answer"><b>{escape(who)}</b>'
         f'{escape(text) or "<span class=soft>(nothing)</span>"}</div>'
-        for who, text, model in answers) + "</div>"
+        for who, text in answers) + "</div>"
 
 
 def tree(value: Any, depth: int = 0) -> str:

@@ -83,8 +83,7 @@ def opening_sample(folder: Path) -> str:
     best = results["answers"][names[-1]]
     # The first question that the leader answered in full, as a reader would meet it.
     i = next((i for i, a in enumerate(best) if a["ended"] and a["text"]), 0)
-    cards = [(name, results["answers"][name][i]["text"][:300], True)
-             for name in dict.fromkeys(names)]
+    cards = [(name, results["answers"][name][i]["text"][:300]) for name in dict.fromkeys(names)]
     return (f'<p class="question">{escape(best[i]["question"])}</p>' + answer_cards(cards))
 
 

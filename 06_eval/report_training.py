@@ -193,7 +193,7 @@ def pretraining(out: Path) -> str:
         prompt = samples[-1].get("prompt")
         of_prompt = [s for s in samples if s.get("prompt") == prompt]
         parts.append("<h3>The same prompt as the model grew up</h3>" + answer_cards(
-            [(f"{s.get('fraction', 0):.0%} of training", f"{prompt}{s.get('text', '')}"[:420], True)
+            [(f"{s.get('fraction', 0):.0%} of training", f"{prompt}{s.get('text', '')}"[:420])
              for s in of_prompt[-4:]]))
     return "".join(parts)
 
@@ -227,9 +227,9 @@ def post_training(out: Path) -> str:
     names = list(results["answers"])
     for i, reference in list(enumerate(results.get("references", [])))[:4]:
         question = results["answers"][names[0]][i]["question"]
-        cards = [(name, results["answers"][name][i]["text"][:420], True) for name in names]
-        parts.append(f'<p class="question">{escape(question)}</p>'
-                     + answer_cards([*cards, ("documentation says", reference, False)]))
+        parts.append(f'<p class="question">{escape(question)} <span>The documentation says: '
+                     f"{escape(reference)}</span></p>" + answer_cards(
+                         [(name, results["answers"][name][i]["text"][:420]) for name in names]))
     own = pictures(out / "05_posttrain", {})
     return "".join(parts) + (f"<details><summary>Chapter 5's own figures</summary>{own}</details>"
                              if own else "")

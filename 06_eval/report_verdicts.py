@@ -46,8 +46,8 @@ def perplexity_part(results: dict) -> str:
             + ".</p>" + figure(line_chart([Series(f"{name} model", places)],
                                           "place in the document", "perplexity", log_x=True,
                                           log_y=True),
-                               "The more of a document it has read, the fewer tokens it hesitates "
-                               "between.")
+                               "By how many tokens of the document came before; it sees at most "
+                               "its context. Few documents are long: the right end is noisy.")
             + (table(("domain", "tokens", "perplexity", "effective choices", "bits/byte"), rows,
                      raw=True) if len(rows) > 1 else "")
             + "<details><summary>From 70 towards 10, as the papers print it</summary>"

@@ -40,12 +40,12 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten inside [low, high]; with fewer than two, also 2 and 5 times a power."""
+    """Powers of ten inside [low, high]; with fewer than three, also 2 and 5 times a power."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1,), (1, 2, 5)):
         ticks = [f * 10.0 ** e for e in exponents for f in factors
                  if low * 0.999 <= f * 10.0 ** e <= high * 1.001]
-        if len(ticks) >= 2:
+        if len(ticks) >= 3:
             return ticks
     return ticks or [low, high]
 
@@ -62,7 +62,7 @@ def tick_label(value: float) -> str:
         digits = str(exponent).translate(raised)
         return ("" if abs(factor - 1) < 1e-6 else f"{factor:g}·") + f"10{digits}"
     for unit, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if size >= unit:
+        if size >= max(unit, 1e4):          # four digits are read faster than "1k"
             return f"{value / unit:g}{letter}"
     return f"{value:g}"
 
