@@ -12,6 +12,7 @@ Set BUILD_LLM_OUT to keep the results somewhere else than `out/` beside this fil
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -106,24 +107,34 @@ def _fingerprint(inputs: list[Path | str], settings: dict) -> dict:
                 stat = file.stat()
                 files[str(file)] = ([stat.st_size, stat.st_mtime_ns] if stat.st_size > 2**26 else
                                     hashlib.sha256(file.read_bytes()).hexdigest())
+    settings = {name: value for name, value in settings.items() if name != "fresh"}
+    return {"settings": json.loads(json.dumps(settings, default=str)), "inputs": files,
+            "code": _code()}
+
+
+@functools.cache
+def _code() -> str:
+    """A digest of this repository's code that was loaded when it was first asked for.
+
+    Once for the life of a process: a module imported later, inside a function, would make
+    `mark_made` see other code than `is_current` saw, and nothing would ever be up to date.
+    """
     loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
     ours = sorted(f for f in loaded if f and Path(f).resolve().is_relative_to(ROOT)
                   and Path(f).resolve().relative_to(ROOT).parts[0][:1] in ("0", "m"))
-    code = hashlib.sha256(b"".join(Path(f).read_bytes() for f in ours)).hexdigest()
-    settings = {name: value for name, value in settings.items() if name != "fresh"}
-    return {"settings": json.loads(json.dumps(settings, default=str)), "inputs": files,
-            "code": code}
+    return hashlib.sha256(b"".join(Path(f).read_bytes() for f in ours)).hexdigest()
 
 
 def is_current(target: Path | str, inputs: list[Path | str], settings: dict) -> bool:
     """True if `mark_made` was called for `target` with these inputs, settings and this code."""
     target = Path(target)
     note = target.with_name("." + target.name + ".made.json")
+    now = _fingerprint(inputs, settings)        # before any other module is imported
     try:
         made = json.loads(note.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return target.exists() and made == _fingerprint(inputs, settings)
+    return target.exists() and made == now
 
 
 def mark_made(target: Path | str, inputs: list[Path | str], settings: dict) -> None:
