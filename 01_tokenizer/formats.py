@@ -45,7 +45,9 @@ def to_hf(tokenizer: Tokenizer, path: str | os.PathLike) -> None:
         "normalizer": None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
             {"type": "Split", "pattern": {"Regex": split}, "behavior": "Isolated",
-             "invert": False},
+             "invert": False,
+             # What counts as a letter depends on it. HF refuses unknown names elsewhere.
+             "unicode_version": UNICODE_VERSION},
             {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
              "use_regex": False}]},
         "post_processor": None,
@@ -57,7 +59,6 @@ def to_hf(tokenizer: Tokenizer, path: str | os.PathLike) -> None:
                   "vocab": {printable(token): i for i, token in sorted(tokenizer.vocab.items())
                             if i not in specials},
                   "merges": [f"{printable(a)} {printable(b)}" for a, b in tokenizer.merges]},
-        "unicode_version": UNICODE_VERSION,
     }
     with whole(path) as file:
         json.dump(content, file, ensure_ascii=False, indent=1)

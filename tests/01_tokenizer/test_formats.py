@@ -34,7 +34,7 @@ def test_tokenizer_json_comes_back_the_same(tokenizer, tmp_path, pattern):
     for name in ("vocab", "merges", "special_tokens", "pattern", "vocab_size"):
         assert getattr(loaded, name) == getattr(own, name), name
     assert loaded.encode(TEXT, "all") == own.encode(TEXT, "all")
-    assert json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))["unicode_version"]
+    assert '"unicode_version": "1' in (tmp_path / "t.json").read_text(encoding="utf-8")
 
 
 def test_hf_loads_what_we_write_with_equal_ids(tokenizer, tmp_path):
