@@ -129,6 +129,7 @@ class Script:
     ([1, 5, 3], {}, [1, 2, 0], "the most frequent pair first"),
     ([4, 4, 4], {}, [0, 1, 2], "equal counts go by the key"),
     ([9, 8, 6], {0: {1: 3}}, [0, 2, 1], "a pair that shrank waits for its present count"),
+    ([9, 8, 3], {0: {1: 7}}, [0, 1, 2], "a pair that shrank a little goes back into the queue"),
     ([9, 8, 6], {0: {1: 0}}, [0, 2], "a pair that is gone never merges"),
     ([9, 2], {0: {2: 5}}, [0, 2, 1], "a pair that was born takes its place"),
     ([90, 1], {0: {2: 1, 3: 7}}, [0, 3, 1, 2], "a rare pair is not forgotten"),

@@ -70,9 +70,11 @@ def same(text, expected, pattern, why):
     ("x_1", ["x", "_", "1"], "the underscore is no letter"),
     ("m²", ["m", "²"], "² is a number"),
     ("Ⅷb", ["Ⅷ", "b"], "Ⅷ is a number"),
+    ("x1²-", ["x", "1²", "-"], "² goes on a number, although it is no decimal digit"),
     ("一b", ["一b"], "一 is a letter, although it is numeric"),
     ("caféж", ["caféж"], "letters of all scripts"),
     ("a\x1cb", ["a", "\x1c", "b"], "U+001C"),
+    ("a \x1cb", ["a", " \x1c", "b"], "U+001C is a sign, and takes the blank before it"),
     ("! \x1c", ["!", " \x1c"], "U+001C is no white space, whatever Python's \\s says"),
     ("a\x85\u3000b", ["a", "\x85", "\u3000", "b"], "U+0085 and U+3000 are white space"),
     ("🙂🙂 🙂a", ["🙂🙂", " 🙂", "a"], "characters beyond U+FFFF"),
@@ -208,7 +210,7 @@ def test_ascii_counts_equal_the_rules_by_hand():
     ("a EN", 1, "not inside a special token that may have begun"),
     ("a b END", 3, "before a whole special token one may cut"),
     ("x STOP NOW", 2, "not inside a special token that holds a blank, but before it"),
-    ("x STOP", 1, "nor inside its beginning"),
+    ("x STOP N", 1, "nor inside its beginning, whatever blank that holds"),
 ])
 def test_last_safe_cut(monkeypatch, text, expected, why):
     monkeypatch.setattr(pretokenize, "special_splitter",

@@ -1,0 +1,129 @@
+"""The commands, run as a reader runs them, on small text; and what they say when it is wrong."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import artifacts
+import docstrings
+import show_tokens
+import train_tokenizer
+from artifacts import BadInput
+from bpe import Tokenizer
+from bpe_shapes import bytes_per_token, number_shapes, shrunk
+from docstrings import document, sample_documentation
+from show_tokens import coloured, token_names
+
+CHAPTER = Path(train_tokenizer.__file__).parent
+TEXT = ("Returns the indices that would sort an array.\nReturns the sorted array.\n"
+        "Perform an indirect sort along the given axis using the algorithm specified.\n") * 30
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Call train_tokenizer's main with these options, all output in a folder of the test."""
+    monkeypatch.setattr(artifacts, "OUT", tmp_path / "out")
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+
+    def call(*options):
+        monkeypatch.setattr(sys, "argv", ["train_tokenizer.py", "--output",
+                                          str(tmp_path / "t.json"), "--workers", "1", *options])
+        train_tokenizer.main()
+        return Tokenizer.load(tmp_path / "t.json")
+    return call
+
+
+def test_the_command_from_another_folder_writes_everything_and_then_skips(tmp_path):
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    line = [sys.executable, str(CHAPTER / "train_tokenizer.py"), "--text", "text.txt",
+            "--vocab-size", "320"]
+    env = os.environ | {"BUILD_LLM_OUT": str(tmp_path / "out"), "PYTHONPATH": os.pathsep.join(
+        [str(CHAPTER), str(CHAPTER.parent)])}
+    first = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr
+    folder = tmp_path / "out" / "01_tokenizer"
+    for name in ("tokenizer.json", "tokens.png", "compression.png", "compression.json",
+                 "shapes.json", "../claims/bpe-shapes.json"):
+        assert (folder / name).exists(), name
+    again = subprocess.run(line, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert "up to date" in again.stdout
+    shown = subprocess.run([sys.executable, str(CHAPTER / "show_tokens.py"), "sort é"], env=env,
+                           capture_output=True, text=True, encoding="utf-8")
+    assert shown.returncode == 0 and "bytes per token" in shown.stdout, shown.stderr
+
+
+def test_same_text_same_bytes_and_a_corpus_is_read(run, tmp_path):
+    run("--text", str(tmp_path / "text.txt"), "--vocab-size", "300")
+    first = (tmp_path / "t.json").read_bytes()
+    (tmp_path / "corpus.jsonl").write_text("".join(
+        json.dumps({"text": line, "domain": "docs"}) + "\n" for line in TEXT.splitlines(True)))
+    run("--text", str(tmp_path / "text.txt"), "--vocab-size", "300", "--fresh")
+    assert (tmp_path / "t.json").read_bytes() == first
+    tokenizer = run("--corpus", str(tmp_path / "corpus.jsonl"), "--vocab-size", "300")
+    assert tokenizer.special_tokens["<|endoftext|>"] == 295 and tokenizer.vocab_size == 300
+
+
+@pytest.mark.parametrize("content, options, message", [
+    (b"", [], "text is empty"),
+    (b"ab ab", [], "allows only"),
+    (TEXT.encode() + b"caf\xe9", [], "not UTF-8"),
+    (TEXT.encode(), ["--vocab-size", "200"], "ask for 261"),
+])
+def test_bad_text_is_one_clear_line(run, tmp_path, content, options, message):
+    (tmp_path / "text.txt").write_bytes(content)
+    with pytest.raises(BadInput, match=message) as error:
+        run("--text", str(tmp_path / "text.txt"), *options)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "t.json").exists(), "nothing half-written"
+
+
+def test_a_damaged_or_missing_corpus_names_the_command(run, tmp_path):
+    with pytest.raises(BadInput, match="build_corpus.py"):
+        run("--corpus", str(tmp_path / "no.jsonl.gz"))
+    (tmp_path / "c.jsonl.gz").write_bytes(b"not gzip")
+    with pytest.raises(BadInput, match="damaged"):
+        run("--corpus", str(tmp_path / "c.jsonl.gz"))
+
+
+def test_documentation_is_read_without_importing(tmp_path):
+    path = tmp_path / "module.py"
+    path.write_text('"""Top."""\nimport no_such_module\ndef f(a, *, b=1):\n    """Do  it."""\n'
+                    'class C(Base):\n    """A class."""\n    def _hidden(self):\n        "No."\n')
+    assert document(path) == "Top.\n\nf(a, *, b=1)\nDo  it.\n\nclass C(Base)\nA class.\n"
+    path.write_text("def broken(")
+    assert document(path) == ""
+
+
+def test_the_sample_is_the_same_every_time_and_stops(monkeypatch):
+    files = docstrings.source_files()
+    assert len(files) == len(set(files)) > 500
+    monkeypatch.setattr(docstrings, "source_files", lambda: files)
+    first = list(sample_documentation(30_000))
+    assert first == list(sample_documentation(30_000))
+    assert 30_000 <= sum(len(text) for _, text in first) < 400_000
+
+
+def test_fewer_merges_are_the_tokenizer_of_a_smaller_vocabulary(run, tmp_path):
+    large = run("--text", str(tmp_path / "text.txt"), "--vocab-size", "320")
+    small = run("--text", str(tmp_path / "text.txt"), "--vocab-size", "280")
+    assert shrunk(large, 280).merges == small.merges
+    assert shrunk(large, 280).encode(TEXT) == small.encode(TEXT)
+    assert bytes_per_token(shrunk(large, 0), [TEXT]) == 1.0
+    assert sum(number_shapes(large).values()) == pytest.approx(1)
+
+
+def test_tokens_are_shown_with_their_bytes_where_they_are_no_text():
+    raw = Tokenizer({b: bytes([b]) for b in range(256)}, [])
+    assert token_names(raw, list("aé\n".encode())) == ["a", "<c3>", "<a9>", "⏎"]
+    assert coloured(raw, [97]) == "\x1b[30;48;5;224ma\x1b[0m"
+
+
+def test_show_tokens_of_nothing(monkeypatch, tmp_path):
+    Tokenizer({b: bytes([b]) for b in range(256)}, []).save(tmp_path / "t.json")
+    monkeypatch.setattr(sys, "argv", ["show_tokens.py", "", "--tokenizer", str(tmp_path / "t.json")])
+    with pytest.raises(BadInput, match="empty"):
+        show_tokens.main()
