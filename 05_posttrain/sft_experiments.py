@@ -102,7 +102,7 @@ def choice_accuracy(model, bench: Bench, seed: int, questions: int = 200) -> flo
     return float((gain.argmax(1) == 0).float().mean())
 
 
-def sft_few(bench: Bench, seed: int, sizes=(0, 4, 16, 64, 256, 1024, 4096)) -> list[dict]:
+def sft_few(bench: Bench, seed: int, sizes=(0, 4, 64, 1024, 4096)) -> list[dict]:
     """Form and knowledge against the number of distinct examples, the same 120 steps of 16."""
     val_rows, _ = render_rows(bench.tokenizer, bench.val[:200], bench.base.config.sequence_length)
     table = []

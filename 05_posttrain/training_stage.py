@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from artifacts import need, out, read_json, shown, whole
+from artifacts import BadInput, need, out, read_json, shown, whole
 from bpe import Tokenizer
 from checkpoint import check_tokenizer, load_checkpoint, load_model, save_checkpoint
 
@@ -49,9 +49,16 @@ def open_model(path: Path, tokenizer_path: Path, made_by: str):
 
 
 def read_jsonl(path: Path, made_by: str) -> list[dict]:
-    """The records of one of this chapter's files."""
-    with open(need(path, made_by), encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+    """The records of one of this chapter's files; BadInput names file and line of a damaged one."""
+    records = []
+    with open(need(path, made_by), encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise BadInput(f"{shown(path)}, line {number} is damaged ({error.msg}): delete the "
+                               f"file and run python {made_by}") from None
+    return records
 
 
 def write_jsonl(path: Path, records: list[dict]) -> None:

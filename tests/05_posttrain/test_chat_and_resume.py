@@ -102,3 +102,16 @@ def test_a_killed_stage_goes_on_exactly(stage, tiny_model, tmp_path):
     assert again == log, "the log must be that of the unbroken run"
     for a, b in zip(whole.parameters(), resumed.parameters()):
         assert torch.equal(a, b), f"{stage}: the resumed weights must be equal bit for bit"
+
+
+def test_a_damaged_record_is_named_with_its_line(tmp_path):
+    from artifacts import BadInput
+    from training_stage import read_jsonl, write_jsonl
+    path = tmp_path / "preferences.jsonl"
+    write_jsonl(path, [{"a": 1}, {"a": 2}])
+    assert read_jsonl(path, "x.py") == [{"a": 1}, {"a": 2}]
+    path.write_text('{"a": 1}\n{"a": \n', encoding="utf-8")
+    with pytest.raises(BadInput, match="line 2 is damaged.*x.py"):
+        read_jsonl(path, "x.py")
+    with pytest.raises(BadInput, match="missing: run python x.py"):
+        read_jsonl(tmp_path / "none.jsonl", "x.py")

@@ -224,3 +224,13 @@ def test_self_instruct_filters():
     assert reject(good, "Stack all tensors.", True, [good], 0.8) == "too similar to one we have"
     assert reject(good, "Stack all", False, [], 0.8).startswith("answer")
     assert reject("torch", "Stack all tensors.", True, [], 0.8) == "no question"
+
+
+def test_an_alpaca_file_goes_the_whole_way(tmp_path):
+    from instructions import from_file as pairs_from_file
+    path = tmp_path / "alpaca.json"
+    path.write_text(json.dumps([{"instruction": f"Say {i}.", "input": "", "output": f"It is {i}."}
+                                for i in range(50)]), encoding="utf-8")
+    pairs = pairs_from_file(path)
+    train, val, _ = split_by_package(pairs, hold_out_packages(pairs))
+    assert len(val) == 5 and len(mix_kinds(train, 0, 1000)) == 45
