@@ -47,7 +47,7 @@ def parse() -> argparse.Namespace:
     files.add_argument("--tokenizer", default=out("01_tokenizer", "tokenizer.json"))
     files.add_argument("--out", default=out("04_model_pretrain"), help="folder for the results")
     model = parser.add_argument_group("in place of the plan's values")
-    for name in ("layers", "width", "heads", "sequence-length"):
+    for name in ("layers", "width", "heads", "sequence-length", "ngram-rows"):
         model.add_argument(f"--{name}", type=int)
     model.add_argument("--tokens", type=int, help="to train on; makes a plan needless")
     model.add_argument("--rows", type=int, help="sequences per batch")
