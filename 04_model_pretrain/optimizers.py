@@ -66,7 +66,7 @@ class AdamW(torch.optim.Optimizer):
     def _step_rows(p: Tensor, state: dict, group: dict) -> None:
         """The same update for the rows of `p` that have a gradient, and for no others."""
         (b1, b2), lr, t = group["betas"], group["lr"], state["step"]
-        rows = p.grad.abs().amax(dim=1).nonzero()[:, 0]
+        rows = torch.linalg.vector_norm(p.grad, dim=1).nonzero()[:, 0]
         g, m, v = p.grad[rows], state["m"][rows], state["v"][rows]
         m.lerp_(g, 1 - b1)
         v.mul_(b2).addcmul_(g, g, value=1 - b2)
