@@ -26,9 +26,9 @@ class Recipe:
     """How to train: the part of a plan that is not the model's shape. Plain values only."""
     optimizer: str = "muon"         # "muon": Muon on the blocks' matrices, AdamW on the rest;
     learning_rate: float = 0.02     # "adamw": AdamW at this rate on everything
-    embedding_rate: float = 0.01    # with Muon, AdamW's rate for the embedding tables,
-    head_rate: float = 0.004        # for the output matrix,
-    vector_rate: float = 0.01       # and for gains, biases and mixing shares
+    embedding_rate: float = 0.05    # with Muon, AdamW's rate for the embedding tables,
+    head_rate: float = 0.01         # for the output matrix,
+    vector_rate: float = 0.03       # and for gains, biases and mixing shares
     betas: tuple[float, float] = (0.9, 0.95)
     momentum: float = 0.95
     weight_decay: float = 0.0
