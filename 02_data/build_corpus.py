@@ -30,10 +30,14 @@ from dedup import normalise_url
 from funnel import Funnel
 from hashed_linear import HashedLinear
 from mixture import natural_mixture
+from outliers import count_words
 from parts import (RECORDS_PER_PART, batched, bounded_map, find_sources, name_of, read_pages,
                    read_source, wait_for, write_pages)
 from safety import load_blocklist
 from shards import assign_splits, write_index, write_shards
+
+
+SAMPLE = 1200         # pages from which the token profile and the default quality model are made
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Settings(page_steps.Settings):
     """What page steps and corpus steps need to know; travels to every process."""
     min_words: int = 20
     min_quality: float = 0.1
+    max_divergence: float = 6.0
     max_overlap: int = 0
     quality_for_web: bool = False
 
@@ -66,6 +71,9 @@ def parse() -> argparse.Namespace:
     add("--near-threshold", type=float, default=0.8, help="Jaccard similarity of near copies")
     add("--quality-model", type=Path, help="made by train_classifier.py; filters web pages as well")
     add("--min-quality", type=float, default=0.1, help="probability under which a page goes")
+    add("--nsfw-model", type=Path, help="made by train_classifier.py nsfw")
+    add("--harmful-model", type=Path, help="made by train_classifier.py harmful")
+    add("--max-divergence", type=float, default=6.0, help="nats of outlier tokens allowed")
     add("--evaluation", nargs="*", type=Path, default=[], help="evaluation files: documents that "
         "share a 13-gram with them are removed")
     add("--val-share", type=float, default=0.04, help="share of bytes in the validation split")
@@ -95,13 +103,16 @@ def main() -> None:
     wishes = {k: v for k, v in vars(args).items()
               if k not in ("workers", "rank", "world", "keep_work", "fresh")}
     inputs = [*sources, args.tokenizer, *args.blocklist, *args.evaluation,
-              *([args.quality_model] if args.quality_model else [])]
+              *(m for m in (args.quality_model, args.nsfw_model, args.harmful_model) if m)]
     target = args.out_dir / "index.json"
     if not args.fresh and is_current(target, inputs, wishes):
         print(f"{shown(target)} is up to date (--fresh makes it again)")
         return
     settings = Settings(languages=tuple(args.languages), rules=args.rules,
                         blocklist=load_blocklist(args.blocklist), min_quality=args.min_quality,
+                        max_divergence=args.max_divergence,
+                        nsfw_model=str(args.nsfw_model or ""),
+                        harmful_model=str(args.harmful_model or ""),
                         quality_for_web=args.quality_model is not None)
     work = prepare_work(args, inputs, wishes)
 
@@ -200,7 +211,7 @@ def unique_pass(args: argparse.Namespace, work: Path, settings: Settings) -> Non
 
 
 def decide_near_and_train(args: argparse.Namespace, work: Path) -> None:
-    """Near-copy entries over all parts, the quality model, and the evaluation sets' n-grams."""
+    """Near-copy entries over all parts, token profile, quality model, evaluation n-grams."""
     names = part_names(work, "unique")
     paths = [work / "unique" / f"{name}.jsonl.gz" for name in names]
     parts = [dict(np.load(p.with_name(f"{n}.npz"))) for p, n in zip(paths, names)]
@@ -209,8 +220,10 @@ def decide_near_and_train(args: argparse.Namespace, work: Path) -> None:
         part["owner"] = part["owner"] + start      # page numbers over all parts
     keys = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
     np.save(work / "near.npy", steps.decide_near_entries(keys, paths, args.near_threshold))
+    sample = steps.sample_pages(paths, min(1, SAMPLE / max(sum(kept), 1)))
+    np.save(work / "profile.npy", count_words(page["text"] for page in sample))
     model = HashedLinear.load(args.quality_model) if args.quality_model else \
-        steps.default_quality(paths, sum(kept))
+        steps.default_quality(sample)
     if model:
         model.save(work / "quality.npz")
     np.save(work / "evaluation.npy", evaluation_ngrams(load_evaluation(args.evaluation)))
@@ -250,8 +263,7 @@ def assemble(args: argparse.Namespace, work: Path) -> None:
     for folder in ("pages", "unique", "final"):
         for name in part_names(work, folder):
             counted = steps.read_counters(work / folder / f"{name}.json")
-            counted.pop("kept", None)
-            funnel.add(counted)
+            funnel.add({k: v for k, v in counted.items() if k != "kept"})
     documents = [page for name in part_names(work, "final")
                  for page in read_pages(work / "final" / f"{name}.jsonl.gz")]
     if not documents:

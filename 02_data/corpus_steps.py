@@ -18,6 +18,7 @@ from dedup import digest64, entries_of, first_copies
 from domains import classify_domain
 from hashed_linear import HashedLinear
 from minhash import band_keys, candidate_groups, cluster, signatures, survivor
+from outliers import TokenProfile
 from page_steps import (PAGE_STEPS, REJECTS_PER_REASON, page_keys, run_page_steps,
                         sample)
 from parts import name_of, read_pages, write_pages
@@ -32,7 +33,7 @@ COPY_STEPS = {"URL copies": "the same address as a longer page",
               "near copies": "near copy of a longer page"}
 # The pipeline in the order in which a page meets it; the funnel shows it so.
 STEP_NAMES = ("read", *(name for name, _ in PAGE_STEPS), *COPY_STEPS, "repeated entries",
-              "near-copy entries", "quality", "evaluation overlap")
+              "near-copy entries", "outlier tokens", "quality", "evaluation overlap")
 
 
 def new_count() -> dict:
@@ -221,15 +222,16 @@ def near_copies(count: int, groups: list[list[int]], texts: dict[int, str],
     return gone
 
 
-def sample_texts(paths: list[Path], share: float) -> list[str]:
-    """About `share` of the documentation pages, chosen by a hash of the URL: the same each run."""
-    return [page["text"] for path in paths for page in read_pages(path)
-            if page["rules"] == "documentation" and digest64(page["url"]) < share * 2**64]
+def sample_pages(paths: list[Path], share: float) -> list[dict]:
+    """About `share` of the pages, chosen by a hash of the URL: the same in each run."""
+    return [page for path in paths for page in read_pages(path)
+            if digest64(page["url"]) < share * 2**64]
 
 
-def default_quality(paths: list[Path], pages: int) -> HashedLinear | None:
-    """The quality model trained on this corpus' own weak labels; None if it has too few."""
-    positives, negatives = default_examples(sample_texts(paths, min(1, 800 / max(pages, 1))))
+def default_quality(pages: list[dict]) -> HashedLinear | None:
+    """The quality model trained on these pages' own weak labels; None if they give too few."""
+    positives, negatives = default_examples(
+        page["text"] for page in pages if page["rules"] == "documentation")
     if min(len(positives), len(negatives)) < 20:
         return None
     return train_quality(positives, negatives)
@@ -243,7 +245,8 @@ def score_part(task: tuple) -> Path:
     cut = set(zip(mine["owner"][gone].tolist(), mine["number"][gone].tolist()))
     seen = np.load(work / "evaluation.npy", mmap_mode="r")
     model = HashedLinear.load(work / "quality.npz") if (work / "quality.npz").exists() else None
-    counters = {s: new_count() for s in ("near-copy entries", "quality", "evaluation overlap")}
+    profile = TokenProfile(np.load(work / "profile.npy"))
+    counters = {s: new_count() for s in STEP_NAMES[-4:]}
     kept = []
     for i, page in enumerate(read_pages(work / "unique" / f"{name}.jsonl.gz")):
         page["text"] = "".join(e for j, e in enumerate(entries_of(page["text"]))
@@ -252,6 +255,11 @@ def score_part(task: tuple) -> Path:
             reject(counters["near-copy entries"], page, "nothing but near copies of other entries")
             continue
         accept(counters["near-copy entries"], page["text"])
+        if (wasted := profile.divergence(page["text"])) > settings.max_divergence:
+            reject(counters["outlier tokens"], page,
+                   f"outlier tokens: {wasted:.2f} nats are over {settings.max_divergence:g}")
+            continue
+        accept(counters["outlier tokens"], page["text"])
         start = time.process_time()
         page["quality"] = round(model.score(page["text"]), 4) if model else 0.5
         counters["quality"]["seconds"] += time.process_time() - start

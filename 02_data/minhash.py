@@ -3,8 +3,7 @@
     P(two texts share one minimum)  = J, the Jaccard similarity of their shingle sets
     P(they meet in a band)          = 1 - (1 - J^rows)^bands      (the S-curve)
 
-    python 02_data/minhash.py                # the S-curve, theory beside measurement; 10 s
-                                             # -> out/02_data/minhash.png
+    python 02_data/page_benchmark.py         # speed, and recall beside the S-curve
 
 `near_duplicates` does it all in one process; the parts (`signatures`, `band_keys`,
 `candidate_groups`, `cluster`) are what build_corpus calls when many processes share the work.

@@ -9,6 +9,7 @@ end without a full stop, braces are code, "the" is rare in signatures. RULES say
 which; `--rules web` or `--rules documentation` chooses one for all.
 """
 
+import functools
 import re
 import time
 from dataclasses import dataclass, field
@@ -19,7 +20,9 @@ import heuristics
 from dedup import digest64, entries_of, entry_keys, first_copies, normalise_url
 from domains import SIGNATURE, is_documentation
 from extract import extract_text
+from hashed_linear import HashedLinear
 from language import identify_language
+from outliers import dirty_tokens
 from personal_data import mask_emails, mask_ip_addresses, mask_phone_numbers
 from safety import blocked_url, classify_harmful, classify_nsfw
 
@@ -34,6 +37,8 @@ class Settings:
     rules: str = "auto"
     max_personal: int = 5                  # Dolma: more spans than this and the page goes
     safety_threshold: float = 0.9
+    nsfw_model: str = ""                   # paths; empty: the bundled examples
+    harmful_model: str = ""
     blocklist: frozenset[str] = field(default_factory=frozenset)
 
 
@@ -110,11 +115,18 @@ def safety(page: dict, settings: Settings) -> str | None:
     """NSFW and harmful pages, by linear classifiers; documentation was not what they learned on."""
     if page["rules"] == "documentation":
         return None
-    for name, classify in (("nsfw", classify_nsfw), ("harmful", classify_harmful)):
-        label, probability = classify(page["text"])
+    for name, classify, path in (("nsfw", classify_nsfw, settings.nsfw_model),
+                                 ("harmful", classify_harmful, settings.harmful_model)):
+        label, probability = classify(page["text"], load_model(path))
         if label == name and probability >= settings.safety_threshold:
             return f"{name}: {probability:.2f}"
     return None
+
+
+@functools.lru_cache(maxsize=None)
+def load_model(path: str) -> HashedLinear | None:
+    """The classifier in a file, read once per process; None for no path."""
+    return HashedLinear.load(path) if path else None
 
 
 def repetition(page: dict, settings: Settings) -> str | None:
@@ -160,7 +172,8 @@ def printable(text: str) -> str | None:
 
 
 RULES = {
-    "web": (heuristics.gopher_quality, c4_without_punctuation, heuristics.fineweb, printable),
+    "web": (heuristics.gopher_quality, c4_without_punctuation, heuristics.fineweb, printable,
+            dirty_tokens),
     "documentation": (documented, printable),
 }
 
