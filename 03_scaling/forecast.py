@@ -1,21 +1,28 @@
 """From a sweep's runs to a forecast: the law of our own recipe, and how far to trust it.
 
-    laws = fit_laws(N, D, L, budgets)
-    forecast(laws, N=3.3e6, D=4e6, unique=4e6)      # {"loss": ..., "low": ..., "high": ...}
+    python 03_scaling/forecast.py                       the recorded sweep, at once
+    python 03_scaling/forecast.py out/03_scaling/runs.csv
+
+prints the laws of a sweep and how well its smaller budgets forecast its largest one. In code:
+`forecast(fit_laws(N, D, L, budgets), N=3e6, D=4e6)` gives {"loss", "low", "high", "level"}.
 
 A small sweep cannot tell all five constants of L = E + A/N^alpha + B/D^beta apart, so the fit
 starts from beliefs (`PRIOR`: exponents near those published for large models, within about 0.1)
 which the runs then move. Nothing is ever fitted on the run that is forecast.
 """
 
+import argparse
 import math
+from pathlib import Path
 
 import numpy as np
 
+from artifacts import BadInput, command
 from data_limited import limited_loss
 from isoflop import fit_isoflop, group_budgets
 from log_lines import fit_envelope
 from power_laws import ParametricFit, fit_parametric, optimal_allocation, predict
+from run_table import load_points, read_rows
 
 # (a, b, e, alpha, beta): logs of A, B and E, then the exponents. A and B are left free.
 PRIOR_MEAN = np.array([5.0, 5.0, math.log(1.5), 0.35, 0.35])
@@ -23,6 +30,7 @@ PRIOR_SD = np.array([10.0, 10.0, 0.35, 0.10, 0.10])
 NOISE = 0.006               # of a run's log loss: seeds, and how well any such law can fit
 DELTA = 0.02                # beyond it a run counts as an outlier
 LEVEL = 0.9
+RECORDED = Path(__file__).parent / "recorded" / "runs.csv"
 
 
 def fit_law(N, D, L, bootstrap: int = 0, seed: int = 0) -> ParametricFit:
@@ -111,3 +119,43 @@ def forecast(laws: dict, N: float, D: float, unique: float = math.inf, offset: f
     half = 1.645 * math.sqrt(sum(d * d for d in doubts))
     return {"loss": loss, "low": loss * math.exp(-half), "high": loss * math.exp(half),
             "level": LEVEL, "doubts": dict(zip(("bootstrap", "residual", "extrapolation"), doubts))}
+
+
+def summary(laws: dict, runs: int) -> str:
+    """The laws in a few lines."""
+    p = laws["parametric"]
+    lines = [f"{runs} runs: L = {p['E']:.2f} + {p['A']:.3g}/N^{p['alpha']:.3f} + "
+             f"{p['B']:.3g}/D^{p['beta']:.3f}, runs scatter by {laws['residual']:.2%}"]
+    for name, found in laws["exponents"].items():
+        if "why" in found:
+            lines.append(f"  {name}: {found['why']}")
+        else:
+            low, high = found["interval"]
+            lines.append(f"  {name}: N_opt ~ C^{found['exponent']:.2f} [{low:.2f}, {high:.2f}]")
+    if laws["held_out"]:
+        lines.append(f"  the largest budget, forecast from the smaller ones: off by "
+                     f"{laws['held_out']['rms']:.1%} (rms)")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("csv", nargs="?", type=Path, default=RECORDED, help="runs of a sweep")
+    parser.add_argument("--bootstrap", type=int, default=400, help="resamples for intervals")
+    args = parser.parse_args()
+    N, D, L = load_points(args.csv, fewest=5)
+    rows = read_rows(args.csv)
+    budgets = [float(row.get("budget_flops") or 6 * n * d) for row, n, d in zip(rows, N, D)]
+    try:
+        laws = fit_laws(N, D, L, budgets, args.bootstrap)
+    except ValueError as why:
+        raise BadInput(f"{args.csv}: {why}") from why
+    print(summary(laws, len(rows)))
+    held_out = laws["held_out"] or {"runs": [], "errors": []}
+    for run, error in zip(held_out["runs"], held_out["errors"]):
+        print(f"    N = {N[run]:,.0f}, D = {D[run]:,.0f}: measured {L[run]:.3f}, forecast "
+              f"{L[run] * (1 + error):.3f} ({error:+.1%})")
+
+
+if __name__ == "__main__":
+    command(main)

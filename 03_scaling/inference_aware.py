@@ -93,6 +93,27 @@ def table(fit: ParametricFit, loss: float, price: float) -> list[dict]:
     return rows
 
 
+def claim_150(fit: ParametricFit = PUBLISHED, loss: float | None = None, price: float = 1.0) -> str:
+    """Record inference-150: the demand at which 150 tokens per parameter are right."""
+    loss = loss or float(predict(fit, *optimal_allocation(fit, 5.76e23)))
+    crossing = demand_for_ratio(fit, loss, 150, price)
+    (N0, D0), (N, D) = (cheapest(fit, loss, d, price) for d in (0.0, crossing))
+    saving = 1 - ((6 * N * D + price * 2 * N * crossing)
+                  / (6 * N0 * D0 + price * 2 * N0 * crossing))
+    record_claim(
+        "inference-150", value=crossing,
+        measured=f"on the published law at loss {loss:.3f} the cheapest model over its life passes "
+                 f"150 tokens per parameter at {crossing:.2g} inference tokens, "
+                 f"{crossing / D0:.0f} times Chinchilla's training tokens; it saves {saving:.0%}",
+        expected="beyond 150 tokens per parameter once inference is paid for",
+        verdict="holds" if 0 < crossing < 1e3 * D0 else "does not hold here",
+        command="python 03_scaling/inference_aware.py",
+        details={"training_optimum_ratio": D0 / N0, "demand_over_training_tokens": crossing / D0,
+                 "saving_there": saving})
+    return (f"150 tokens per parameter is right for {crossing:.3g} inference tokens "
+            f"({crossing / D0:.0f} times Chinchilla's training tokens); {D0 / N0:.0f} for none")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--loss", type=float, help="to reach, nats per token "
@@ -114,24 +135,9 @@ def main() -> None:
     for r in rows:
         print(f"  {r['demand']:16.3g}   {r['N']:10.3g}   {r['D']:15.3g}   {r['ratio']:5.0f}   "
               f"{r['saving']:5.1%}")
-    crossing = demand_for_ratio(fit, loss, 150, args.inference_price)
-    N0, D0 = cheapest(fit, loss, 0.0)
-    N, D = cheapest(fit, loss, crossing, args.inference_price)
-    print(f"150 tokens per parameter is right for {crossing:.3g} inference tokens "
-          f"({crossing / D:.0f} times the training tokens); {D0 / N0:.0f} for none")
-    write_json(args.out, {"loss": loss, "rows": rows, "crossing_150": crossing,
-                          "constants": list(fit)})
-    record_claim(
-        "inference-150", value=crossing,
-        measured=f"on the published law at loss {loss:.3f} the cheapest model over its life passes "
-                 f"150 tokens per parameter at {crossing:.2g} inference tokens, "
-                 f"{crossing / D0:.0f} times Chinchilla's training tokens",
-        expected="beyond 150 tokens per parameter once inference is paid for",
-        verdict="holds" if 0 < crossing < 1e3 * D0 else "does not hold here",
-        command="python 03_scaling/inference_aware.py",
-        details={"training_optimum_ratio": D0 / N0, "demand_over_training_tokens": crossing / D0,
-                 "saving_there": 1 - (6 * N * D + 2 * N * crossing)
-                 / (6 * N0 * D0 + 2 * N0 * crossing)})
+    print(claim_150(fit, loss, args.inference_price))
+    write_json(args.out, {"loss": loss, "rows": rows, "constants": list(fit),
+                          "crossing_150": demand_for_ratio(fit, loss, 150, args.inference_price)})
 
 
 if __name__ == "__main__":

@@ -117,6 +117,22 @@ def answer(C: float, demand: float | None = None) -> dict:
     return result
 
 
+def claim_gpus() -> None:
+    """Record ten-thousand-gpus: 10,000 H100 for 30 days at 40 % of their peak."""
+    C = gpu_flops(10_000, 30, "h100", 0.4)
+    found = answer(C)
+    ours, other = found["chinchilla"], found["llama3"]
+    record_claim(
+        "ten-thousand-gpus", value=ours["N"], interval=ours["N_interval"],
+        measured=f"{C:.3g} FLOPs at 40 % of peak: {ours['N']:.3g} parameters on {ours['D']:.3g} "
+                 f"tokens by Chinchilla's points, {other['N']:.3g} on {other['D']:.3g} by LLaMA 3's "
+                 "law",
+        expected="a scaling law names one model for 10,000 GPUs and a month",
+        verdict="holds" if ours["N_interval"][0] <= other["N"] <= ours["N_interval"][1]
+        else "holds in part" if 0.5 < other["N"] / ours["N"] < 2 else "does not hold here",
+        command="python 03_scaling/plan.py --gpus 10000 --days 30", details=found)
+
+
 def checks() -> list[dict]:
     """What the laws say about two runs whose answer is published."""
     fit, rows = published_law(), []

@@ -19,13 +19,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from artifacts import (BadInput, command, is_current, mark_made, out, read_json, record_claim,
-                       shown, write_json)
+from artifacts import (BadInput, command, is_current, mark_made, out, read_json, shown,
+                       write_json)
 from flops import parameters, training_flops
 from forecast import forecast, law_of
 from gpt import GPT, GPTConfig
+from inference_aware import claim_150
 from model_shapes import WIDTHS, batch_rows, model_of, parts_of
-from on_paper import answer, gpu_flops, text
+from on_paper import answer, claim_gpus, gpu_flops, text
 from run_table import read_rows
 from scaling_figures import draw_forecast
 from training_loop import Recipe, train
@@ -156,17 +157,8 @@ def on_paper(args: argparse.Namespace) -> None:
         print(f"{args.gpus:g} {args.gpu} x {args.days:g} days at {args.mfu:.0%} of peak:")
     print(text(C, found))
     write_json(args.out / "plan_on_paper.json", {"flops": C} | found)
-    if args.gpus == 10_000 and args.days == 30 and args.gpu == "h100":
-        low, high = found["chinchilla"]["N_interval"]
-        other = found["llama3"]["N"]
-        record_claim(
-            "ten-thousand-gpus", value=found["chinchilla"]["N"], interval=(low, high),
-            measured=f"{C:.3g} FLOPs at {args.mfu:.0%} of peak: {found['chinchilla']['N']:.3g} "
-                     f"parameters on {found['chinchilla']['D']:.3g} tokens by Chinchilla's points, "
-                     f"{other:.3g} on {found['llama3']['D']:.3g} by LLaMA 3's law",
-            expected="a scaling law names one model for 10,000 GPUs and a month",
-            verdict="holds" if 0.5 < other / found["chinchilla"]["N"] < 2 else "holds in part",
-            command="python 03_scaling/plan.py --gpus 10000 --days 30", details=found)
+    if (args.gpus, args.days, args.gpu, args.mfu) == (10_000, 30, "h100", 0.4):
+        claim_gpus()
 
 
 def parse() -> argparse.Namespace:
@@ -223,6 +215,7 @@ def main() -> None:
           f"of {plan['unique_tokens']:,}), {plan['flops']:.2g} FLOPs\n"
           f"forecast: {f['loss']:.3f} nats per token, 90 % interval [{f['low']:.3f}, "
           f"{f['high']:.3f}]\nwrote {shown(target)}, {shown(args.out / 'forecast.png')}")
+    claim_gpus(), claim_150()           # on paper, and so at once: the report shows them
     mark_made(target, inputs, vars(args))
 
 

@@ -27,7 +27,7 @@ from artifacts import (BadInput, command, is_current, mark_made, out, read_json,
                        write_json)
 from batches import PackedBatches, Shard
 from flops import parameters, training_flops
-from forecast import fit_laws, law_of
+from forecast import fit_laws, law_of, summary
 from gpt import GPT, GPTConfig
 from model_shapes import model_of, parts_of, steps_for
 from on_paper import claim_twenty
@@ -94,12 +94,13 @@ def make_jobs(args: argparse.Namespace, vocab_size: int, scale: float, precision
     """The sweep as a list of jobs, largest first, so that no core ends up with a long last one."""
     grid = GRIDS["quick" if args.quick else "full" if args.full else "default"]
     seeds = range(args.seed, args.seed + (3 if args.full else 1))
-    jobs = []
+    # A run of few updates is not yet part of the law; a slow machine has to make do with fewer.
+    fewest, jobs = 20 if args.quick else max(20, 80 * scale), []
     for budget, widths in grid.items():
         for width in widths:
             config = model_of(width, vocab_size, args.sequence_length)
             steps, rows = steps_for(config, budget * scale)
-            if steps < (20 if args.quick else 80):
+            if steps < fewest:
                 continue
             jobs += [{"run": f"gpt-{budget * scale:.3g}-{width}-{seed}", "seed": seed,
                       "data": str(args.data), "config": asdict(config), "steps": steps,
@@ -123,7 +124,9 @@ def fit_to_time(args: argparse.Namespace, vocab_size: int, workers: int) -> tupl
     grid = GRIDS["quick" if args.quick else "full" if args.full else "default"]
     work = sum(budget * len(widths) for budget, widths in grid.items()) * (3 if args.full else 1)
     scale, allowed = 1.0, speeds[precision] * workers * args.minutes * 60
-    while work * scale > 1.1 * allowed and scale > 1 / 64:
+    # Never below what a law can be fitted on: then the sweep takes longer than it may.
+    smallest = 1 / 2 if args.quick else 1 / 8
+    while work * scale > 1.1 * allowed and scale > smallest:
         scale /= 2
     print(f"{speeds[precision] / 1e9:.0f} GFLOP/s per core in {precision}, {workers} processes: "
           f"about {work * scale / speeds[precision] / workers / 60:.1f} minutes"
@@ -164,7 +167,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=out("02_data"), help="folder of the shards")
     parser.add_argument("--out", type=Path, default=out("03_scaling"), help="folder for results")
     parser.add_argument("--sequence-length", type=int, default=256, help="tokens")
-    parser.add_argument("--minutes", type=float, help="for all runs (default 4; quick 0.3; "
+    parser.add_argument("--minutes", type=float, help="for all runs (default 3.8; quick 0.3; "
                         "full 60)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     parser.add_argument("--seed", type=int, default=0)
@@ -173,7 +176,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--full", action="store_true")
     parser.add_argument("--fresh", action="store_true", help="train again what is already made")
     args = parser.parse_args()
-    args.minutes = args.minutes or (0.3 if args.quick else 60 if args.full else 4)
+    args.minutes = args.minutes or (0.3 if args.quick else 60 if args.full else 3.8)
     return args
 
 
@@ -224,23 +227,6 @@ def main() -> None:
     print("wrote " + ", ".join(shown(args.out / name) for name in
                                ("runs.csv", "laws.json", "isoflop.png", "parametric.png")))
     mark_made(args.out / "laws.json", inputs, vars(args))
-
-
-def summary(laws: dict, runs: int) -> str:
-    """The laws in a few lines."""
-    p = laws["parametric"]
-    lines = [f"{runs} runs: L = {p['E']:.2f} + {p['A']:.3g}/N^{p['alpha']:.3f} + "
-             f"{p['B']:.3g}/D^{p['beta']:.3f}, runs scatter by {laws['residual']:.2%}"]
-    for name, found in laws["exponents"].items():
-        if "why" in found:
-            lines.append(f"  {name}: {found['why']}")
-        else:
-            low, high = found["interval"]
-            lines.append(f"  {name}: N_opt ~ C^{found['exponent']:.2f} [{low:.2f}, {high:.2f}]")
-    if laws["held_out"]:
-        lines.append(f"  the largest budget, forecast from the smaller ones: off by "
-                     f"{laws['held_out']['rms']:.1%} (rms)")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":
