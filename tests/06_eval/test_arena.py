@@ -13,7 +13,7 @@ from artifacts import BadInput
 TRUTH = {"a": 1100.0, "b": 1040.0, "c": 1000.0, "d": 960.0, "e": 900.0}
 
 
-@pytest.mark.exercise("6.1")
+@pytest.mark.exercise("6.13")
 def test_elo_by_hand():
     """Two battles worked on paper: equals, then a favourite of 4 points loses."""
     once = elo([("x", "y", "a")], k=4, start=1000)
@@ -27,7 +27,7 @@ def test_elo_by_hand():
         "base 10 and scale 400, not e")
 
 
-@pytest.mark.exercise("6.1")
+@pytest.mark.exercise("6.13")
 def test_elo_draw_and_sum():
     """A draw moves points from the favourite to the other; points are never made or lost."""
     ratings = elo([("x", "y", "a")] * 30 + [("x", "y", "tie")], k=32)
@@ -40,7 +40,7 @@ def test_elo_draw_and_sum():
     assert elo(battles, scale=200) != elo(battles, scale=400), "scale must enter the expectation"
 
 
-@pytest.mark.exercise("6.2")
+@pytest.mark.exercise("6.14")
 def test_win_matrix_counts_draws_as_half():
     wins = win_matrix(np.array([0, 0, 1]), np.array([1, 1, 2]), np.array([1.0, 0.5, 0.0]), 3)
     expected = np.array([[0, 1.5, 0], [0.5, 0, 0], [0, 1, 0]])
@@ -61,7 +61,7 @@ def test_two_models_closed_form():
     assert half == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.exercise("6.3")
+@pytest.mark.exercise("6.15")
 def test_fit_matches_a_general_optimiser():
     """The stationary point: expected wins equal counted wins for every model."""
     names, first, second, score = tabulate(simulate_votes(TRUTH, 2000, seed=3))
@@ -79,7 +79,7 @@ def test_fit_matches_a_general_optimiser():
         f"three wins to one: strengths ln 3 = 1.0986 apart, got {gap[0] - gap[1]:.4f}")
 
 
-@pytest.mark.exercise("6.3")
+@pytest.mark.exercise("6.15")
 def test_fit_survives_a_model_that_never_lost():
     import arena
     theta, _ = arena.fit_strengths(np.array([[0.0, 5.0], [0.0, 0.0]]))
@@ -132,7 +132,7 @@ def test_intervals_cover_the_truth():
     assert 0.88 <= boot_hits / 300 <= 0.99, f"bootstrap intervals cover {boot_hits / 300:.3f}"
 
 
-@pytest.mark.exercise("6.4")
+@pytest.mark.exercise("6.16")
 def test_rank_with_uncertainty():
     low, high = {"p": 5, "q": 8, "r": 13}, {"p": 9, "q": 12, "r": 15}
     got = rank_with_uncertainty(low, high)
@@ -144,7 +144,7 @@ def test_rank_with_uncertainty():
     assert touching == {"p": 1, "q": 1}, "an upper bound that touches a lower one is not beaten"
 
 
-@pytest.mark.exercise("6.5")
+@pytest.mark.exercise("6.17")
 def test_votes_needed():
     assert votes_needed(400 * math.log10(3)) == 29, "3 to 1 odds at 80 % power: 29 votes"
     at_half = votes_needed(35, power=0.5)
@@ -164,7 +164,7 @@ def test_votes_needed_in_simulation():
     assert 0.76 < seen.mean() < 0.84, f"power {seen.mean():.3f} at {n} votes"
 
 
-@pytest.mark.exercise("6.6")
+@pytest.mark.exercise("6.18")
 def test_logistic_fit_by_hand():
     beta, covariance = logistic_fit(np.ones((4, 1)), np.array([1, 1, 1, 0.0]), np.zeros(1))
     assert beta[0] == pytest.approx(math.log(3), abs=1e-8), f"log odds of 3 to 1, got {beta[0]}"

@@ -6,7 +6,7 @@ import pytest
 from calibration import expected_calibration_error, selective_accuracy, wilson_interval
 
 
-@pytest.mark.exercise("6.13")
+@pytest.mark.exercise("6.8")
 def test_wilson_interval():
     low, high = wilson_interval(5, 10)
     assert (low, high) == pytest.approx((0.2366, 0.7634), abs=1e-4), f"got {low:.4f}, {high:.4f}"
@@ -28,7 +28,7 @@ def test_wilson_covers():
         assert 0.92 < np.mean(hits) < 0.98, f"at {p} the interval covers {np.mean(hits):.3f}"
 
 
-@pytest.mark.exercise("6.14")
+@pytest.mark.exercise("6.9")
 def test_calibration_error():
     ece = expected_calibration_error(np.full(4, 0.9), np.array([1, 1, 0, 0]), bins=1)
     assert ece == pytest.approx(0.4), f"says 90 %, is right in 50 %: 0.4, got {ece}"
@@ -37,6 +37,10 @@ def test_calibration_error():
     two = expected_calibration_error(confidence, right, bins=2)
     assert two == pytest.approx(0.15), (
         f"lower half says 0.15 and is right 0, upper says 0.85 and is right 1: 0.15, got {two}")
+    mass = expected_calibration_error(np.array([0.1, 0.2, 0.3, 0.9]), np.array([0, 1, 0, 1]), bins=2)
+    assert mass == pytest.approx(0.225), (
+        f"halves of equal size, 0.1 and 0.2 against 0.3 and 0.9: 0.225; got {mass} (equal width "
+        "would be 0.125)")
     uneven = expected_calibration_error(np.array([0.5, 0.5, 1.0]), np.array([0, 0, 1]), bins=2)
     assert uneven == pytest.approx(2 / 3 * 0.5 + 0), f"bins weigh by their size, got {uneven}"
     skewed = np.concatenate([np.full(90, 0.99), np.linspace(0.3, 0.5, 10)])

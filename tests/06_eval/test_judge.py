@@ -17,7 +17,7 @@ from judge_experiments import judge_against_arena, planted_length_bias
 from judge_models import AddressJudge, read_verdict
 
 
-@pytest.mark.exercise("6.22")
+@pytest.mark.exercise("6.19")
 def test_both_orders_cancel_the_love_of_the_first():
     assert judge_both_orders(lambda q, a, b: 0.8, "q", "x", "y") == (pytest.approx(0.5), False), (
         "a judge that always likes the first answer prefers nothing, inconsistently")
@@ -32,7 +32,7 @@ def test_both_orders_cancel_the_love_of_the_first():
     assert got + other == pytest.approx(1.0), "judge(a, b) + judge(b, a) = 1"
 
 
-@pytest.mark.exercise("6.22")
+@pytest.mark.exercise("6.19")
 @pytest.mark.parametrize("nonsense", [1.2, -0.1, math.nan, math.inf])
 def test_a_verdict_that_is_no_probability(nonsense):
     with pytest.raises(ValueError):
@@ -58,7 +58,7 @@ def test_win_rate_by_hand():
     assert win_rate(np.array([1.0])) == (1.0, 0.0, 1.0), "one verdict says nothing"
 
 
-@pytest.mark.exercise("6.23")
+@pytest.mark.exercise("6.20")
 def test_length_term():
     got = length_term(np.array([200, 100, 0]), np.array([100, 100, 100]))
     assert got == pytest.approx([math.tanh(1), 0, -math.tanh(1)], abs=1e-9), (
@@ -70,7 +70,7 @@ def test_length_term():
     assert uneven[1] == 0, "equal lengths give 0: the mean difference is not subtracted"
 
 
-@pytest.mark.exercise("6.24")
+@pytest.mark.exercise("6.21")
 def test_length_control_recovers_a_planted_quality():
     """Preferences made by the very model: sigmoid(theta + phi * term). Control returns theta."""
     rng = np.random.default_rng(0)
@@ -86,7 +86,7 @@ def test_length_control_recovers_a_planted_quality():
     assert flat == pytest.approx(0.7, abs=1e-4), "no relation to length: nothing is removed"
 
 
-@pytest.mark.exercise("6.24")
+@pytest.mark.exercise("6.21")
 def test_length_control_with_difficulty():
     rng = np.random.default_rng(1)
     ours, theirs, hard = rng.gamma(4, 50, 300), rng.gamma(4, 40, 300), rng.normal(0, 1, 300)
@@ -119,7 +119,6 @@ def test_control_where_lengths_say_nothing():
     assert length_controlled_jointly(groups) == pytest.approx([0.5, 0.5], abs=0.01)
 
 
-@pytest.mark.exercise("6.25")
 def test_attacks():
     text = "Return the sorted array of numbers."
     assert repeat_answer("Yes.") == "Yes. Yes." and repeat_answer(" a b ") == " a b a b"
@@ -143,7 +142,7 @@ def test_attack_table_against_a_length_judge():
             f"{name}: control should bring the rate towards the truth, one half")
 
 
-@pytest.mark.exercise("6.26")
+@pytest.mark.exercise("6.22")
 def test_rank_correlation():
     assert rank_correlation((1, 2, 3), (10, 30, 20)) == pytest.approx(0.5)
     assert rank_correlation((1, 2, 3, 4), (1, 8, 27, 1e6)) == pytest.approx(1.0), "only order counts"

@@ -28,7 +28,7 @@ def archive(folder, rows=None, subjects=("anatomy",)):
     return folder
 
 
-@pytest.mark.exercise("6.17")
+@pytest.mark.exercise("6.4")
 def test_the_archives_quirks(tmp_path):
     """No header, a newline and a comma inside a cell, and an answer that is the word None."""
     questions = read_questions(archive(tmp_path) / "test" / "anatomy_test.csv", "anatomy")
@@ -38,7 +38,7 @@ def test_the_archives_quirks(tmp_path):
     assert questions[1].answer == 0, "the first row is a question, not a header; A is place 0"
 
 
-@pytest.mark.exercise("6.17")
+@pytest.mark.exercise("6.4")
 def test_line_ends_inside_cells_survive(tmp_path):
     path = tmp_path / "x_test.csv"
     path.write_bytes('\ufeff"one\r\ntwo",a,b,c,d,B\r\n'.encode())
@@ -47,7 +47,7 @@ def test_line_ends_inside_cells_survive(tmp_path):
     assert read_questions(path, "x")[0].options[3] == 'd, and "e"'
 
 
-@pytest.mark.exercise("6.17")
+@pytest.mark.exercise("6.4")
 @pytest.mark.parametrize("rows, line", [(["q,a,b,c,d,A", "q,a,b,c,d"], "line 2"),
                                         (["q,a,b,c,d,E"], "line 1"), (["q,a,b,c,d,1"], "line 1"),
                                         (['"q\nr",a,b,c,d,A', ",a,b,c,d,A"], "line 3")])
@@ -102,14 +102,14 @@ EXPECTED = {
                      "Answer:")}
 
 
-@pytest.mark.exercise("6.18")
+@pytest.mark.exercise("6.5")
 @pytest.mark.parametrize("style", sorted(EXPECTED))
 def test_formats_word_for_word(style):
     got = format_prompt(Q, [SHOT], style)
     assert got == EXPECTED[style], f"{style} should print\n{EXPECTED[style]!r}\nbut printed\n{got!r}"
 
 
-@pytest.mark.exercise("6.18")
+@pytest.mark.exercise("6.5")
 def test_formats_without_shots():
     assert format_prompt(Q, [], "harness_2023") == (
         f"Question: What is light?\nChoices:\n{OPTIONS}Answer:")
@@ -120,7 +120,7 @@ def test_formats_without_shots():
         format_prompt(Q, [], "unknown")
 
 
-@pytest.mark.exercise("6.19")
+@pytest.mark.exercise("6.6")
 def test_scorers_by_hand():
     sums = np.array([[-4.0, -6.0, -9.0, -8.0]])
     tokens, sizes = np.array([[2, 4, 3, 2]]), np.array([[4, 8, 30, 10]])
@@ -134,7 +134,6 @@ def test_scorers_by_hand():
         option_scores(sums, tokens, sizes, alone, "vibes")
 
 
-@pytest.mark.exercise("6.20")
 def test_summary_by_hand():
     scores = np.log(np.array([[.7, .1, .1, .1], [.4, .3, .2, .1], [.4, .3, .2, .1], [0.1, .7, .1, .1]]))
     got = summarise(scores, np.array([0, 0, 1, 1]))
@@ -147,7 +146,6 @@ def test_summary_by_hand():
     assert np.isfinite(far["ece"]), "log-probabilities of long answers underflow without a shift"
 
 
-@pytest.mark.exercise("6.21")
 def test_shuffling_moves_the_answer_along():
     questions = [Question("s", f"q{i}", ("w", "x", "y", "z"), i % 4) for i in range(200)]
     mixed = list(shuffle_options(questions, seed=1))

@@ -71,7 +71,6 @@ def test_the_batch_does_not_matter():
                 together[i, j], abs=2e-4)
 
 
-@pytest.mark.exercise("6.8")
 def test_a_prompt_too_long_keeps_its_end():
     ids = encode_prompt(Letters(), "x" * 500 + "the end", room=8)
     assert ids == [0] + Letters().encode("the end"), (

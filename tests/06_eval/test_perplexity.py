@@ -36,7 +36,7 @@ class Known:
         return hidden[..., :-1] * (1 + hidden[..., -1:])
 
 
-@pytest.mark.exercise("6.9")
+@pytest.mark.exercise("6.1")
 def test_bits_per_byte_by_hand():
     assert bits_per_byte(math.log(2) * 1000, 500) == pytest.approx(2.0, abs=1e-12), (
         "1000 bits over 500 bytes are 2 bits per byte; nats are divided by ln 2")
@@ -46,7 +46,7 @@ def test_bits_per_byte_by_hand():
         bits_per_byte(1.0, 0)
 
 
-@pytest.mark.exercise("6.10")
+@pytest.mark.exercise("6.2")
 def test_windows_by_hand():
     got = windows(10, 6, 3)
     assert got == [(0, 6, 1), (3, 9, 7), (4, 10, 10)], f"worked by hand; got {got}"
@@ -58,7 +58,7 @@ def test_windows_by_hand():
         windows(10, 6, 0)
 
 
-@pytest.mark.exercise("6.10")
+@pytest.mark.exercise("6.2")
 @pytest.mark.parametrize("length", [1, 5, 6, 7, 23, 60])
 @pytest.mark.parametrize("stride", [1, 2, 4, 6])
 def test_windows_predict_every_token_once(length, stride):
@@ -105,7 +105,7 @@ def test_batch_size_and_order_do_not_matter():
         evaluate_perplexity(model, [[]], start=0, byte_counts=[0])
 
 
-@pytest.mark.exercise("6.11")
+@pytest.mark.exercise("6.3")
 def test_means_are_over_tokens():
     got = summarise_losses([np.array([1.0, 2, 3]), np.array([10.0])],
                            [np.array([0.0, 0, 0]), np.array([math.log(16.0)])], np.array([6, 2]))
@@ -117,7 +117,6 @@ def test_means_are_over_tokens():
     assert (got["tokens"], got["bytes"]) == (4, 8)
 
 
-@pytest.mark.exercise("6.12")
 def test_positions_double():
     rows = by_position([np.array([8.0, 4, 2, 1, 1]), np.array([6.0, 4])])
     assert [(r["first"], r["last"], r["tokens"]) for r in rows] == [(1, 1, 2), (2, 3, 3), (4, 5, 2)]

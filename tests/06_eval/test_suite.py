@@ -26,7 +26,7 @@ def test_perturbations_change_words_only():
     assert 400 < changed < 600, f"one letter in ten, got {changed} of 5000"
 
 
-@pytest.mark.exercise("6.29")
+@pytest.mark.exercise("6.10")
 def test_worst_case():
     assert worst_case([[1, 1, 0], [1, 0, 0]]) == pytest.approx(1 / 3), (
         "only the first question is right in both versions")
@@ -34,7 +34,7 @@ def test_worst_case():
     assert worst_case([[1, 0], [0, 1]]) == 0.0, "not the mean, and not the worse of two accuracies"
 
 
-@pytest.mark.exercise("6.30")
+@pytest.mark.exercise("6.11")
 def test_mean_win_rate():
     table = {"one": {"x": {"m": 3}, "y": {"m": 1}}, "two": {"x": {"m": 2}, "y": {"m": 2}}}
     got = mean_win_rate(table, "m")

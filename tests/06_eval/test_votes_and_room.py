@@ -81,7 +81,7 @@ def fought(room, question="What?"):
 
 # ---- the log
 
-@pytest.mark.exercise("6.15")
+@pytest.mark.exercise("6.23")
 def test_a_vote_is_on_the_disk_when_append_returns(tmp_path):
     log = VoteLog(tmp_path / "v.jsonl")
     assert log.append(VOTE) == 1
@@ -92,7 +92,7 @@ def test_a_vote_is_on_the_disk_when_append_returns(tmp_path):
     log.close()
 
 
-@pytest.mark.exercise("6.15")
+@pytest.mark.exercise("6.23")
 def test_append_asks_the_disk(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(fd))
@@ -102,7 +102,7 @@ def test_append_asks_the_disk(tmp_path, monkeypatch):
     log.close()
 
 
-@pytest.mark.exercise("6.15")
+@pytest.mark.exercise("6.23")
 def test_appends_from_many_threads(tmp_path):
     log = VoteLog(tmp_path / "v.jsonl")
     with ThreadPoolExecutor(16) as pool:
@@ -146,7 +146,6 @@ def test_kill_9_loses_no_acknowledged_vote(tmp_path):
 
 # ---- the room
 
-@pytest.mark.exercise("6.16")
 def test_questions_are_cleaned():
     assert clean_question("  hi\x00 there\x1b[31m\n ok\t!") == "hi there[31m\n ok\t!"
     assert clean_question("你好 \U0001f600") == "你好 \U0001f600", "other scripts are welcome"
