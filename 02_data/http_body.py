@@ -9,7 +9,9 @@ not in the standard library: such a body is refused by name.
 
 import re
 import zlib
+from typing import Iterator, Mapping
 
+STATUS = re.compile(rb"HTTP/\S+\s+(\d{3})")
 LIMIT = 64 << 20          # bytes of one decoded body
 
 
@@ -17,29 +19,34 @@ class BadBody(ValueError):
     """A body that cannot be decoded; the message is the reason, in a few words."""
 
 
-class Headers(dict):
+class Headers(Mapping):
     """Header fields by name, whatever the case: `headers["content-type"]`.
 
-    Names keep the spelling they came with. A repeated name keeps its first value here and all of
-    them in `all(name)`.
+    Iterating gives the names as they were spelled. A repeated name gives its first value, and all
+    of them with `all(name)`.
     """
+    __slots__ = ("pairs", "_lower")
 
-    def __init__(self, pairs: list[tuple[str, str]] = ()):
-        self.pairs = list(pairs)
-        self._lower = {}
-        for name, value in self.pairs:
-            self._lower.setdefault(name.lower(), value)
-            if name not in self:
-                super().__setitem__(name, value)
+    def __init__(self, pairs: list[tuple[str, str]] | tuple = ()):
+        self.pairs = pairs
+        # backwards, so that the first of a repeated field stays
+        self._lower = {name.lower(): value for name, value in reversed(pairs)}
 
     def __getitem__(self, name: str) -> str:
         return self._lower[name.lower()]
 
+    def get(self, name: str, default: str | None = None) -> str | None:
+        """The value of a field, or `default`."""
+        return self._lower.get(name.lower(), default)
+
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and name.lower() in self._lower
 
-    def get(self, name: str, default=None):
-        return self._lower.get(name.lower(), default)
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict(self.pairs))
+
+    def __len__(self) -> int:
+        return len(self._lower)
 
     def all(self, name: str) -> list[str]:
         """Every value of a repeated field, in order."""
@@ -50,7 +57,7 @@ def parse_headers(block: bytes) -> Headers:
     """Header lines -> Headers. Lines may end in CRLF or LF alone; a line that starts with a blank
     continues the one before; a line without a colon is passed over.
 
-    b"A: 1\\r\\nB: 2\\n  3\\n" -> {"A": "1", "B": "2 3"}. Bytes that are not UTF-8 are read as
+    b"A: 1\r\nB: 2\n  3\n" -> {"A": "1", "B": "2 3"}. Bytes that are not UTF-8 are read as
     Latin-1, as old servers send them.
     """
     try:
@@ -59,11 +66,10 @@ def parse_headers(block: bytes) -> Headers:
         text = block.decode("latin-1")
     pairs: list[tuple[str, str]] = []
     for line in text.split("\n"):
+        name, colon, value = line.partition(":")
         if line[:1] in (" ", "\t") and pairs:
             pairs[-1] = (pairs[-1][0], f"{pairs[-1][1]} {line.strip()}".strip())
-            continue
-        name, colon, value = line.partition(":")
-        if colon:
+        elif colon:
             pairs.append((name.strip(), value.strip()))
     return Headers(pairs)
 
@@ -153,7 +159,7 @@ def split_response(block: bytes, limit: int = LIMIT) -> tuple[int, Headers, byte
     if end < 0:
         end, start = len(block), len(block)
     first, _, rest = block[:end].partition(b"\n")
-    status = re.match(rb"HTTP/\S+\s+(\d{3})", first)
+    status = STATUS.match(first)
     headers = parse_headers(rest)
     body = block[start:]
     if "chunked" in headers.get("transfer-encoding", "").lower():

@@ -27,6 +27,7 @@ from http_body import LIMIT, BadBody, Headers, end_of_headers, parse_headers, sp
 START = re.compile(rb"WARC/[01]\.\d+[ \t]*\r?\n")
 NEXT = re.compile(rb"(?:\r?\n)+(?=WARC/[01]\.\d+[ \t]*\r?\n)")
 CHUNK = 1 << 16
+NO_HEADERS = Headers()
 HEADER_LIMIT = 1 << 20    # bytes of one header block
 
 
@@ -40,7 +41,7 @@ class Record:
     payload: bytes
     offset: int
     status: int = 0
-    http_headers: Headers = field(default_factory=Headers)
+    http_headers: Headers = field(default_factory=lambda: NO_HEADERS)
 
     @property
     def content_type(self) -> str:
@@ -162,7 +163,11 @@ def _body(window: _Window, length: int) -> bytes | None:
     """
     if not window.have(length):
         return None
-    body = window.data[window.at:window.at + length]
+    end = window.at + length
+    body = window.data[window.at:end]
+    if window.gzipped and len(window.data) - end == 4 and window.data.endswith(b"\r\n\r\n"):
+        window.at = end + 4                    # the record fills its member, as it should
+        return body
     tail = 0
     while window.have(length + tail + 1) and tail < 8 \
             and window.data[window.at + length + tail] in b"\r\n":
