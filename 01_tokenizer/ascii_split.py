@@ -1,9 +1,10 @@
-"""GPT-2's split of plain ASCII text as numpy operations, for counting: twice as fast as `re`.
+"""GPT-2's split of plain ASCII text as numpy operations: twice as fast as `re`.
 
 A regular expression walks from piece to piece. But where a piece starts depends only on a few bytes
 around the place, so that all starts of a megabyte can be found at once; and a piece of up to eight
-bytes is one 64-bit number, so that equal pieces are counted by sorting numbers. Most of a corpus in
-English or code goes this way; `count_texts` in pretokenize.py sends the rest through `re`.
+bytes is one 64-bit number, so that equal pieces are counted by sorting numbers, and looked up by
+hashing them (ascii_encode.py). Most of a corpus in English or code goes this way; `count_texts` in
+pretokenize.py sends the rest through `re`.
 """
 
 from collections import Counter
@@ -52,23 +53,32 @@ def piece_starts(raw: np.ndarray) -> np.ndarray:
     return np.flatnonzero(starts)
 
 
+def numbered_pieces(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The pieces of an ASCII text as (starts, lengths, numbers), NUL characters left out.
+
+    A piece's number is its first eight bytes, the first one lowest: `numbered_pieces("ab c")` is
+    `[0, 2], [2, 2], [0x6261, 0x6320]`. Pieces of up to eight bytes are equal if their numbers are.
+    """
+    # Eight bytes more, so that the last piece too can be read as a whole word.
+    raw = np.frombuffer(text.encode("ascii") + bytes(8), np.uint8)
+    starts = piece_starts(raw)
+    lengths = np.diff(starts, append=len(raw))
+    inside = raw[starts] != 0
+    starts, lengths = starts[inside], lengths[inside]
+    # Eight bytes from every place on, as one number; a short piece is the low bytes of it.
+    words = np.ndarray(len(raw) - 7, "<u8", raw, strides=(1,))
+    return starts, lengths, words[starts] & LOW_BYTES[np.minimum(lengths, 8)]
+
+
 def count_ascii(texts: Sequence[str]) -> Counter:
     """How often each piece of GPT-2's split occurs in texts of ASCII characters without NUL.
 
     `count_ascii(["a a a", "a"])` is `Counter({'a': 2, ' a': 2})`.
     """
     joined = "\0".join(texts)
-    # Eight bytes more, so that the last piece too can be read as a whole word.
-    raw = np.frombuffer(joined.encode("ascii") + bytes(8), np.uint8)
-    starts = piece_starts(raw)
-    lengths = np.diff(starts, append=len(raw))
-    inside = raw[starts] != 0
-    starts, lengths = starts[inside], lengths[inside]
+    starts, lengths, numbers = numbered_pieces(joined)
     short = lengths <= 8
-    # Eight bytes from every place on, as one number; a piece is the low bytes of its number.
-    words = np.ndarray(len(raw) - 7, "<u8", raw, strides=(1,))
-    numbers = words[starts[short]] & LOW_BYTES[lengths[short]]
-    numbers, occurrences = np.unique(numbers, return_counts=True)
+    numbers, occurrences = np.unique(numbers[short], return_counts=True)
     # Back to text: numpy drops the zero bytes at the end of a string.
     pieces = numbers.astype("<u8").view("S8").astype("U8").tolist()
     counts = Counter(dict(zip(pieces, occurrences.tolist())))

@@ -13,12 +13,14 @@ import os
 from array import array
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from itertools import chain
 from operator import itemgetter
 from typing import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from artifacts import BadInput
+from ascii_encode import AsciiEncoder
 from bpe_hybrid import train_hybrid
 from encode_piece import PieceCache
 from pretokenize import mend_surrogates, safe_blocks, special_splitter, split
@@ -27,6 +29,8 @@ from pretokenize import mend_surrogates, safe_blocks, special_splitter, split
 # the upper half, and the control bytes last. HF numbers the bytes in this order.
 PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 HF_BYTE_ORDER = PRINTABLE + [b for b in range(256) if b not in set(PRINTABLE)]
+
+LONG_TEXT = 4096          # characters: from here on numpy finds the pieces faster
 
 
 def tie_key(tie: str, tokens: list[bytes]) -> Callable[[int, int], object]:
@@ -103,6 +107,7 @@ class Tokenizer:
         specials = set(self.special_tokens.values())
         ordinary = {token: i for i, token in self.vocab.items() if i not in specials}
         self._cache = PieceCache(*lookup_tables(ordinary, self.merges))
+        self._ascii = None                    # made when the first long text comes
         # A list is faster than a dict. Its second half is None, so that id -1 is an error too.
         self._table = [self.vocab.get(i) for i in range(self.vocab_size)] + self.vocab_size * [None]
 
@@ -210,14 +215,27 @@ class Tokenizer:
                              f"{found.start()}: allow it, or pass disallowed_special=()")
         # Ordinary text stands at even places, special tokens at odd ones.
         parts = special_splitter(allowed).split(text) if allowed else [text]
-        packed, lookup = [], self._cache.__getitem__
+        packed = []
         try:
             for k, part in enumerate(parts):
                 packed += ([array("I", [self.special_tokens[part]]).tobytes()] if k % 2 else
-                           map(lookup, split(part, self.pattern)))
+                           self._pack_plain(part))
         except UnicodeEncodeError:            # rare, so that nobody looks for it beforehand
             return self.pack(mend_surrogates(text), allowed)
         return b"".join(packed)
+
+    def _pack_plain(self, text: str) -> Iterable[bytes]:
+        """The packed ids of text without special tokens, in parts."""
+        lookup = self._cache.__getitem__
+        if len(text) < LONG_TEXT or self.pattern != "gpt2":
+            return map(lookup, split(text, self.pattern))
+        # Long text that is plain ASCII, or has parts that are, takes the fast way.
+        if self._ascii is None:
+            self._ascii = AsciiEncoder(self._cache)
+        return chain.from_iterable(
+            [self._ascii.pack(block)] if block.isascii() and "\0" not in block else
+            map(lookup, split(block)) for block in
+            ([text] if text.isascii() else safe_blocks([text], size=2 * LONG_TEXT)))
 
 
 def lookup_tables(ids: Mapping[bytes, int], merges: Sequence[tuple[bytes, bytes]]) -> tuple:
