@@ -1,17 +1,20 @@
-"""What can be proved about judges only where the truth is planted: simulations, in seconds.
+"""What can be proved about votes and judges only where the truth is planted, in five seconds.
 
-    judge_against_arena(models=8, noise=0.2, seed=0)
-    planted_length_bias(lengths, other_lengths, seed=0)
+    python 06_eval/judge_experiments.py                  # needs no model and no data
+    python 06_eval/judge_experiments.py --figure FILE    # also draws the lesson's figure
 
-Both are used by `evaluate.py` for the claims judge-98 and judge-length.
+Used by `evaluate.py` for the claims judge-98 and judge-length, with lengths of real answers.
 """
 
+import argparse
 import math
+from pathlib import Path
 from typing import Sequence
 
 import numpy as np
 
-from arena import bradley_terry
+from arena import bradley_terry, elo, simulate_votes
+from artifacts import command, shown, whole
 from judge import length_controlled_win_rate, rank_correlation
 
 
@@ -79,3 +82,74 @@ def planted_length_bias(lengths: np.ndarray, other_lengths: np.ndarray, bias: fl
             "controlled": length_controlled_win_rate(biased, ours, theirs),
             "unbiased_judge": length_controlled_win_rate(fair, ours, theirs),
             "characters": [float(ours.mean()), float(theirs.mean())]}
+
+
+def elo_order(votes: int = 600, shuffles: int = 100, seed: int = 0) -> dict[int, dict]:
+    """{K: {"sd", "leader_found"}}: what the order of the same votes does to Elo ratings.
+
+    Four models, 40 points apart; `sd` is the standard deviation of a final rating over shuffles,
+    "leader_found" the share of shuffles in which the truly best model came out first.
+    """
+    truth = {"a": 1060.0, "b": 1020.0, "c": 980.0, "d": 940.0}
+    battles = simulate_votes(truth, votes, seed, ties=0.0)
+    rng = np.random.default_rng(seed)
+    result = {}
+    for k in (4, 16, 32):
+        rounds = [elo([battles[i] for i in rng.permutation(votes)], k=k) for _ in range(shuffles)]
+        result[k] = {"sd": float(np.mean([np.std([r[m] for r in rounds]) for m in truth])),
+                     "leader_found": float(np.mean([max(r, key=r.get) == "a" for r in rounds]))}
+    return result
+
+
+def draw(rows: Sequence[dict], path: Path) -> None:
+    """The lesson's figure: agreement of a good judge with the arena, by number of models."""
+    import matplotlib
+    matplotlib.use("Agg")
+    matplotlib.rcParams["svg.hashsalt"] = "06"
+    from matplotlib import pyplot
+    figure, axes = pyplot.subplots(figsize=(6.4, 3.4), layout="constrained")
+    models = [row["models"] for row in rows]
+    axes.fill_between(models, [r["low"] for r in rows], [r["high"] for r in rows], alpha=0.22,
+                      color="#315f9c", label="5 to 95 % of simulated arenas")
+    axes.plot(models, [r["median"] for r in rows], color="#315f9c", marker="o", label="median")
+    axes.axhline(0.98, color="#c2532f", linestyle="--", linewidth=1.2, label="published: 0.98")
+    axes.set(xscale="log", xlabel="models on the board", ylabel="Spearman, judge and arena",
+             xticks=models, xticklabels=models)
+    axes.minorticks_off()
+    axes.grid(axis="y", alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
+    with whole(path, "wb") as file:
+        figure.savefig(file, format=path.suffix[1:], dpi=150, metadata={"Date": None}
+                       if path.suffix == ".svg" else None)
+    pyplot.close(figure)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--figure", type=Path, help="a .svg or .png file to draw into")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    print("1. the same 600 votes in 100 orders: how far does an Elo rating move?")
+    for k, row in elo_order(seed=args.seed).items():
+        print(f"   K = {k:2}: standard deviation {row['sd']:4.1f} points; the best model leads in "
+              f"{row['leader_found']:.0%}")
+    battles = simulate_votes({"a": 1060, "b": 1020, "c": 980, "d": 940}, 600, args.seed, ties=0.0)
+    fit = bradley_terry(battles)
+    print("   Bradley-Terry, any order: " + ", ".join(
+        f"{m} {fit[m]:.0f} ({fit.low[m]:.0f} to {fit.high[m]:.0f})" for m in fit))
+    lengths = np.random.default_rng(args.seed).gamma(4.0, 20.0, 400)
+    bias = planted_length_bias(lengths, lengths, seed=args.seed)
+    print("2. equal models, one padded, a judge who likes length: win rate "
+          f"{bias['raw']:.3f}; length-controlled {bias['controlled']:.3f}; truth "
+          f"{bias['truth']:.3f}")
+    rows = correlation_by_models(seed=args.seed)
+    print("3. one good judge against the arena, by number of models: " + ", ".join(
+        f"{r['models']}: {r['low']:.2f} to {r['high']:.2f}" for r in rows))
+    if args.figure:
+        draw(rows, args.figure)
+        print(f"wrote {shown(args.figure)}")
+
+
+if __name__ == "__main__":
+    command(main)
