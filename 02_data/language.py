@@ -1,4 +1,4 @@
-"""Which language is a text in, and how sure are we? Seventy languages, learned from one page each.
+"""Which language is a text in, and how sure are we? Seventy languages, learned from a page each.
 
     identify_language("Das ist ein Haus.")  ->  ("de", 0.99...)
 
@@ -192,9 +192,13 @@ def log_probabilities(counts: np.ndarray) -> np.ndarray:
 
 
 def read_samples(path: Path) -> dict[str, str]:
-    """The passages by language: lines "code: text"; lines that start with # are remarks."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return {line[:2]: line[4:] for line in lines if line and not line.startswith("#")}
+    """The passages by language: lines "code: text", several for one language are joined; lines that
+    start with # are remarks."""
+    texts: dict[str, str] = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            texts[line[:2]] = f"{texts.get(line[:2], '')} {line[4:]}".strip()
+    return texts
 
 
 @functools.lru_cache(1)
