@@ -69,11 +69,12 @@ def word_slots(text: str) -> np.ndarray:
 
 def dirty_tokens(text: str, words: frozenset[str] = DIRTY_WORDS,
                  bound: float = 0.002) -> str | None:
-    """None if at most `bound` of the words are in `words` (2 in 1,000), else the reason.
+    """None if at most two words, or at most `bound` of them (2 in 1,000), are in `words`.
 
-    C4 drops a page for one such word, which cost it pages about breast cancer and Dick Whittington;
-    a share with a bound forgives the quotation and finds the page that is made of them.
+    C4 drops a page for one such word, and with it every page about Dick Whittington; a share with a
+    bound, and three words at least, forgive a quotation and find the page that is made of them.
     """
     found = re.findall(r"[^\W\d_]+", text.lower())
-    share = sum(1 for word in found if word in words) / max(len(found), 1)
-    return f"dirty tokens: {share:.4g} is over {bound:g}" if share > bound else None
+    dirty = sum(1 for word in found if word in words)
+    share = dirty / max(len(found), 1)
+    return f"dirty tokens: {share:.4g} is over {bound:g}" if dirty > 2 and share > bound else None

@@ -73,10 +73,13 @@ def choose_rules(page: dict, settings: Settings) -> str | None:
 
 
 def language(page: dict, settings: Settings) -> str | None:
-    """Keep the languages asked for. Documentation is judged by its longest lines: its prose."""
+    """Keep the languages asked for. Documentation is judged by its prose, if it has enough."""
     sample = page["text"][:20_000]
     if page["rules"] == "documentation":
-        sample = "\n".join(sorted(sample.split("\n"), key=len, reverse=True)[:40])
+        sample = prose_of(sample)
+        if len(sample.split()) < 12:
+            page["language"] = "und"
+            return None
     code, probability = identify_language(sample[:3_000])
     page["language"] = code
     if code not in settings.languages:
@@ -84,6 +87,14 @@ def language(page: dict, settings: Settings) -> str | None:
     if probability < settings.language_probability and page["rules"] == "web":
         return f"language {code}: {probability:.2f} is under {settings.language_probability:g}"
     return None
+
+
+def prose_of(text: str) -> str:
+    """The forty longest lines that are sentences: four words, nearly all letters, no assignment."""
+    lines = [line for line in map(str.strip, text.split("\n"))
+             if len(line) < 200 and line.count(" ") >= 3 and "=" not in line
+             and sum(map(str.isalpha, line)) + line.count(" ") >= 0.9 * len(line)]
+    return "\n".join(sorted(lines, key=len, reverse=True)[:40])
 
 
 def page_repeats(page: dict, settings: Settings) -> str | None:

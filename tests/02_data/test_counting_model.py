@@ -57,7 +57,8 @@ def test_divergence_is_large_for_other_words_and_zero_for_the_corpus_itself():
     assert two.divergence("a") == pytest.approx(math.log(2), abs=0.3)
 
 
-@pytest.mark.parametrize("dirty, words, kept", [(1, 500, True), (2, 1000, True), (3, 1000, False)])
-def test_dirty_tokens_at_two_in_a_thousand(dirty, words, kept):
+@pytest.mark.parametrize("dirty, words, kept", [
+    (2, 100, True), (3, 1500, True), (3, 1499, False), (20, 100, False)])
+def test_dirty_tokens_at_two_in_a_thousand_and_three_at_least(dirty, words, kept):
     text = "porn " * dirty + "fish " * (words - dirty)
     assert (outliers.dirty_tokens(text) is None) == kept
