@@ -1,0 +1,57 @@
+"""The lesson of chapter 2: its command prints what it shows, and its numbers are computed."""
+
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from artifacts import ROOT
+from minhash import s_curve
+from mixture import doremi_update, repetition_caps
+from shingles import slow_shingles
+
+LESSON = (ROOT / "02_data" / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_first_command_prints_what_the_lesson_shows(tmp_path):
+    block = re.search(r"    \$ python (.*)\n((?:    .*\n)+)", LESSON)
+    done = subprocess.run([sys.executable, *block[1].split(), "--out-dir", str(tmp_path)], cwd=ROOT,
+                          capture_output=True, text=True)
+    shown = [line[4:] for line in block[2].splitlines()]
+    assert done.stdout.splitlines()[:len(shown)] == shown, done.stdout + done.stderr
+
+
+def test_the_worked_example():
+    a, b = (slow_shingles(t, 2) for t in ("the cat sat on the mat", "the cat sat on a mat"))
+    j = len(a & b) / len(a | b)
+    assert (len(a & b), len(a | b)) == (3, 7) and "J = 3/7 = 0.43" in LESSON
+    for value, text in ((s_curve(j), "0.016"), (s_curve(0.8), "0.924"), (s_curve(j, 28, 4), "0.617")):
+        assert f"{float(value):.3f}" == text and text in LESSON
+
+
+def test_the_answers_to_the_questions():
+    assert round((1 / 14) ** (1 / 8), 2) == 0.72
+    grid = np.linspace(0, 1, 10001)
+    assert abs(grid[np.argmax(s_curve(grid) > 0.5)] - 0.69) < 0.006
+    assert doremi_update(np.array([.5, .5]), np.array([np.log(3), 0]), smoothing=0) == \
+        pytest.approx([0.75, 0.25])
+    assert repetition_caps(np.array([10, 1000]), 100)[0] == 0.4
+
+
+def test_the_cost_of_common_crawl():
+    seconds = 250e9 / 66
+    years, dollars = seconds / (365.25 * 86400), seconds / 3600 * 0.04
+    assert round(seconds / 1e9, 1) == 3.8 and round(years, -1) == 120
+    assert 12 <= seconds / 3000 / 86400 <= 16, "two weeks on 3,000 cores"
+    assert round(dollars, -4) == 40_000
+
+
+def test_the_lesson_lists_every_exercise():
+    import tomllib
+    with open(ROOT / "02_data" / "exercises.toml", "rb") as file:
+        exercises = tomllib.load(file)["exercise"]
+    for e in exercises:
+        row = f"| {e['id']} | `{e['file'].removesuffix('.py')}.{e['function']}` |"
+        assert row in LESSON, f"exercise {e['id']} is missing in the lesson or named otherwise"
