@@ -101,7 +101,7 @@ def main() -> None:
     sources = find_sources(args.warc, args.text)
     Tokenizer.load(need(args.tokenizer, "01_tokenizer/train_tokenizer.py"))   # not after an hour
     wishes = {k: v for k, v in vars(args).items()
-              if k not in ("workers", "rank", "world", "keep_work", "fresh")}
+              if k not in ("workers", "rank", "world", "keep_work", "fresh", "out_dir")}
     inputs = [*sources, args.tokenizer, *args.blocklist, *args.evaluation,
               *(m for m in (args.quality_model, args.nsfw_model, args.harmful_model) if m)]
     target = args.out_dir / "index.json"

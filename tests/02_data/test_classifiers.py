@@ -1,4 +1,4 @@
-"""hashed_linear.py, quality.py, safety.py: gradients, ranks, calibration, and the bundled models."""
+"""hashed_linear.py, quality.py, safety.py: gradients, ranks, calibration, models."""
 
 import gzip
 import math

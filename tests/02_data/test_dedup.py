@@ -113,7 +113,8 @@ def test_entries_are_signatures_with_all_their_paragraphs():
 
 @pytest.mark.exercise("2.16")
 @pytest.mark.parametrize("text, count", [
-    ("one\n\ntwo\n\nthree", 3), ("one\ntwo", 1), ("", 0), ("\n\nx", 1), ("  deep\n\n  deep\n\nflat", 3),
+    ("one\n\ntwo\n\nthree", 3), ("one\ntwo", 1), ("", 0), ("\n\nx", 1),
+    ("  deep\n\n  deep\n\nflat", 3),
     ("  deep\n\n    deeper\n\n  deep", 2), ("a\n  b\nc\n", 1),
 ])
 def test_entries_of_prose_are_paragraphs(text, count):
@@ -123,7 +124,8 @@ def test_entries_of_prose_are_paragraphs(text, count):
 
 
 def test_dedup_entries_keeps_headings_inside_entries():
-    other = "Sort(A)\n    Return a sorted copy.\n\n    Parameters\n    ----------\n    a: array\n\n" \
+    other = "Sort(A)\n    Return a sorted copy.\n\n    Parameters\n    ----------\n    a: array\n" \
+            "\n" \
             "new(x)\n    Something new.\n"
     first, second = d.dedup_entries([API, other])
     assert first == API, "Parameters repeats inside entries and belongs there"
