@@ -22,17 +22,17 @@ HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden|\bhidden(?!\s*=
 NAMES = re.compile(r"(?:^|\s)(?:class|id|role|itemprop|data-component|data-testid|aria-label)"
                    r"\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))", re.I)
 # Words in class and id that say "not the text", at word boundaries of camelCase, - and _.
-UNWANTED = re.compile(r"""comment|disqus|respond|replies|share|sharing|social|related|recommend|
-    promo|newsletter|subscri|signup|sign-up|sidebar|side-bar|breadcrumb|footer|masthead|navbar|
-    \bnav\b|navigation|\bmenu|cookie|consent|gdpr|banner|popup|modal|overlay|advert|sponsor|
-    \bads?\b|\bad-|-ad\b|outbrain|taboola|widget|toolbar|pagination|\bpager\b|\btags?\b|tag-list|
-    tags-list|byline|author-bio|author-info|about-author|\bbio\b|meta\b|post-meta|entry-meta|
-    copyright|disclaimer|legal|most-read|mostread|popular|trending|more-stories|read-more|readmore|
-    read-next|also-read|you-may|teaser|rating|print|skip-link|caption|credit|gallery-nav|login|
-    paywall|dateline|timestamp|\bdate\b|infobox-nav|\btoc\b|jump-link|mw-editsection|reflist|
-    navbox|noprint|catlinks|printfooter|story-footer|hatnote|feedback|survey|follow|dontmiss|
-    highlights?-list|latest|outstream|video-player|slideshow|carousel""".replace("\n", "")
-    .replace(" ", ""))
+UNWANTED = re.compile(r"""comments?\b|comment-|disqus|respond\b|replies|share\b|share-|sharing|
+    social|related|recommend|promo|newsletter|subscri|signup|sign-up|sidebar|side-bar|breadcrumb|
+    footer|masthead|navbar|\bnav\b|navigation|\bmenu|cookie|consent|gdpr|banner|popup|modal|
+    overlay|advert|sponsor|\bads?\b|\bad-|-ad\b|outbrain|taboola|(?<!elementor-)widget|toolbar|
+    pagination|\bpager\b|\btags?\b|tag-list|tags-list|byline|author-bio|author-info|about-author|
+    \bbio\b|meta\b|copyright|disclaimer|legal\b|most-read|mostread|popular|trending|more-stories|
+    read-more|readmore|read-next|also-read|you-may|teaser|\brating|\bprint\b|noprint|skip-link|
+    caption|credit|gallery-nav|login|paywall|dateline|timestamp|\bdate\b|\btoc\b|jump-link|
+    mw-editsection|reflist|navbox|catlinks|printfooter|story-footer|hatnote|feedback|survey|
+    follow\b|follow-|dontmiss|highlights?-list|latest|outstream|video-player|slideshow|carousel"""
+    .replace("\n", "").replace(" ", ""))
 SURELY_UNWANTED = re.compile(r"cookie|consent|gdpr|disqus|popup|lightbox|widget-?area|"
                              r"(?:^|\s)(?:comments|modal|dialog|alertdialog|complementary|"
                              r"contentinfo|navigation)(?:\s|$)")
