@@ -118,15 +118,17 @@ def prune(nodes: list[Node], least: float = GUARD) -> None:
     for node in nodes:
         node.dropped = False
     weigh(nodes)
-    shares = [unwanted_share(node) for node in nodes]
+    shares, dropped = [unwanted_share(node) for node in nodes], 0
     for guard in (SURE_GUARD, GUARD):
-        total = nodes[0].mass
+        total, before = nodes[0].mass, dropped
         for node, share in zip(nodes, shares):
             if node.parent is not None and node.parent.dropped:
                 node.dropped = True
-            elif share >= max(guard, least) and node.mass <= share * total:
+            elif share >= max(guard, least) and node.mass <= share * total and not node.dropped:
                 node.dropped = True
-        weigh(nodes)
+                dropped += 1
+        if dropped > before:
+            weigh(nodes)
 
 
 def story_node(root: Node, nodes: list[Node]) -> Node:
