@@ -100,14 +100,15 @@ def tree(value: Any, depth: int = 0) -> str:
     if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
         columns = list(dict.fromkeys(key for row in value for key in row))[:9]
         plain = [c for c in columns if all(not isinstance(r.get(c), (dict, list)) for r in value)]
-        return table(plain, [[row.get(c) for c in plain] for row in value[:40]])
+        return table([c.replace("_", " ") for c in plain],
+                     [[row.get(c) for c in plain] for row in value[:40]])
     if isinstance(value, dict):
         leaves = {k: v for k, v in value.items() if not isinstance(v, (dict, list))}
-        parts = [table(["", ""], [(k.replace("_", " "), v) for k, v in leaves.items()])] \
-            if leaves else []
-        for key, inner in value.items():
-            if isinstance(inner, (dict, list)) and inner and depth < 3:
-                parts.append(f"<h3>{escape(key.replace('_', ' '))}</h3>" + tree(inner, depth + 1))
+        parts = [f"<h3>{escape(key.replace('_', ' '))}</h3>" + tree(inner, depth + 1)
+                 for key, inner in value.items()
+                 if isinstance(inner, (dict, list)) and inner and depth < 3]
+        if leaves:
+            parts.insert(0, table(["", ""], [(k.replace("_", " "), v) for k, v in leaves.items()]))
         return "".join(parts)
     if isinstance(value, list):
         return "<p>" + ", ".join(number(v) for v in value[:20]) + "</p>"

@@ -179,8 +179,8 @@ def pretraining(out: Path) -> str:
     band = (f["low"], f["high"], "forecast of the final loss") if isinstance(f, dict) else None
     parts = [figure(line_chart([Series("training batch", thin), Series("held-out text", val)],
                                "step", "loss (nats per token)", band=band),
-                    "The main run: the loss on each training batch and on held-out packages. The "
-                    "band is where chapter 3 said that it would end.")]
+                    "The main run: the loss on each training batch and on held-out text."
+                    + (" The band is where chapter 3 said that it would end." if band else ""))]
     if result:
         ngram = (result.get("ngram") or {}).get("bits_per_byte")
         rows = [("held-out loss (nats per token)", result.get("val_loss")),
@@ -196,6 +196,21 @@ def pretraining(out: Path) -> str:
             [(f"{s.get('fraction', 0):.0%} of training", f"{prompt}{s.get('text', '')}"[:420])
              for s in of_prompt[-4:]]))
     return "".join(parts)
+
+
+def perplexity_and_voters(results: dict) -> str:
+    """In a sentence: do perplexity and the voters agree on the base model and the leader?"""
+    board, bits = results["arena"]["bradley_terry"], results["perplexity"]
+    leader = next(iter(board))
+    if "base" not in bits or leader == "base":
+        return "The same held-out text and the same questions for every model."
+    rise = bits[leader]["bits_per_byte"] - bits["base"]["bits_per_byte"]
+    if rise > 0:
+        return (f"One table shows the article's warning. From base to {escape(leader)} the bits per "
+                f"byte of raw documentation <em>rise</em> by {rise:.2f}, and yet voters prefer "
+                f"{escape(leader)}: perplexity measures a job that an assistant no longer has.")
+    return (f"Here the voters' favourite, {escape(leader)}, also predicts raw documentation better "
+            "than the base model does.")
 
 
 def post_training(out: Path) -> str:
@@ -215,9 +230,7 @@ def post_training(out: Path) -> str:
                      if r else "–", f"{judged['win_rate']:.2f}" if judged else "–",
                      f"{sum(a['ended'] for a in answers) / n:.0%}",
                      f"{sum(len(a['text'].split()) for a in answers) / n:.0f}"))
-    parts = ["<p>One table shows the article's warning. Bits per byte of raw documentation "
-             "<em>rise</em> from the base model to the aligned ones, while voters prefer them: "
-             "perplexity measures a job that an assistant no longer has.</p>",
+    parts = [f"<p>{perplexity_and_voters(results)}</p>",
              table(("model", "bits/byte", "perplexity", "gold rule", "arena (95 %)", "judge",
                     "ends", "words"), rows, raw=True),
              f"<p class=soft>Gold rule: chapter 5's stated points for form and relevance, never "

@@ -182,10 +182,18 @@ def systems(out: Path) -> str:
     files = sorted(p for p in folder.glob("*.json") if not p.name.startswith("."))
     if not files:
         return missing("Memory, kernels and communication", "07_systems/benchmark.py")
-    tables = "".join(f"<details{' open' if i == 0 else ''}><summary>"
-                     f"{escape(p.stem.replace('_', ' '))}</summary>{tree(read(p))}</details>"
-                     for i, p in enumerate(files))
-    return pictures(folder, {}) + tables
+    parts, machine = [], {}
+    for path in files:
+        value = read(path)
+        if isinstance(value, dict):
+            machine = value.pop("machine", None) or machine
+            value.pop("quick", None)
+        parts.append(f"<details><summary>{escape(path.stem.replace('_', ' '))}</summary>"
+                     f"{tree(value)}</details>")
+    about = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in machine.items()
+                      if v is not None) if isinstance(machine, dict) else ""
+    return (pictures(folder, {}) + "<h3>The tables</h3>" + "".join(parts)
+            + (f'<p class="soft">Measured on: {escape(about)}.</p>' if about else ""))
 
 
 def claims(out: Path) -> str:
