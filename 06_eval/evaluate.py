@@ -53,6 +53,8 @@ def parse() -> argparse.Namespace:
     group.add_argument("--tokens", type=int, default=16_000, help="held-out tokens")
     group.add_argument("--asked", type=int, default=64, help="questions each model answers")
     group.add_argument("--choices", type=int, default=120, help="questions of the format study")
+    group.add_argument("--shots", type=int, nargs="+", default=[0], metavar="K",
+                       help="worked examples in the format study, such as 0 1 5 (as many as fit)")
     group.add_argument("--scenario-questions", type=int, default=40, help="a scenario of the suite")
     parser.add_argument("--to", default=out("06_eval"), help="folder of the results")
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
@@ -142,7 +144,7 @@ def measure(args: argparse.Namespace, paths: dict[str, Path], inputs: list[Path]
     suite, study = scenarios_of(args, folder)
     subject = plain.get("base", next(iter(plain.values())))
     rows = table("formats", lambda: format_study(
-        subject, tokenizer, study["questions"], study["shots"], (0,), seed=args.seed,
+        subject, tokenizer, study["questions"], study["shots"], args.shots, seed=args.seed,
         progress=tqdm))
     results["formats_spread"], results["formats_of"] = spread(rows), study["of"]
     grid = table("suite", lambda: run_suite(plain, tokenizer, suite, seed=args.seed,
