@@ -78,6 +78,10 @@ def from_hf(path: str | os.PathLike) -> Tokenizer:
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{shown(path)} is not a byte-level BPE tokenizer.json ({error!r})")
     vocab.update({i: name.encode() for name, i in specials.items()})
+    # What we would silently do otherwise than HF is refused.
+    if content.get("normalizer") is not None:
+        raise BadInput(f"{shown(path)} changes the text before it splits it (its normalizer): "
+                       "only tokenizers without one are read")
     return Tokenizer(vocab, merges, specials, _pattern_of(content))
 
 

@@ -11,9 +11,9 @@ import argparse
 import gzip
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Iterator
+from typing import Iterable, Iterator
 
 from tqdm import tqdm
 
@@ -59,9 +59,12 @@ def main() -> None:
         return
 
     begin = time.perf_counter()
-    documents = list(tqdm(read_documents(args), desc="reading", unit=" documents", leave=False))
-    counts = count_pretokens((text for _, text in documents), args.pattern, args.special,
-                             args.workers)
+    seen = Seen()
+    documents = seen.watch(tqdm(read_documents(args), desc="reading", unit=" documents",
+                                leave=False))
+    # Reading the packages keeps both processes busy already; files and corpora are counted by both.
+    workers = args.workers if args.text or args.corpus else 1
+    counts = count_pretokens(documents, args.pattern, args.special, workers, args.errors)
     if not counts:
         raise BadInput("the text is empty: there is nothing to learn merges from")
     vocab, merges = train_bpe(counts, args.vocab_size, args.special, args.tie)
@@ -70,12 +73,12 @@ def main() -> None:
                        "or more text")
     tokenizer = Tokenizer(vocab, merges, args.special, args.pattern)
     tokenizer.save(args.output)
-    print(f"{sum(len(text) for _, text in documents) / 1e6:.1f} MB in {len(documents):,} documents,"
-          f" {len(counts):,} distinct pre-tokens -> {tokenizer.vocab_size:,} tokens "
+    print(f"{sum(seen.sizes.values()) / 1e6:.1f} MB in {seen.documents:,} documents, "
+          f"{len(counts):,} distinct pre-tokens -> {tokenizer.vocab_size:,} tokens "
           f"in {time.perf_counter() - begin:.0f} s")
     show_longest(tokenizer)
     folder = args.output.parent
-    numbers = draw_compression(tokenizer, samples_of_domains(documents), folder / "compression.png")
+    numbers = draw_compression(tokenizer, seen.samples(), folder / "compression.png")
     print("bytes per token: " + ", ".join(f"{domain} {line[tokenizer.vocab_size]:.2f}"
                                           for domain, line in numbers.items()))
     draw_tokens(tokenizer, folder / "tokens.png")
@@ -86,11 +89,36 @@ def main() -> None:
     mark_made(args.output, inputs, vars(args))
 
 
-def read_documents(args: argparse.Namespace) -> Iterator[Document]:
-    """(domain, text) of every document that the options ask for."""
+class Seen:
+    """What went by on its way to the counter: documents, sizes, and the start of every domain.
+
+    Text streams through, so that memory holds the distinct pre-tokens and these samples only.
+    """
+
+    def __init__(self, sample_size: int = 100_000):
+        self.documents, self.sample_size = 0, sample_size
+        self.sizes, self.texts = Counter(), defaultdict(str)
+
+    def watch(self, documents: Iterable[tuple[str, str | Path]]) -> Iterator[str | Path]:
+        """Pass the texts and files of (domain, text or file) on, and note them."""
+        for domain, item in documents:
+            is_file = isinstance(item, Path)
+            self.documents += 1
+            self.sizes[domain] += item.stat().st_size if is_file else len(item)
+            if len(self.texts[domain]) < self.sample_size:
+                text = next(read_text(item, "replace"), "") if is_file else item
+                self.texts[domain] += "\n" + text[:self.sample_size]
+            yield item
+
+    def samples(self, number: int = 5) -> dict[str, list[str]]:
+        """The samples of the largest domains, as domain -> texts."""
+        return {domain: [self.texts[domain]] for domain, _ in self.sizes.most_common(number)}
+
+
+def read_documents(args: argparse.Namespace) -> Iterator[tuple[str, str | Path]]:
+    """(domain, text or file) of every document that the options ask for."""
     if args.text:
-        for path in args.text:
-            yield path.name, "".join(read_text(path, args.errors))
+        yield from ((path.name, path) for path in args.text)
     elif args.corpus:
         yield from read_corpus(args.corpus)
     else:
@@ -103,21 +131,11 @@ def read_corpus(path: Path) -> Iterator[Document]:
     opened = gzip.open if path.suffix == ".gz" else open
     try:
         with opened(path, "rt", encoding="utf-8", newline="\n") as file:
-            for number, line in enumerate(file, 1):
+            for line in file:
                 record = json.loads(line)
                 yield record.get("domain", "text"), record["text"]
     except (ValueError, KeyError, EOFError, gzip.BadGzipFile) as error:
         raise BadInput(f"{shown(path)} is damaged ({error!r}): run python 02_data/build_corpus.py")
-
-
-def samples_of_domains(documents: list[Document], number: int = 5, size: int = 100_000,
-                       ) -> dict[str, list[str]]:
-    """About `size` characters of each of the largest domains, as domain -> texts."""
-    texts = defaultdict(list)
-    for domain, text in documents:
-        texts[domain].append(text)
-    largest = sorted(texts, key=lambda domain: -sum(map(len, texts[domain])))[:number]
-    return {domain: ["\n".join(texts[domain])[:size]] for domain in largest}
 
 
 def show_longest(tokenizer: Tokenizer, number: int = 8) -> None:

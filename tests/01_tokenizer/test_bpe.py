@@ -309,6 +309,13 @@ def test_the_longest_special_token_wins(tokenizer):
     assert [tokenizer.vocab[i] for i in ids] == [b"<|end|><|end|>", b"<|end|>"]
 
 
+def test_special_tokens_may_be_allowed_by_name_and_unknown_names_are_refused(tokenizer):
+    assert tokenizer.encode("<|end|>", "<|end|>") == [tokenizer.special_tokens["<|end|>"]]
+    assert tokenizer.encode("<|end|>", {"<|end|>"}) == [tokenizer.special_tokens["<|end|>"]]
+    with pytest.raises(ValueError, match="<.end_of_text.>.*endoftext"):
+        tokenizer.encode("a", {"<|end_of_text|>"})
+
+
 def test_batches_by_processes_are_the_same(tokenizer):
     texts = [random_text(random.Random(k)) for k in range(40)]
     expected = [tokenizer.encode(text, "all") for text in texts]

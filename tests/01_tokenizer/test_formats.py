@@ -109,6 +109,15 @@ def test_merges_from_ranks_by_hand():
     assert merges_from_ranks(ranks) == [(b"b", b"c"), (b"a", b"b"), (b"a", b"bc")]
 
 
+def test_what_we_would_do_otherwise_is_refused(tokenizer, tmp_path):
+    to_hf(tokenizer, tmp_path / "t.json")
+    content = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+    content["normalizer"] = {"type": "NFC"}
+    (tmp_path / "t.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(BadInput, match="normalizer"):
+        from_hf(tmp_path / "t.json")
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"model": {}}',
                                      '{"model": {"vocab": {"a b": 1}, "merges": []}}'])
 def test_damaged_files_are_refused_in_one_line(tmp_path, content):
