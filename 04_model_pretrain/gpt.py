@@ -49,18 +49,19 @@ class GPTConfig:
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * weight over the last dimension: (..., C) -> (..., C).
-
-    The gain `weight` (C,) starts at one. The mean is not subtracted: that is LayerNorm.
-    RMSNorm(2) of [3, 4] is [0.849, 1.131]. Source: Zhang and Sennrich 2019, equation 4.
-    """
+    """Vectors brought to one size, then scaled channel by channel by a learned gain."""
     def __init__(self, width: int, eps: float = 1e-6) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(width))
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        # one number per token: the mean of its squares
+        """x / sqrt(mean(x^2) + eps) * weight over the last dimension: (..., C) -> (..., C).
+
+        The gain `weight` (C,) starts at one. The mean is not subtracted: that is LayerNorm.
+        RMSNorm(2) of [3, 4] is [0.849, 1.131]. Source: Zhang and Sennrich 2019, equation 4.
+        """
+        # one number per token, the mean of its squares
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 

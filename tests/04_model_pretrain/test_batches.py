@@ -35,14 +35,14 @@ def shard(tmp_path):
     return Shard(make_shards(tmp_path, [5, 40, 9, 16, 3, 70, 1, 8, 22]), "train")
 
 
-@pytest.mark.exercise("4.9")
+@pytest.mark.exercise("4.10")
 def test_pack_by_hand():
     got = pack(np.array([5, 3, 2]), 4)
     assert got == [[(0, 0, 4)], [(1, 0, 3), (0, 4, 5)], [(2, 0, 2)]], \
         f"5 gives a full row and a rest of 1, which best fits beside 3; got {got}"
 
 
-@pytest.mark.exercise("4.9")
+@pytest.mark.exercise("4.10")
 def test_pack_loses_nothing_cuts_nothing_needlessly_and_wastes_little():
     lengths = np.random.default_rng(0).integers(1, 60, 400)
     rows = pack(lengths, 32)
@@ -103,7 +103,7 @@ def test_ranks_share_the_batch_of_one(shard, ranks):
         PackedBatches(shard, 16, 4, ranks=3)
 
 
-@pytest.mark.exercise("4.10")
+@pytest.mark.exercise("4.11")
 def test_mixture_gives_domains_their_weight_of_the_tokens():
     rng = np.random.default_rng(0)
     domain = rng.integers(0, 2, 4000)
@@ -117,7 +117,7 @@ def test_mixture_gives_domains_their_weight_of_the_tokens():
     assert count[domain == 0].min() >= 1, "a domain weighted up loses no document"
 
 
-@pytest.mark.exercise("4.10")
+@pytest.mark.exercise("4.11")
 def test_mixture_with_an_absent_domain_and_with_natural_weights():
     domain, tokens = np.array([0, 0, 1]), np.array([10, 10, 20])
     rng = np.random.default_rng(0)

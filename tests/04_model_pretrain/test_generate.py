@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-
-from generate import KVCache, choose, generate, generate_batch
+from generate import (KVCache, choose, generate, generate_batch, keep_min_p, keep_top_k,
+                      keep_top_p, penalise_repeats)
 from gpt import GPT, GPT2, GPTConfig
 
 torch.set_num_threads(1)
@@ -84,3 +84,78 @@ def test_cache_refuses_what_does_not_fit():
 def test_empty_prompt_is_an_error():
     with pytest.raises(ValueError, match="endoftext"):
         next(generate(small_model(), [], 3))
+
+
+def kept(logits: torch.Tensor) -> list[list[int]]:
+    """Which tokens of each row are still possible."""
+    return [torch.isfinite(row).nonzero()[:, 0].tolist() for row in logits]
+
+
+@pytest.mark.exercise("4.13")
+@pytest.mark.parametrize("p, expected", [(0.4, [1]), (0.5, [1]), (0.6, [1, 3]), (0.79, [1, 3]),
+                                         (0.85, [0, 1, 3]), (1.0, [0, 1, 2, 3])])
+def test_top_p_keeps_the_smallest_set_that_reaches_p(p, expected):
+    logits = torch.tensor([[0.15, 0.5, 0.05, 0.3]]).log()
+    got = kept(keep_top_p(logits, p))[0]
+    assert got == expected, f"of 0.15, 0.5, 0.05, 0.3 at p = {p}: keep {expected}, got {got}"
+
+
+@pytest.mark.exercise("4.13")
+def test_top_p_works_row_by_row_and_keeps_the_logits():
+    logits = torch.tensor([[4.0, 0.0, 0.0], [1.0, 1.0, 1.1]])
+    got = keep_top_p(logits, 0.9)
+    assert kept(got) == [[0], [0, 1, 2]], f"a sure and an unsure row: got {kept(got)}"
+    assert torch.equal(got[1], logits[1]), "what is kept keeps its logit, in its own place"
+
+
+@pytest.mark.exercise("4.14")
+def test_repetition_penalty_lowers_both_signs_once():
+    logits = torch.tensor([[2.0, -2.0, 1.0, 0.0]])
+    got = penalise_repeats(logits, torch.tensor([[0, 1, 1, 0]]), 2.0).tolist()[0]
+    assert got == [1.0, -4.0, 1.0, 0.0], \
+        f"2 -> 1, -2 -> -4, once each, others untouched: got {got}"
+
+
+@pytest.mark.exercise("4.14")
+def test_repetition_penalty_per_row_and_without_changing_its_input():
+    logits = torch.ones(2, 3)
+    got = penalise_repeats(logits, torch.tensor([[0], [2]]), 4.0)
+    assert got.tolist() == [[0.25, 1, 1], [1, 1, 0.25]], f"each row has its own past: {got.tolist()}"
+    assert logits.eq(1).all(), "the logits that were given must not change"
+
+
+@pytest.mark.exercise("4.16")
+def test_cache_stores_after_what_is_there():
+    cache = KVCache(2, 5)
+    first, second = torch.arange(6.0).view(1, 1, 3, 2), 10 + torch.arange(4.0).view(1, 1, 2, 2)
+    for layer in (0, 1):
+        k, v = cache.extend(layer, first, -first)
+        assert torch.equal(k, first) and torch.equal(v, -first), f"layer {layer}: {k.tolist()}"
+    cache.advance(torch.zeros(1, 3, dtype=torch.long))
+    for layer in (0, 1):
+        k, v = cache.extend(layer, second, -second)
+        expected = torch.cat([first, second], dim=2)
+        assert torch.equal(k, expected) and torch.equal(v, -expected), \
+            f"layer {layer}: the earlier three tokens, then the two new ones; got {k.tolist()}"
+
+
+@pytest.mark.exercise("4.16")
+def test_cache_refuses_what_does_not_fit_and_counts_only_in_advance():
+    cache = KVCache(1, 4)
+    cache.extend(0, torch.zeros(1, 1, 4, 2), torch.zeros(1, 1, 4, 2))
+    assert cache.length == 0, "`length` changes in `advance`, when every layer has stored its part"
+    with pytest.raises(ValueError, match="do not fit"):
+        cache.extend(0, torch.zeros(1, 1, 5, 2), torch.zeros(1, 1, 5, 2))
+
+
+def test_top_k_min_p_and_temperature():
+    logits = torch.tensor([[0.15, 0.5, 0.05, 0.3]]).log()
+    assert kept(keep_top_k(logits, 2)) == [[1, 3]] and kept(keep_top_k(logits, 99)) == [[0, 1, 2, 3]]
+    assert kept(keep_min_p(logits, 0.25)) == [[0, 1, 3]], "at least a quarter of the likeliest"
+    assert choose(logits, torch.zeros(1, 0).long(), temperature=0).item() == 1
+    draws = torch.stack([choose(logits.repeat(2000, 1), torch.zeros(2000, 0).long(),
+                                temperature=t, generator=torch.Generator().manual_seed(0))
+                         for t in (0.5, 1.0)])
+    share = (draws == 1).float().mean(1).tolist()
+    assert share == pytest.approx([0.25 / 0.365, 0.5], abs=0.04), \
+        f"temperature 0.5 squares the probabilities: {share}"

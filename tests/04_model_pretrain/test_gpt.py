@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 import gpt
 from gpt import GPT, GPT2, GPTConfig
+from ngram_embedding import tokens_before
 
 torch.set_num_threads(1)
 SMALL = dict(vocab_size=50, sequence_length=32, layers=2, width=32, heads=4)
@@ -97,3 +98,119 @@ def test_rms_norm_by_hand_and_by_torch():
     expected = [3 / math.sqrt(12.5), 4 / math.sqrt(12.5)]
     assert got == pytest.approx(expected, abs=1e-5), \
         f"[3, 4] has root mean square sqrt(12.5): expected {expected}, got {got}"
+
+
+@pytest.mark.exercise("4.1")
+def test_rms_norm_uses_gain_each_row_and_eps_inside_the_root():
+    norm = gpt.RMSNorm(4)
+    with torch.no_grad():
+        norm.weight.copy_(torch.tensor([1.0, 2.0, -1.0, 0.0]))
+    x = torch.tensor([[1.0, 1.0, 1.0, 1.0], [100.0, -100.0, 100.0, 100.0]])
+    got = norm(x).tolist()
+    assert got[0] == pytest.approx([1, 2, -1, 0], abs=1e-4), f"ones times the gain, got {got[0]}"
+    assert got[1] == pytest.approx([1, -2, -1, 0], abs=1e-4), \
+        f"each row is normed by itself, whatever stands in the others: got {got[1]}"
+    tiny = gpt.RMSNorm(4)(torch.full((1, 4), 1e-3))
+    assert tiny[0, 0].item() == pytest.approx(math.sqrt(0.5), abs=1e-4), \
+        f"mean of squares 1e-6 and eps 1e-6 give 1/sqrt(2), got {tiny[0, 0]:.4f}: eps in the root"
+
+
+def turned(x, positions, base=100.0):
+    """rotary(x) at these positions, with angles from complex numbers."""
+    D = x.shape[-1]
+    speed = base ** (-torch.arange(0, D, 2).double() / D)
+    angle = positions[:, None].double() * speed
+    return gpt.rotary(x, angle.cos().to(x.dtype), angle.sin().to(x.dtype)), torch.polar(
+        torch.ones_like(angle), angle)
+
+
+@pytest.mark.exercise("4.2")
+def test_rotary_is_multiplication_by_a_complex_number():
+    x = torch.randn(1, 2, 5, 8, generator=torch.Generator().manual_seed(0))
+    got, phase = turned(x, torch.arange(5))
+    a, b = x[..., :4].double(), x[..., 4:].double()
+    product = torch.complex(a, b) * phase
+    expected = torch.cat([product.real, product.imag], dim=-1)
+    assert distance(got, expected) < 1e-5, \
+        f"channel i pairs with i + D/2, turned by the angle: off by {distance(got, expected):.2f}"
+    assert got.dtype == x.dtype and gpt.rotary(x.bfloat16(), phase.real, phase.imag).dtype \
+        == torch.bfloat16, "the dtype of x stays"
+
+
+@pytest.mark.exercise("4.2")
+def test_rotary_scores_depend_on_the_distance_alone():
+    generator = torch.Generator().manual_seed(1)
+    q, k = (torch.randn(1, 1, 1, 8, generator=generator) for _ in range(2))
+    def score(s, t):
+        return (turned(q, torch.tensor([s]))[0] * turned(k, torch.tensor([t]))[0]).sum().item()
+    assert score(3, 1) == pytest.approx(score(12, 10), abs=1e-4), "q at 3, k at 1: as at 12, 10"
+    assert abs(score(3, 1) - score(1, 3)) > 1e-3, "but not as the other way round"
+    length = turned(q, torch.tensor([7]))[0].norm().item()
+    assert length == pytest.approx(q.norm().item(), abs=1e-4), "a turn keeps the length"
+
+
+def test_rotary_angles_by_hand():
+    cos, sin = gpt.rotary_angles(torch.tensor([0, 1, 2]), 4, 100.0)
+    assert cos.tolist()[2] == pytest.approx([math.cos(2), math.cos(0.2)], abs=1e-6)
+    assert sin.tolist()[1] == pytest.approx([math.sin(1), math.sin(0.1)], abs=1e-6)
+    assert gpt.rotary_angles(torch.zeros(2, 3), 4, 100.0)[0].shape == (2, 3, 2)
+
+
+@pytest.mark.exercise("4.3")
+@pytest.mark.parametrize("T, total", [(6, 6), (1, 6), (3, 6)])
+def test_attention_equals_torch(T, total):
+    generator = torch.Generator().manual_seed(0)
+    q = 3 * torch.randn(2, 3, T, 8, generator=generator)
+    k, v = (torch.randn(2, 3, total, 8, generator=generator) for _ in range(2))
+    seen = torch.arange(total) <= torch.arange(total - T, total)[:, None]
+    expected = F.scaled_dot_product_attention(q, k, v, seen)
+    gap = (gpt.causal_attention(q, k, v) - expected).abs().amax(dim=(0, 1, 3))
+    assert gap.max() < 1e-5, (f"{T} queries of {total} positions: off by {gap.max():.3f}, most at "
+                              f"query {gap.argmax()}; the queries are the last ones")
+
+
+@pytest.mark.exercise("4.3")
+def test_attention_with_a_mask_replaces_the_causal_rule():
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, 5, 8, generator=generator) for _ in range(3))
+    mask = torch.rand(2, 1, 5, 5, generator=generator) > 0.4
+    mask |= torch.eye(5, dtype=torch.bool)
+    expected = F.scaled_dot_product_attention(q, k, v, mask)
+    got = gpt.causal_attention(q, k, v, mask)
+    assert distance(got, expected) < 1e-5, \
+        f"True means may attend, later keys included: off by {distance(got, expected):.3f}"
+    bf16 = gpt.causal_attention(q.bfloat16(), k.bfloat16(), v.bfloat16())
+    assert bf16.dtype == torch.bfloat16, f"16-bit in, 16-bit out; got {bf16.dtype}"
+
+
+@pytest.mark.exercise("4.15")
+def test_tokens_before_by_hand():
+    ids = torch.tensor([[7, 8, 9]])
+    got = tokens_before(ids, torch.arange(3), None).tolist()
+    assert got == [[[-1, -1], [7, -1], [8, 7]]], f"one back, two back, -1 for none; got {got}"
+
+
+@pytest.mark.exercise("4.15")
+def test_tokens_before_stop_at_the_start_of_a_text_and_go_on_from_a_cache():
+    ids = torch.tensor([[5, 6, 7, 8, 9]])
+    got = tokens_before(ids, torch.tensor([[0, 1, 0, 1, 2]]), None)[0].tolist()
+    assert got == [[-1, -1], [5, -1], [-1, -1], [7, -1], [8, 7]], \
+        f"two texts in a row: nothing may come from the other one; got {got}"
+    got = tokens_before(torch.tensor([[8, 9]]), torch.tensor([2, 3]), torch.tensor([[6, 7]]))
+    assert got.tolist() == [[[7, 6], [8, 7]]], f"`last` holds the two ids before; got {got.tolist()}"
+    got = tokens_before(torch.tensor([[8, 9]]), torch.tensor([1, 2]), torch.tensor([[-1, 7]]))
+    assert got.tolist() == [[[7, -1], [8, 7]]], got.tolist()
+
+
+def test_gpt2_settings_have_the_parameters_of_gpt2():
+    """124,439,808 numbers: 12 layers of width 768, 50,257 tokens, 1,024 positions, tied head."""
+    with torch.device("meta"):
+        model = GPT(GPTConfig(vocab_size=50257, sequence_length=1024, layers=12, width=768,
+                              heads=12, **GPT2))
+    assert sum(p.numel() for p in model.parameters()) == 124_439_808
+
+
+def test_wrong_shapes_are_refused():
+    for wrong in (dict(heads=3), dict(kv_heads=3), dict(mlp="relu"), dict(norm="batch")):
+        with pytest.raises(ValueError):
+            GPTConfig(**(dict(width=64, heads=4) | wrong))

@@ -6,14 +6,14 @@ import pytest
 from ngram import NgramModel, discounts
 
 
-@pytest.mark.exercise("4.11")
+@pytest.mark.exercise("4.17")
 def test_discounts_by_hand():
     counts = np.array([1] * 8 + [2] * 4 + [3] * 2 + [4] * 1)
     # Y = 8 / (8 + 2 * 4) = 0.5; D1 = 1 - 2 Y 4/8; D2 = 2 - 3 Y 2/4; D3 = 3 - 4 Y 1/2
     assert discounts(counts).tolist() == pytest.approx([0, 0.5, 1.25, 2.0]), discounts(counts)
 
 
-@pytest.mark.exercise("4.11")
+@pytest.mark.exercise("4.17")
 def test_discounts_stay_between_nothing_and_the_count():
     for counts in ([1, 1, 1], [5, 5], [1, 2, 2, 2, 3, 3, 3, 3, 3]):
         D = discounts(np.array(counts))

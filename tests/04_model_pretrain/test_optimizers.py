@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+import optimizers
 from optimizers import (AdamW, Muon, clip_gradients, cosine_schedule, linear_schedule,
                         orthogonalise)
 
@@ -28,7 +29,7 @@ def train_twice(ours, theirs, shape, steps=20):
     return gaps
 
 
-@pytest.mark.exercise("4.6")
+@pytest.mark.exercise("4.7")
 def test_adamw_equals_torch_for_20_steps():
     options = dict(lr=1e-2, betas=(0.9, 0.95), eps=1e-6, weight_decay=0.3)
     gaps = train_twice(lambda p: AdamW(p, **options), lambda p: torch.optim.AdamW(p, **options),
@@ -39,7 +40,7 @@ def test_adamw_equals_torch_for_20_steps():
                                 "the decay that must not pass through the moments?")
 
 
-@pytest.mark.exercise("4.6")
+@pytest.mark.exercise("4.7")
 def test_adamw_first_step_is_the_rate_whatever_the_gradient():
     p = torch.nn.Parameter(torch.zeros(3))
     p.grad = torch.tensor([1e-4, 1.0, -1e4])
@@ -48,14 +49,14 @@ def test_adamw_first_step_is_the_rate_whatever_the_gradient():
         f"the first step should be -lr * sign(gradient), got {p.tolist()}"
 
 
-@pytest.mark.exercise("4.6")
+@pytest.mark.exercise("4.7")
 def test_adamw_leaves_parameters_without_gradient_alone():
     p = torch.nn.Parameter(torch.ones(2))
     AdamW([p], lr=0.1, weight_decay=0.5).step()
     assert p.tolist() == [1, 1], "no gradient: not even decay may touch the parameter"
 
 
-@pytest.mark.exercise("4.7")
+@pytest.mark.exercise("4.8")
 @pytest.mark.parametrize("shape", [(16, 16), (32, 8), (8, 32)])
 def test_orthogonalise_keeps_directions_and_evens_sizes(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
@@ -69,7 +70,7 @@ def test_orthogonalise_keeps_directions_and_evens_sizes(shape):
     assert cosine > 0.95, f"{shape}: the singular vectors changed (cosine {cosine:.2f} with U V^T)"
 
 
-@pytest.mark.exercise("4.7")
+@pytest.mark.exercise("4.8")
 def test_orthogonalise_one_step_by_hand():
     """Of a multiple of the identity: a polynomial of one number. 5 I / |5 I| = I / sqrt 2."""
     s = 1 / math.sqrt(2)
@@ -79,7 +80,6 @@ def test_orthogonalise_one_step_by_hand():
         f"expected {expected:.4f} on the diagonal, got {got.tolist()}"
 
 
-@pytest.mark.exercise("4.8")
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon to compare")
 @pytest.mark.parametrize("shape", [(12, 12), (24, 6), (6, 24)])
 def test_muon_equals_torch_for_20_steps(shape):
@@ -91,16 +91,49 @@ def test_muon_equals_torch_for_20_steps(shape):
                               f"{gaps[0]:.4f}): look-ahead, scale of tall matrices, decay?")
 
 
-@pytest.mark.exercise("4.8")
-def test_muon_moves_every_direction_by_the_rate():
-    """The gradient's one big direction must not decide the step: all singular values near lr."""
-    p = torch.nn.Parameter(torch.zeros(8, 8))
-    p.grad = torch.diag(torch.tensor([100.0, 10, 10, 10, 10, 10, 10, 10]))
-    Muon([p], lr=0.5, dtype=torch.float32).step()
-    sizes = torch.linalg.svdvals(p.detach()) / 0.5
-    assert 0.5 < sizes.min() and sizes.max() < 1.3, \
-        f"step sizes along the directions should be near lr, are {sizes.tolist()} times lr"
-    assert p[0, 0] < 0, "the step goes against the gradient"
+@pytest.fixture
+def fixed_direction(monkeypatch):
+    """orthogonalise replaced by one that notes what it is given and always answers with ones."""
+    given = []
+
+    def note(matrix, steps=5, dtype=torch.float32):
+        given.append(matrix.clone())
+        return torch.ones_like(matrix)
+    monkeypatch.setattr(optimizers, "orthogonalise", note)
+    return given
+
+
+@pytest.mark.exercise("4.9")
+def test_muon_orthogonalises_the_look_ahead_momentum(fixed_direction):
+    """For a constant gradient g the look-ahead at step t is (1 - mu^(t+1)) g."""
+    p, g = torch.nn.Parameter(torch.zeros(2, 2)), torch.tensor([[1.0, -2.0], [0.5, 3.0]])
+    optimizer = Muon([p], lr=0.1, momentum=0.8)
+    for t in range(1, 4):
+        p.grad = g.clone()
+        optimizer.step()
+        share = (fixed_direction[-1] / g).mean().item()
+        assert share == pytest.approx(1 - 0.8 ** (t + 1), abs=1e-5), \
+            (f"step {t}: orthogonalise should get (1 - 0.8^{t + 1}) g = {1 - 0.8 ** (t + 1):.4f} g,"
+             f" got {share:.4f} g (momentum without look-ahead would be {1 - 0.8 ** t:.4f} g)")
+
+
+@pytest.mark.exercise("4.9")
+@pytest.mark.parametrize("shape, scale", [((4, 4), 1), ((8, 2), 2), ((2, 8), 1)])
+def test_muon_scales_tall_matrices_and_decays(fixed_direction, shape, scale):
+    p = torch.nn.Parameter(torch.full(shape, 10.0))
+    p.grad = torch.ones(shape)
+    Muon([p], lr=0.1, weight_decay=0.5).step()
+    expected = 10 * (1 - 0.1 * 0.5) - 0.1 * scale
+    assert p.detach().flatten().tolist() == pytest.approx([expected] * p.numel(), abs=1e-5), \
+        (f"{shape}: 10 decayed by 1 - lr wd, less lr * sqrt(max(1, rows / columns)) = "
+         f"{0.1 * scale}: expected {expected}, got {p[0, 0].item():.4f}")
+
+
+@pytest.mark.exercise("4.9")
+def test_muon_leaves_matrices_without_gradient_alone(fixed_direction):
+    p = torch.nn.Parameter(torch.ones(2, 2))
+    Muon([p], lr=0.1, weight_decay=0.5).step()
+    assert p.detach().flatten().tolist() == [1.0] * 4, "no gradient: not even decay"
 
 
 def test_muon_refuses_vectors():
@@ -123,7 +156,7 @@ def test_cosine_schedule_by_hand():
         theirs.step()
 
 
-@pytest.mark.exercise("4.4")
+@pytest.mark.exercise("4.5")
 def test_linear_schedule_by_hand():
     table = {0: 0.25, 3: 1.0, 10: 1.0, 15: 1.0, 16: 0.8, 19: 0.2, 20: 0.0, 30: 0.0}
     for step, expected in table.items():
@@ -133,7 +166,7 @@ def test_linear_schedule_by_hand():
     assert linear_schedule(5, 10) == pytest.approx(0.5), "by default it falls from the start"
 
 
-@pytest.mark.exercise("4.5")
+@pytest.mark.exercise("4.6")
 def test_clipping_equals_torch_and_uses_one_joint_length():
     for limit in (0.5, 100.0):
         pair = []
@@ -150,7 +183,7 @@ def test_clipping_equals_torch_and_uses_one_joint_length():
             f"limit {limit}: torch makes them {theirs}, got {ours}"
 
 
-@pytest.mark.exercise("4.6")
+@pytest.mark.exercise("4.7")
 def test_lazy_rows_equal_torch_sparse_adam():
     generator = torch.Generator().manual_seed(0)
     first = torch.nn.Parameter(torch.randn(9, 4, generator=generator))

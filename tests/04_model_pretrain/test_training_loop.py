@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+import training_loop
 from gpt import GPT, GPTConfig
 from training_loop import (NonFinite, Recipe, SpikeGuard, make_optimizers, mean_loss, rate_at,
                            train, training_steps)
@@ -41,8 +42,23 @@ def test_every_parameter_has_exactly_one_optimizer():
         assert sorted(taken) == sorted(id(p) for p in model.parameters()), recipe.optimizer
 
 
+@pytest.fixture
+def plain(monkeypatch):
+    """training_steps with torch's clipping, SGD and a straight fall of the rate: only the loop
+    itself is under test."""
+    monkeypatch.setattr(training_loop, "clip_gradients", torch.nn.utils.clip_grad_norm_)
+    monkeypatch.setattr(training_loop, "rate_at", lambda step, steps, recipe: 1 - step / steps)
+
+    def run(model, data, steps, **options):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+        optimizer.param_groups[0]["peak"] = 0.5
+        return training_steps(model, [optimizer], data, steps, Recipe(learning_rate=0.5),
+                              **options)
+    return run
+
+
 @pytest.mark.exercise("4.12")
-def test_parts_add_up_to_the_whole_batch():
+def test_parts_add_up_to_the_whole_batch(plain):
     def padded(step):
         ids, targets = batches(step)
         targets[12:, 5:] = -100             # the last part has fewer targets than the others
@@ -50,8 +66,7 @@ def test_parts_add_up_to_the_whole_batch():
     results = []
     for parts in (1, 4):
         model = fresh_model()
-        losses = train(model, padded, 3, Recipe(optimizer="adamw", learning_rate=1e-3),
-                       accumulate=parts)
+        losses = [r["loss"] for r in plain(model, padded, 3, accumulate=parts)]
         results.append((losses, model.state_dict()))
     (whole, a), (split, b) = results
     assert whole == pytest.approx(split, abs=1e-5), \
@@ -62,7 +77,7 @@ def test_parts_add_up_to_the_whole_batch():
 
 @pytest.mark.exercise("4.12")
 @pytest.mark.parametrize("where", ["loss", "gradient"])
-def test_nothing_not_finite_reaches_the_weights(where):
+def test_nothing_not_finite_reaches_the_weights(plain, where):
     model = fresh_model()
     before = {}
 
@@ -75,22 +90,53 @@ def test_nothing_not_finite_reaches_the_weights(where):
                 model.embedding.weight.register_hook(lambda g: g * float("inf"))
         return batches(step)
     with pytest.raises(NonFinite, match="step 3"):
-        train(model, poisoned, 5)
+        list(plain(model, poisoned, 5))
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), f"{name} was updated with a {where} not finite"
 
 
 @pytest.mark.exercise("4.12")
-def test_records_tell_step_loss_rate_and_norm():
-    model, recipe = fresh_model(), Recipe(warmup=0.0)
-    records = list(training_steps(model, make_optimizers(model, recipe), batches, 4, recipe))
+def test_records_tell_step_loss_rate_and_norm(plain):
+    model = fresh_model()
+    first = model(*batches(0))[1].item()
+    records = list(plain(model, batches, 4))
     assert [r["step"] for r in records] == [1, 2, 3, 4], "steps are counted from 1 when done"
-    rates = [r["lr"] / recipe.learning_rate for r in records]
+    assert records[0]["loss"] == pytest.approx(first, abs=1e-5), "the loss before the update"
+    rates = [r["lr"] / 0.5 for r in records]
     assert rates == pytest.approx([1, 0.75, 0.5, 0.25]), f"shares of the peak rate: {rates}"
     assert all(r["grad_norm"] > 0 and not r["skipped"] for r in records)
 
 
 @pytest.mark.exercise("4.12")
+def test_each_update_starts_from_no_gradient_and_uses_its_own_rate(plain):
+    """By hand for two steps of SGD: p - 0.5 g0 - 0.25 g1."""
+    model, data = fresh_model(), batches
+    expected = {k: v.clone() for k, v in model.state_dict().items()}
+    twin = fresh_model()
+    for step, rate in ((0, 0.5), (1, 0.25)):
+        twin.zero_grad()
+        twin.load_state_dict(expected)
+        twin(*data(step))[1].backward()
+        norm = torch.sqrt(sum((p.grad ** 2).sum() for p in twin.parameters()))
+        for name, p in twin.named_parameters():
+            expected[name] = expected[name] - rate * p.grad * min(1.0, 1 / norm.item())
+    list(plain(model, data, 2))
+    gap = max((expected[name] - p).abs().max().item() for name, p in model.named_parameters())
+    assert gap < 1e-4, f"after two updates the weights are {gap:.1e} away from those by hand"
+
+
+@pytest.mark.exercise("4.12")
+def test_a_skipped_update_changes_nothing(plain):
+    class Always:
+        def is_spike(self, loss):
+            return True
+    model = fresh_model()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    records = list(plain(model, batches, 2, guard=Always()))
+    assert [r["skipped"] for r in records] == [True, True]
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
 def test_continuing_equals_not_stopping():
     """Steps 0-5 and then 5-10 must give the losses of 0-10: the rate follows the step."""
     recipe = Recipe()
@@ -122,7 +168,7 @@ def mean_after(data, recipe, guard) -> float:
     return mean_loss(model, batches, 4)
 
 
-@pytest.mark.exercise("4.13")
+@pytest.mark.exercise("4.18")
 def test_guard_catches_a_jump_but_not_a_slope_nor_a_new_level():
     guard = SpikeGuard(window=32)
     assert not any(guard.is_spike(5 - 0.02 * i) for i in range(60)), "a falling loss is no spike"
@@ -133,7 +179,7 @@ def test_guard_catches_a_jump_but_not_a_slope_nor_a_new_level():
         f"after {guard.patience} in a row it is the new level; got {caught}"
 
 
-@pytest.mark.exercise("4.13")
+@pytest.mark.exercise("4.18")
 def test_guard_waits_until_it_has_seen_enough():
     guard = SpikeGuard(window=32)
     assert [guard.is_spike(x) for x in (8.0, 4.0, 9.0, 4.0, 20.0)] == [False] * 5, \
