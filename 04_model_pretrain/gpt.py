@@ -52,8 +52,7 @@ class RMSNorm(nn.Module):
     """Vectors brought to one size, then scaled channel by channel by a learned gain."""
     def __init__(self, width: int, eps: float = 1e-6) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.eps = eps
+        self.weight, self.eps = nn.Parameter(torch.ones(width)), eps
 
     def forward(self, x: Tensor) -> Tensor:
         """x / sqrt(mean(x^2) + eps) * weight over the last dimension: (..., C) -> (..., C).
@@ -80,8 +79,8 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Turn each pair of channels of a query or key by its position's angle.
 
     x (B, H, T, D), cos and sin (T, D/2) or (B, 1, T, D/2) -> (B, H, T, D), in the dtype of x.
-    Channel i is paired with channel i + D/2: (a, b) -> (a cos - b sin, a sin + b cos).
-    Lengths stay, and q_s . k_t then depends on s - t alone.
+    Channel i pairs with i + D/2: (a, b) -> (a cos - b sin, a sin + b cos). Lengths stay, and
+    q_s . k_t then depends on s - t alone.
     """
     a, b = x.chunk(2, dim=-1)           # the two halves hold the two sides of each pair
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
