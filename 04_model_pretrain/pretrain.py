@@ -29,10 +29,11 @@ from checkpoint import save_checkpoint
 from flop_rate import flops_per_token, measured_peak
 from generate import generate
 from gpt import GPT
+from held_out import LN2, Evaluation, sliding_loss
 from plan_file import Plan, make_plan
 from ranks import Ranks, join
 from run_files import Journal, RunState
-from training_loop import NonFinite, SpikeGuard, make_optimizers, mean_loss, training_steps
+from training_loop import NonFinite, SpikeGuard, make_optimizers, training_steps
 from verdicts import check_forecast, draw_loss, ngram_scores, record_claims
 
 PROMPTS = ("", "argsort(a, axis=-1, kind=None)\n", "Return the ", "Parameters\n----------\nx : ")
@@ -80,26 +81,6 @@ class Stop:
         if self.signal and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = number
-
-
-class Evaluation:
-    """Loss on held-out documents, in nats per token and in bits per byte of their text."""
-
-    def __init__(self, shard: Shard, length: int, rows: int, precision: str, part: int) -> None:
-        self.batches = PackedBatches(shard, length, rows, shuffle=False, use_mixture=False)
-        self.tokens_per_byte = float(shard.length.sum() / shard.bytes.sum())
-        # the first batches hold the longest documents only: take a part from all over
-        self.some = max(1, min(len(self.batches), part // (rows * length)))
-        self.precision = precision
-
-    def __call__(self, model: GPT, whole: bool = False) -> dict:
-        """{val_loss, val_bits_per_byte} on a fixed part of the documents, or on all of them."""
-        count = len(self.batches)
-        step = 1 if whole else count / self.some
-        chosen = [int(i * step) for i in range(count if whole else self.some)]
-        loss = mean_loss(model, lambda i: self.batches(chosen[i]), len(chosen), self.precision)
-        return {"val_loss": round(loss, 6),
-                "val_bits_per_byte": round(loss / 0.6931471805599453 * self.tokens_per_byte, 6)}
 
 
 class Recorder:
@@ -245,7 +226,8 @@ def finish(plan: Plan, model: GPT, final: dict, timing: dict, train: Shard, held
     print(f"{params / 1e6:.2f}M parameters, {plan.tokens / 1e6:.2f}M tokens in "
           f"{timing['seconds'] / 60:.1f} min ({timing['tokens_per_second']:,.0f} tokens/s, "
           f"MFU {timing['mfu']:.0%})\nheld-out documents: {loss:.4f} nats per token, {bits:.4f} "
-          f"bits per byte; 5-gram {scores[5]:.4f}, 2-gram {scores[2]:.4f}, 1-gram {scores[1]:.4f}")
+          f"bits per byte in separate rows, {final['val_bits_per_byte_sliding']:.4f} with context; "
+          f"5-gram {scores[5]:.4f}, 2-gram {scores[2]:.4f}, 1-gram {scores[1]:.4f}")
     if checked:
         print(f"forecast before training: {checked['loss']:.3f} ({checked['low']:.3f} to "
               f"{checked['high']:.3f}), {abs(checked['relative_error']):.1%} off, "
@@ -279,6 +261,8 @@ def main() -> None:
     if not ranks.first:
         return
     final = evaluation(model, whole=True)
+    sliding = sliding_loss(model, held_out, length, plan.precision)
+    final["val_bits_per_byte_sliding"] = round(sliding / LN2 * evaluation.tokens_per_byte, 6)
     save_checkpoint(target, model=model, step=plan.steps, extra=final | {"seed": plan.seed},
                     tokenizer_sha256=shard.tokenizer_sha256)
     write_json(folder / "timing.json", timing)

@@ -89,7 +89,8 @@ def check_forecast(forecast: dict, loss: float) -> dict:
 
 def record_claims(final: dict, scores: dict[int, float], checked: dict | None) -> None:
     """Record `next-token`, and `predictable` if there was a forecast."""
-    gpt, (one, two, five) = final["val_bits_per_byte"], (scores[1], scores[2], scores[5])
+    one, two, five = scores[1], scores[2], scores[5]
+    gpt = final["val_bits_per_byte_sliding"]        # both with all the context they can use
     verdict = ("holds" if gpt < five < two < one else
                "holds in part" if gpt < two < one else "does not hold here")
     record_claim(
