@@ -38,7 +38,7 @@ from training_loop import Recipe, mean_loss, train
 # Budget in FLOPs -> widths. Every budget has sizes on both sides of its best one.
 GRIDS = {
     "quick": {0.6e11: (32, 48, 64), 1.8e11: (32, 48, 64, 96)},
-    "default": {3e11: (32, 48, 64), 9e11: (48, 64, 96, 128), 2.7e12: (64, 96, 128, 192)},
+    "default": {2.4e11: (32, 48, 64), 8e11: (48, 64, 96), 2.6e12: (48, 64, 96, 128)},
     "full": {3e11: (32, 48, 64), 9e11: (32, 48, 64, 96, 128), 2.7e12: (48, 64, 96, 128, 192),
              8e12: (64, 96, 128, 192, 256)},
 }

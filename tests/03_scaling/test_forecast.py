@@ -8,7 +8,7 @@ import pytest
 import forecast
 from power_laws import ParametricFit, predict
 
-LAW = ParametricFit(1.9, 60.0, 120.0, 0.30, 0.30)       # a small model's law, 4k-token vocabulary
+LAW = ParametricFit(1.6, 60.0, 120.0, 0.30, 0.30)       # a small model's law, 4k-token vocabulary
 
 
 def small_sweep(seed: int, noise: float = 0.004):
