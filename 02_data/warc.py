@@ -173,6 +173,8 @@ def _body(window: _Window, length: int) -> bytes | None:
             and window.data[window.at + length + tail] in b"\r\n":
         tail += 1
     at_end = not window.have(length + tail + 1)
+    if not at_end and tail < 2:                # two line ends belong there
+        return None
     if not at_end and not START.match(window.data, window.at + length + tail):
         window.have(length + tail + 12)        # the start line may sit on the edge of the window
         if not START.match(window.data, window.at + length + tail):

@@ -92,3 +92,10 @@ def test_the_command_writes_archives_twice_the_same(tmp_path):
     urls = [r.url for file in files for r in read_warc(tmp_path / "a" / file) if r.url]
     assert "https://json.pydoc.example/json.decoder.html" in urls
     assert any("/topics/" in url for url in urls)
+
+
+def test_a_second_run_goes_on_where_the_first_stopped(tmp_path, monkeypatch):
+    first = crawl.batch_result(tmp_path, 0, ["bisect", "this.is.not.there"], 20)
+    assert first["pages"] >= 1 and sum(first["skipped"].values()) == 1
+    monkeypatch.setattr(crawl, "visit", lambda *args: 1 / 0)
+    assert crawl.batch_result(tmp_path, 0, ["bisect", "this.is.not.there"], 20) == first

@@ -95,8 +95,8 @@ def test_hostile_pages_take_linear_time(name):
         start = time.process_time()
         extract_text(page)
         times.append(time.process_time() - start)
-    assert times[1] < 0.6, f"{name}: {times[1]:.1f} s for 200 KB"
-    assert times[1] < 8 * times[0] + 0.1, f"{name}: four times the page took {times} s"
+    assert times[1] < 1.5, f"{name}: {times[1]:.1f} s for 200 KB"
+    assert times[1] < 10 * times[0] + 0.2, f"{name}: four times the page took {times} s"
 
 
 def test_a_tag_with_a_hundred_thousand_attributes():

@@ -1,6 +1,7 @@
 """warc: what is written is read again; what is damaged is skipped, named, and no more than that."""
 
 import gzip
+import random
 import zlib
 
 import pytest
@@ -60,3 +61,98 @@ def test_empty_and_foreign_files_are_refused_in_one_line(tmp_path):
 
 def test_digest_of_nothing_is_the_published_one():
     assert digest(b"") == "sha1:3I42H3S6NNFQ2MSVX7XZKYAYSCX5QBYJ"
+
+
+def record(kind="response", url="https://a.example/", block=b"", length=None, end=b"\r\n",
+           extra=b""):
+    """One record as bytes, right or with a wrong Content-Length."""
+    lines = [b"WARC/1.0", b"WARC-Type: " + kind.encode(), b"WARC-Target-URI: " + url.encode(),
+             b"Content-Type: application/http; msgtype=response" if kind == "response" else
+             b"Content-Type: text/plain", b"Content-Length: %d" % (len(block) if length is None
+                                                                   else length)]
+    return end.join(lines + ([extra] if extra else [])) + end + end + block + end + end
+
+
+def http(body, headers=b"Content-Type: text/html"):
+    return b"HTTP/1.1 200 OK\r\n" + headers + b"\r\n\r\n" + body
+
+
+def read(tmp_path, data, **options):
+    """(url and payload of each record, reasons and offsets of what was skipped)."""
+    (tmp_path / "x.warc").write_bytes(data)
+    problems = []
+    records = [(r.url, r.payload) for r in read_warc(tmp_path / "x.warc", problems, **options)]
+    return records, [(p.offset, p.reason) for p in problems]
+
+
+def test_quirks_of_old_archives_are_repaired(tmp_path):
+    data = (record(url="<https://a.example/1>", block=http(b"1"))
+            + record(url="https://a.example/a b", block=http(b"2"), end=b"\n")
+            + record("conversion", "https://a.example/3", "grüße".encode()))
+    assert read(tmp_path, data) == ([("https://a.example/1", b"1"), ("https://a.example/a%20b", b"2"),
+                                     ("https://a.example/3", "grüße".encode())], [])
+
+
+@pytest.mark.parametrize("wrong", [-3, +3, +500, +10 ** 9, None])
+def test_a_lying_length_costs_its_own_record_only(tmp_path, wrong):
+    one, three = (record(url=f"https://a.example/{i}", block=http(b"page %d" % i)) for i in (1, 3))
+    block = http(b"the second page, of some length")
+    two = record(block=block, length=len(block) + wrong) if wrong else \
+        record(block=block).replace(b"Content-Length: ", b"Content-Length: about ")
+    records, problems = read(tmp_path, one + two + three)
+    assert [url for url, _ in records] == ["https://a.example/1", "https://a.example/3"]
+    assert [offset for offset, _ in problems] == [len(one)], "named by its offset"
+
+
+def test_a_file_that_breaks_off_gives_what_is_whole(tmp_path):
+    whole_file = b"".join(record(url=f"https://a.example/{i}", block=http(b"page %d" % i * 50))
+                          for i in range(4))
+    for cut in range(1, len(whole_file), 97):
+        (tmp_path / "x.warc").write_bytes(whole_file[:cut])
+        try:
+            records = list(read_warc(tmp_path / "x.warc"))
+        except BadInput:
+            records = []
+        ends = len(whole_file) // 4
+        assert len(records) in (cut // ends, (cut + 4) // ends), f"cut at {cut}"
+
+
+def test_gzipped_as_one_member_and_members_cut_short(tmp_path):
+    body = random.Random(3).randbytes(999)          # does not compress: a cut hits one record
+    data = b"".join(record(url=f"https://a.example/{i}", block=http(body)) for i in range(9))
+    for packed, count in ((gzip.compress(data), 9), (gzip.compress(data)[:-60], None),
+                          (b"".join(gzip.compress(record(block=http(body)))
+                                    for _ in range(3))[:-60], 2)):
+        (tmp_path / "x.warc.gz").write_bytes(packed)
+        problems = []
+        records = list(read_warc(tmp_path / "x.warc.gz", problems))
+        assert len(records) == count if count else len(records) >= 1
+        assert bool(problems) == (count != 9), "what is cut off is noted"
+
+
+def test_bodies_are_unpacked_and_bad_ones_skipped(tmp_path):
+    packed = gzip.compress(b"<p>packed")
+    data = (record(block=http(b"6\r\n<p>hey\r\n0\r\n\r\n", b"Transfer-Encoding: chunked"))
+            + record(block=http(packed, b"Content-Encoding: gzip"))
+            + record(block=http(b"\x0b\x02\x80", b"Content-Encoding: br"))
+            + record(block=http(gzip.compress(bytes(10 ** 6)), b"Content-Encoding: gzip")))
+    records, problems = read(tmp_path, data, limit=100_000)
+    assert [payload for _, payload in records] == [b"<p>hey", b"<p>packed"]
+    assert [reason for _, reason in problems] == ["content encoding br", "body over 100000 bytes"]
+
+
+def test_digests_are_checked_on_request(tmp_path):
+    block = http(b"<p>hi")
+    good = b"WARC-Block-Digest: " + digest(block).encode()
+    data = record(block=block, extra=good) + record(block=block[:-1] + b"o", extra=good)
+    assert len(read(tmp_path, data)[0]) == 2
+    records, problems = read(tmp_path, data, verify_digests=True)
+    assert len(records) == 1 and problems[0][1] == "WARC-Block-Digest does not match"
+
+
+def test_an_interrupted_writer_leaves_no_file(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        with WarcWriter(tmp_path / "a.warc.gz") as warc:
+            warc.response("https://a.example/", b"x")
+            raise KeyboardInterrupt
+    assert not list(tmp_path.iterdir())
