@@ -23,6 +23,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -134,24 +135,43 @@ def parse_answers(data: bytes) -> tuple[dict[str, bytes], dict[str, str], str | 
     return pages, skips, open_module
 
 
-def visit(names: list[str], seconds: float) -> tuple[dict[str, bytes], dict[str, str]]:
+def run_child(names: list[str], seconds: float, stop: threading.Event) -> tuple[bytes, int]:
+    """(answers, exit code) of one child that visits `names`; killed once `stop` is set."""
+    script = Path(__file__).with_name("render_pages.py")
+    with tempfile.TemporaryDirectory() as home:
+        # a session of its own: no terminal to write on or to ask
+        child = subprocess.Popen([sys.executable, str(script), str(seconds)], cwd=home,
+                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                 stderr=subprocess.DEVNULL, env=child_environment(home),
+                                 start_new_session=True)
+        job = json.dumps(names).encode()
+        while True:
+            try:
+                answers, _ = child.communicate(job, timeout=0.5)
+                return answers, child.returncode
+            except subprocess.TimeoutExpired:
+                job = None
+                if stop.is_set():
+                    child.kill()
+
+
+def visit(names: list[str], seconds: float,
+          stop: threading.Event | None = None) -> tuple[dict[str, bytes], dict[str, str]]:
     """The pages of `names`, and why the others gave none. A child that dies is replaced."""
     pages, skips, left = {}, {}, list(names)
-    script = Path(__file__).with_name("render_pages.py")
+    stop = stop or threading.Event()
     while left:
-        with tempfile.TemporaryDirectory() as home:
-            child = subprocess.run(
-                [sys.executable, str(script), str(seconds)], input=json.dumps(left).encode(),
-                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd=home,
-                env=child_environment(home), start_new_session=True)
-        new_pages, new_skips, died_in = parse_answers(child.stdout)
+        answers, code = run_child(left, seconds, stop)
+        if stop.is_set():
+            raise KeyboardInterrupt
+        new_pages, new_skips, died_in = parse_answers(answers)
         pages |= new_pages
         skips |= new_skips
         if died_in is None and left[0] not in pages and left[0] not in skips:
             died_in = left[0]               # it did not even start
         if died_in:
             # the watchdog's exit code is 1, a crash in C code has a negative one
-            skips[died_in] = "took too long" if child.returncode == 1 else "crashed"
+            skips[died_in] = "took too long" if code == 1 else "crashed"
         left = [n for n in left if n not in pages and n not in skips]
     return pages, skips
 
@@ -181,11 +201,12 @@ def index_page(package: str, names: list[str]) -> bytes:
                      html.heading(title) + html.bigsection(package, "index", links)).encode()
 
 
-def write_batch(folder: Path, number: int, names: list[str], seconds: float) -> dict:
+def write_batch(folder: Path, number: int, names: list[str], seconds: float,
+                stop: threading.Event | None = None) -> dict:
     """Visit one batch and write its WARC file; returns the counts, noted beside it for resuming."""
     part = folder / f"part-{number:04d}.warc.gz"
     note = part.with_suffix(".json")
-    pages, skips = visit(names, seconds)
+    pages, skips = visit(names, seconds, stop)
     count = size = 0
     with WarcWriter(part, software="02_data/crawl.py") as warc:
         for name in names:
@@ -207,14 +228,30 @@ def write_batch(folder: Path, number: int, names: list[str], seconds: float) -> 
     return result
 
 
-def batch_result(folder: Path, number: int, names: list[str], seconds: float) -> dict:
+def batch_result(folder: Path, number: int, names: list[str], seconds: float,
+                 stop: threading.Event | None = None) -> dict:
     """The result of a batch: from its note if an earlier run finished it, else by visiting."""
     note = folder / f"part-{number:04d}.warc.json"
     if note.exists() and note.with_suffix(".gz").exists():
         result = read_json(note, "02_data/crawl.py --fresh")
         if result["names"] == names:
             return result
-    return write_batch(folder, number, names, seconds)
+    return write_batch(folder, number, names, seconds, stop)
+
+
+def choose_modules(packages: list[str] | None, quick: bool, skipped: Counter) -> set[str]:
+    """The names to visit: modules of all packages, of `packages`, or of the quick choice, and the
+    topics of the language reference. BadInput if `packages` are not installed."""
+    names = set(find_modules(source_folders(), skipped)) | {
+        n for n in sys.builtin_module_names if not why_not(n)}
+    if packages or quick:
+        wanted = set(packages or QUICK + tuple(sys.stdlib_module_names))
+        names = {n for n in names if n.split(".")[0] in wanted}
+    if not names:
+        raise BadInput(f"no module of {' '.join(packages or [])} is installed: "
+                       "check the names with pip list")
+    topics = list(pydoc.Helper.topics) + [k for k in pydoc.Helper.keywords if k.isidentifier()]
+    return names | {TOPIC + topic for topic in topics}
 
 
 def main() -> None:
@@ -227,22 +264,14 @@ def main() -> None:
     add("--quick", action="store_true", help="the standard library and numpy only")
     add("--fresh", action="store_true", help="make again even if up to date")
     args = parser.parse_args()
+    skipped: Counter = Counter()
+    names = choose_modules(args.packages, args.quick, skipped)
     summary = args.out / "crawl.json"
-    if not args.fresh and is_current(summary, [], vars(args)):
+    # A package installed since then makes other pages.
+    settings = {**vars(args), "modules": zlib.crc32(" ".join(sorted(names)).encode())}
+    if not args.fresh and is_current(summary, [], settings):
         print(f"{shown(args.out)} is up to date (--fresh makes it again)")
         return
-
-    skipped: Counter = Counter()
-    names = set(find_modules(source_folders(), skipped)) | {
-        n for n in sys.builtin_module_names if not why_not(n)}
-    if args.packages or args.quick:
-        wanted = set(args.packages or QUICK + tuple(sys.stdlib_module_names))
-        names = {n for n in names if n.split(".")[0] in wanted}
-    if not names:
-        raise BadInput(f"no module of {' '.join(args.packages or [])} is installed: "
-                       "check the names with pip list")
-    names |= {TOPIC + t for t in pydoc.Helper.topics} | {
-        TOPIC + k for k in pydoc.Helper.keywords if k.isidentifier()}
     batches = plan_batches(names)
     args.out.mkdir(parents=True, exist_ok=True)
     keep = {f"part-{i:04d}.warc" for i in range(len(batches))} if not args.fresh else set()
@@ -250,10 +279,12 @@ def main() -> None:
         if old.name.rsplit(".", 1)[0] not in keep:
             old.unlink()
 
+    stop = threading.Event()
     with concurrent.futures.ThreadPoolExecutor(args.workers) as pool:
         # the largest first, so that no worker is left alone with one at the end
         order = sorted(range(len(batches)), key=lambda i: -len(batches[i]))
-        jobs = [pool.submit(batch_result, args.out, i, batches[i], args.seconds) for i in order]
+        jobs = [pool.submit(batch_result, args.out, i, batches[i], args.seconds, stop)
+                for i in order]
         results = []
         try:
             with tqdm(total=len(names), unit="module", desc="crawl", mininterval=1) as bar:
@@ -261,6 +292,7 @@ def main() -> None:
                     results.append(job.result())
                     bar.update(len(results[-1]["names"]))
         except BaseException:
+            stop.set()
             pool.shutdown(cancel_futures=True)
             raise
     for result in results:
@@ -268,7 +300,7 @@ def main() -> None:
     pages, size = (sum(r[key] for r in results) for key in ("pages", "bytes"))
     write_json(summary, {"modules": len(names), "pages": pages, "bytes": size,
                          "files": len(batches), "skipped": dict(sorted(skipped.items()))})
-    mark_made(summary, [], vars(args))
+    mark_made(summary, [], settings)
     print(f"{pages:,} pages, {size / 1e6:.1f} MB of HTML in {len(batches)} files of "
           f"{shown(args.out)}; modules skipped:")
     for why, count in skipped.most_common():
