@@ -31,7 +31,7 @@ LOG2_E = math.log2(math.e)
 # (rows, columns, warps, stages) by head size (padded), for 16-bit inputs: the largest tiles that
 # compile for sm_90 without spilling a register. 32 and 64 bits take the small tile.
 TILES = {"forward": {64: (128, 64, 4, 3), 128: (128, 64, 8, 3)},
-         "dq": {64: (128, 64, 4, 2), 128: (128, 64, 8, 2)},
+         "dq": {64: (128, 64, 8, 2), 128: (128, 64, 8, 2)},
          "dkdv": {64: (64, 128, 8, 2), 128: (64, 64, 8, 2)}}
 
 

@@ -15,10 +15,11 @@ import torch.distributed as dist
 from torch import Tensor
 
 from artifacts import command
-from collectives import record, sent_bytes
+from collectives import all_gather, record, sent_bytes
 from ddp import DDP, BucketedDDP, average_flat, average_naive, shard_of
 from gpt import GPT, GPTConfig
 from memory import measured_bytes
+from moe import ExpertParallelMoE, use_moe
 from pipeline_parallel import PipelineStage, gpipe, one_f_one_b
 from gloo_ranks import run_ranks
 from tensor_parallel import TensorParallelGPT
@@ -50,9 +51,16 @@ def seed_batch(step: int, config: GPTConfig = TINY, rows: int = 8) -> tuple[Tens
     return ids[:, :-1], ids[:, 1:]
 
 
-def train_alone(steps: int = 5, config: GPTConfig = TINY) -> tuple[list[float], dict]:
+def seed_experts(config: GPTConfig = TINY) -> GPT:
+    """The same GPT with four experts in place of every MLP, two for each token."""
+    torch.manual_seed(1)
+    return use_moe(seed_model(config), experts=4, k=2)
+
+
+def train_alone(steps: int = 5, config: GPTConfig = TINY, experts: bool = False
+                ) -> tuple[list[float], dict]:
     """What one process gets: the loss of every step, and the weights afterwards."""
-    model, losses = seed_model(config), []
+    model, losses = seed_experts(config) if experts else seed_model(config), []
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
     for step in range(steps):
         loss = model(*seed_batch(step, config))[1]
@@ -142,6 +150,30 @@ def train_model_parallel(rank: int, method: str, ranks: int, steps: int = 5,
                 "live": parallel.most_live}
     return {"losses": losses, "weights": parallel.gather_full_params(), "held": held,
             "calls": calls}
+
+
+def train_experts(rank: int, ranks: int, steps: int = 5, config: GPTConfig = TINY) -> dict:
+    """One rank's part with the experts spread over the ranks, each with its rows of the batch."""
+    model = seed_experts(config)
+    for block in model.blocks:
+        block.mlp = ExpertParallelMoE(block.mlp)
+    layers = [block.mlp for block in model.blocks]
+    spread = {id(p) for layer in layers for p in (layer.up, layer.down, layer.router.weight)}
+    optimizer, losses = torch.optim.AdamW(model.parameters(), lr=RATE), []
+    for step in range(steps):
+        ids, targets = (shard_of(t, rank, ranks) for t in seed_batch(step, config))
+        with record() as calls:
+            loss = model(ids, targets)[1]
+            loss.backward()
+            average_flat(p for p in model.parameters() if id(p) not in spread)
+            for layer in layers:
+                layer.finish_gradient_synchronization()
+            optimizer.step()
+        optimizer.zero_grad()
+        losses.append(mean_over_ranks(loss))
+    weights = {name: all_gather(p.detach()) if name.endswith(("mlp.up", "mlp.down"))
+               else p.detach() for name, p in model.named_parameters()}
+    return {"losses": losses, "weights": weights, "calls": calls}
 
 
 def mean_over_ranks(loss: Tensor) -> float:

@@ -102,17 +102,19 @@ def saved_bytes(model: nn.Module, *inputs: Tensor) -> int:
     return sum(storage.nbytes() for storage in kept.values())
 
 
-def activation_bytes(config: GPTConfig, batch: int, precision: str = "fp32") -> int:
+def activation_bytes(config: GPTConfig, batch: int, precision: str = "fp32",
+                     fused: bool = True) -> int:
     """Activations of one forward pass of `batch` sequences, exact, without running the model.
 
     The forward pass runs on torch's "meta" device, where tensors have shapes but no memory, so a
-    model of any size can be asked. `precision` "fp32" or "bf16" (the whole model in 16 bits).
+    model of any size can be asked. `precision` "fp32" or "bf16" (the whole model in 16 bits);
+    `fused`: attention keeps one number per row, not chapter 4's T x T scores.
     """
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     with torch.device("meta"):
         model = GPT(config).to(dtype)
         ids = torch.zeros(batch, config.sequence_length, dtype=torch.long)
-        for block in model.blocks:
+        for block in model.blocks if fused else ():
             block.attention.attend = fused_attention_shape
         return saved_bytes(model, ids, ids)
 

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import memory
-from gpt import GPT, GPTConfig, causal_attention
+from gpt import GPT, GPTConfig
 
 SMALL = GPTConfig(vocab_size=64, layers=2, width=32, heads=2, sequence_length=16)
 
@@ -44,7 +45,7 @@ def test_unknown_precision_or_stage_is_refused():
 @pytest.mark.exercise("7.2")
 def test_a_view_and_its_base_are_one_storage():
     base = torch.zeros(10)
-    assert memory.storage_bytes([base, base[:5], base.view(2, 5)]) == 40, "one storage, counted once"
+    assert memory.storage_bytes([base, base[:5], base.view(2, 5)]) == 40, "one storage, once"
     assert memory.storage_bytes([base[:1]]) == 40, "a view of 1 number keeps all 10 alive"
     assert memory.storage_bytes([base, torch.zeros(3, dtype=torch.bfloat16)]) == 46
     assert memory.storage_bytes([]) == 0
@@ -60,10 +61,15 @@ def test_the_account_equals_real_storages_to_the_byte(dtype, precision):
     assert memory.measured_bytes(model.parameters(), [optimizer]) == predicted
 
 
-def test_activations_counted_without_memory_equal_those_kept():
+@pytest.mark.parametrize("fused", [True, False])
+def test_activations_counted_without_memory_equal_those_kept(fused):
     model, ids = GPT(SMALL), torch.zeros(3, 16, dtype=torch.long)
-    assert model.blocks[0].attention.attend is causal_attention
-    assert memory.activation_bytes(SMALL, batch=3) == memory.saved_bytes(model, ids, ids)
+    if fused:
+        for block in model.blocks:
+            block.attention.attend = lambda q, k, v, mask=None: F.scaled_dot_product_attention(
+                q, k, v, is_causal=True)
+    counted = memory.activation_bytes(SMALL, batch=3, fused=fused)
+    assert counted == memory.saved_bytes(model, ids, ids)
 
 
 def test_activations_of_a_real_7b_are_counted_in_a_second():

@@ -1,0 +1,114 @@
+"""Row kernels against torch in fp64, with sizes that no block divides."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import fused_kernels
+
+pytest.importorskip("triton", reason="Triton has wheels for Linux only")
+torch.set_num_threads(1)
+
+
+def randn(*shape, seed=0, scale=1.0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def check(ours, exact, inputs, limit=1e-6):
+    """Value and gradients of ours(*inputs) against exact(*inputs) in fp64."""
+    low = [t.clone().requires_grad_() for t in inputs]
+    high = [t.double().requires_grad_() for t in inputs]
+    got, want = ours(*low), exact(*high)
+    d = randn(*got.shape, seed=9) if got.dim() else torch.tensor(1.0)
+    pairs = [(got, want), *zip(torch.autograd.grad(got, low, d),
+                               torch.autograd.grad(want, high, d.double()))]
+    for number, (a, b) in enumerate(pairs):
+        error = ((a.double() - b).abs().max() / b.abs().max()).item()
+        what = f"gradient of input {number - 1}" if number else "value"
+        assert error <= limit, f"{what}: relative error {error:.1e}, allowed {limit:.0e}"
+
+
+@pytest.mark.parametrize("shape", [(5, 123), (2, 3, 64), (300, 8)])
+def test_rms_norm(shape):
+    check(fused_kernels.rms_norm, lambda x, w: F.rms_norm(x, w.shape, w, 1e-6),
+          [randn(*shape), randn(shape[-1], seed=1)])
+
+
+def test_swiglu():
+    check(fused_kernels.fused_swiglu, lambda g, u: F.silu(g) * u,
+          [randn(5, 999, scale=4), randn(5, 999, seed=1)])
+    with pytest.raises(ValueError, match="gate"):
+        fused_kernels.fused_swiglu(randn(2, 3), randn(3, 2))
+
+
+TARGETS = torch.tensor([1, -100, 3, 100, 0, 7])
+
+
+def test_cross_entropy_kernel_turns_logits_into_their_gradient():
+    logits = randn(6, 101, scale=5)
+    check(lambda x: fused_kernels.cross_entropy_(x.clone(), TARGETS),
+          lambda x: F.cross_entropy(x, TARGETS), [logits])
+    with torch.no_grad():
+        block = logits.clone()
+        losses = fused_kernels.row_kernels.launch_cross_entropy(block, TARGETS, 1.0, block=32)
+    assert losses[1] == 0 and not block[1].any(), "target -100: no loss, no gradient"
+
+
+@pytest.mark.exercise("7.12")
+def test_loss_and_gradient_in_place():
+    logits = torch.tensor([[0.0, 0.0], [5.0, 1.0], [1000.0, 0.0]])
+    place = logits.data_ptr()
+    losses = fused_kernels.loss_and_gradient_(logits, torch.tensor([1, -100, 0]), 1.0)
+    assert abs(losses[0].item() - 0.6931472) < 1e-6, f"[0, 0], target 1: ln 2, got {losses[0]}"
+    assert losses[1] == 0, "a target of -100 has no loss"
+    assert losses[2] == 0, "exp(1000) must not overflow"
+    assert logits.tolist() == [[0.5, -0.5], [0, 0], [0, 0]], f"the logits' gradient: {logits}"
+    assert logits.data_ptr() == place, "in place: no second tensor"
+    exact = randn(6, 101, scale=5).double().requires_grad_()
+    ours = exact.detach().clone()
+    losses = fused_kernels.loss_and_gradient_(ours, TARGETS, 0.25)
+    F.cross_entropy(exact, TARGETS, reduction="sum").backward()
+    assert torch.allclose(ours, exact.grad * 0.25, rtol=0, atol=1e-12), "scale times the gradient"
+    assert torch.allclose(losses, F.cross_entropy(exact, TARGETS, reduction="none"), atol=1e-12)
+
+
+@pytest.mark.exercise("7.13")
+@pytest.mark.parametrize("chunk", [1, 3, 10, 64])
+def test_chunked_linear_cross_entropy(chunk):
+    h, w = randn(10, 8), randn(33, 8, seed=1)
+    targets = torch.tensor([0, 1, 2, -100, 32, 5, -100, -100, 7, 9])
+    exact = [t.double().requires_grad_() for t in (h, w)]
+    want = F.cross_entropy(exact[0] @ exact[1].T, targets)
+    want.backward()
+    loss, dh, dw = fused_kernels.chunked_linear_cross_entropy(h, w, targets, chunk)
+    assert abs(loss.item() - want.item()) < 1e-5, (
+        f"chunk {chunk}: loss {loss.item():.6f}, expected {want.item():.6f}, the mean over ALL "
+        "counted targets")
+    for name, a, b in (("hidden", dh, exact[0].grad), ("weight", dw, exact[1].grad)):
+        error = (a - b).abs().max().item()
+        assert error < 1e-6, f"chunk {chunk}: gradient of {name} is off by {error:.1e}"
+
+
+@pytest.mark.exercise("7.13")
+def test_chunks_never_hold_all_logits(monkeypatch):
+    most = []
+    original = fused_kernels.torch.Tensor.__matmul__
+
+    def spy(a, b):
+        result = original(a, b)
+        most.append(result.numel() if result.shape[-1] == 50 else 0)
+        return result
+    monkeypatch.setattr(fused_kernels.torch.Tensor, "__matmul__", spy)
+    h, w = randn(20, 8), randn(50, 8, seed=1)
+    fused_kernels.chunked_linear_cross_entropy(h, w, torch.zeros(20, dtype=torch.long), 4)
+    assert max(most) <= 4 * 50, f"{max(most)} logits at once, at most chunk x V = 200 allowed"
+    loss, dh, _ = fused_kernels.chunked_linear_cross_entropy(
+        h, w, torch.full((20,), -100), 4)
+    assert loss == 0 and not dh.any(), "nothing counts: zero, not NaN"
+
+
+def test_linear_cross_entropy_has_gradients_for_both():
+    targets = torch.randint(17, (2, 5), generator=torch.Generator().manual_seed(1))
+    check(lambda h, w: fused_kernels.linear_cross_entropy(h, w, targets, chunk=4) * 3,
+          lambda h, w: F.cross_entropy((h @ w.T).flatten(0, 1), targets.flatten()) * 3,
+          [randn(2, 5, 8), randn(17, 8, seed=1)])

@@ -1,0 +1,69 @@
+"""Sixteen bits: spacing from the format itself, a scaler that never lets an infinity in."""
+
+import math
+
+import pytest
+import torch
+
+import precision
+from gpt import GPTConfig
+
+torch.set_num_threads(1)
+
+
+@pytest.mark.exercise("7.23")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("value", [1.0, 1.5, 2.0, 3.0, 1000.0, 0.3])
+def test_spacing_is_the_distance_to_the_next_number(dtype, value):
+    value = torch.tensor(value).to(dtype)
+    bits = {4: torch.int32, 2: torch.int16}[dtype.itemsize]
+    following = (value.view(bits) + 1).view(dtype)          # the next bit pattern
+    want = following.double().item() - value.double().item()
+    got = precision.spacing(value.item(), dtype)
+    assert got == want, f"next number after {value.item()} in {dtype}: {want} away, got {got}"
+
+
+def test_a_small_adam_step_is_lost_in_bf16():
+    weight = torch.tensor(1.0, dtype=torch.bfloat16)
+    assert weight + 0.001 == weight and precision.spacing(1.0, torch.bfloat16) / 2 > 0.001
+
+
+def stepped(scaler, grad):
+    p = torch.nn.Parameter(torch.tensor([1.0]))
+    optimizer = torch.optim.SGD([p], lr=1.0)
+    p.grad = torch.tensor([grad])
+    return scaler.step(optimizer), p.item(), p.grad.item()
+
+
+@pytest.mark.exercise("7.24")
+def test_the_scaler_divides_before_the_update():
+    scaler = precision.LossScaler(8.0)
+    assert scaler.scale(torch.tensor(2.0)) == 16
+    updated, weight, grad = stepped(scaler, 4.0)
+    assert updated and weight == 0.5 and grad == 0.5, f"4 / 8 = 0.5; got weight {weight}, {grad}"
+
+
+@pytest.mark.exercise("7.24")
+@pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
+def test_an_overflow_skips_the_update_and_halves_the_factor(bad):
+    scaler = precision.LossScaler(8.0, interval=2)
+    stepped(scaler, 1.0)
+    updated, weight, _ = stepped(scaler, bad)
+    assert not updated and weight == 1.0, f"gradient {bad}: the weight must not move, is {weight}"
+    assert scaler.factor == 4, f"factor 8 is halved, got {scaler.factor}"
+    stepped(scaler, 1.0)
+    assert scaler.factor == 4, "the count of good steps starts again after an overflow"
+    stepped(scaler, 1.0)
+    assert scaler.factor == 8, "two good steps in a row double it"
+    stepped(scaler, 1.0)
+    assert scaler.factor == 8, "and then two more are needed"
+
+
+def test_every_way_trains_and_bytes_are_as_the_account_says():
+    config = GPTConfig(vocab_size=32, layers=1, width=32, heads=2, sequence_length=64)
+    rows = {row["way"]: row for row in precision.precision_rows(3, config, rows=4)}
+    assert all(math.isfinite(row["losses"][-1]) for row in rows.values())
+    full, auto, pure = (rows[w]["bytes"] for w in ("fp32", "bf16 autocast", "pure bf16"))
+    assert all(auto[kind] == full[kind] for kind in ("weights", "gradients", "optimizer"))
+    assert all(2 * pure[kind] == full[kind] for kind in ("weights", "gradients", "optimizer"))
+    assert auto["activations"] < full["activations"]

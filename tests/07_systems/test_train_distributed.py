@@ -1,0 +1,177 @@
+"""The command for many processes: eight methods, other world sizes, kills, signals, dead ranks."""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+
+import train_distributed
+from artifacts import BadInput
+from batches import Shard
+from gloo_ranks import RankFailed, run_ranks
+from gpt import GPTConfig
+from parallelise import METHODS
+from plan_file import Plan
+from ranks import Ranks
+from training_loop import Recipe
+
+torch.set_num_threads(1)
+MODEL = GPTConfig(vocab_size=64, layers=2, width=16, heads=2, sequence_length=16)
+
+
+def make_shard(folder: Path) -> Path:
+    """Token shards of 60 small documents, ragged, in chapter 2's format."""
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(5, 60, size=60)
+    tokens = np.concatenate([np.append(rng.integers(1, 64, n - 1), 0) for n in lengths])
+    tokens.astype("<u2").tofile(folder / "train.bin")
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    documents = {"start": starts.tolist(), "length": lengths.tolist(), "domain": [0] * 60,
+                 "bytes": (3 * lengths).tolist(), "id": list(range(60))}
+    index = {"format": 1, "tokenizer_sha256": "", "corpus_sha256": "", "vocab_size": 64,
+             "dtype": "uint16", "eot": 0, "domains": ["all"], "mixture": {"all": 1.0},
+             "splits": {"train": {"tokens": len(tokens), "bytes": 0, "documents": documents}}}
+    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return make_shard(tmp_path_factory.mktemp("shards"))
+
+
+def settings(out: Path, method: str, every: int = 5) -> argparse.Namespace:
+    return argparse.Namespace(parallel=method, out=Path(out), attention="torch", micros=2,
+                              learning_rate_adamw=1e-2, checkpoint_every=every, fresh=False)
+
+
+def one_rank(rank, data, out, method, steps, every=5, before=None):
+    """What the command does after torchrun has started it."""
+    plan = Plan(MODEL, Recipe(warmup=0.1), steps=steps, rows=8)
+    if before:
+        before(rank)
+    ranks = Ranks(rank, dist.get_world_size(), torch.device("cpu"))
+    sys.stderr = open(os.devnull, "w", encoding="utf-8")        # the progress bar
+    done = train_distributed.run(settings(out, method, every), plan, ranks, Shard(data, "train"))
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    return done
+
+
+def log_of(out):
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def alone(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("alone")
+    assert run_ranks(one_rank, 1, data, out, "ddp", 10) == [True]
+    return log_of(out), torch.load(out / "base.pt", weights_only=True)["model"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_the_plan_as_one_process(data, tmp_path, alone, method):
+    run_ranks(one_rank, 2, data, tmp_path, method, 10)
+    losses, weights = alone
+    for ours, one in zip(log_of(tmp_path), losses, strict=True):
+        assert abs(ours["loss"] - one["loss"]) < 2e-6, f"{method}: {ours}, one process {one}"
+        assert abs(ours["grad_norm"] - one["grad_norm"]) < 1e-4 * one["grad_norm"], method
+    saved = torch.load(tmp_path / "base.pt", weights_only=True)
+    for name, p in weights.items():
+        gap = (saved["model"][name] - p).abs().max().item()
+        assert gap < 1e-4, f"{method}: {name} is off by {gap:.1e} in base.pt"
+
+
+@pytest.mark.parametrize("first, second", [
+    (("fsdp2", 2), ("zero3", 4)), (("zero1", 4), ("tensor", 2)), (("pipeline", 2), ("fsdp2", 1))])
+def test_a_checkpoint_loads_at_any_other_world_size_and_method(data, tmp_path, alone, first,
+                                                               second):
+    def interrupt(rank):
+        train_distributed.rate_at = lambda step, steps, recipe: original(step, 10, recipe)
+    original = train_distributed.rate_at
+    run_ranks(one_rank, first[1], data, tmp_path, first[0], 5, 5, interrupt)
+    run_ranks(one_rank, second[1], data, tmp_path, second[0], 10)
+    got = log_of(tmp_path)
+    assert [r["step"] for r in got] == list(range(1, 11))
+    for ours, one in zip(got, alone[0]):
+        assert abs(ours["loss"] - one["loss"]) < 2e-6, f"{first} then {second}: {ours}, {one}"
+
+
+@pytest.mark.parametrize("method, ranks", [("ddp", 1), ("zero2", 2)])
+def test_ten_kills_leave_a_log_that_is_byte_identical(data, tmp_path, method, ranks):
+    steps, every = 200, 20
+    calm, wild = tmp_path / "calm", tmp_path / "wild"
+    run_ranks(one_rank, ranks, data, calm, method, steps, every)
+    moments, kills = random.Random(1), 0
+
+    def killer(rank):
+        """This rank dies by SIGKILL somewhere within the next steps, in any line of code."""
+        if rank == ranks - 1:
+            signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+            signal.setitimer(signal.ITIMER_REAL, delay)
+
+    done = False
+    while not done and kills < 60:
+        delay = moments.uniform(0.15, 0.6) if kills < 10 else 1000
+        try:
+            done = all(run_ranks(one_rank, ranks, data, wild, method, steps, every, killer))
+        except RankFailed:
+            kills += 1
+    assert kills >= 3, f"only {kills} kills: the run was too fast for this test to mean anything"
+    assert (wild / "log.jsonl").read_bytes() == (calm / "log.jsonl").read_bytes(), (
+        f"after {kills} kills the log differs from the undisturbed one")
+    assert not list(wild.glob("*.partial"))
+
+
+def test_sigterm_saves_and_ends_well(data, tmp_path):
+    def terminate(rank):
+        if rank == 1:
+            signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+            signal.setitimer(signal.ITIMER_REAL, 0.4)
+    done = run_ranks(one_rank, 2, data, tmp_path, "zero1", 100_000, 100_000, terminate)
+    assert done == [False, False], "a signal to one rank must stop all, without an error"
+    steps = len(log_of(tmp_path))
+    assert (tmp_path / f"step-{steps:06d}" / "notes.json").exists(), "saved at its last step"
+
+
+def test_a_dead_rank_fails_the_others_within_seconds(data, tmp_path):
+    def die(rank):
+        if rank == 0:
+            signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+    started = time.monotonic()
+    with pytest.raises(RankFailed, match="died|another rank has failed"):
+        run_ranks(one_rank, 2, data, tmp_path, "ddp", 100_000, 100_000, die, timeout=60)
+    assert time.monotonic() - started < 20
+
+
+def damaged(rank, data, out):
+    with pytest.raises(BadInput, match="cannot be loaded.*--fresh"):
+        one_rank(rank, data, out, "ddp", 10)
+
+
+def test_a_damaged_checkpoint_is_one_clear_line(data, tmp_path):
+    run_ranks(one_rank, 1, data, tmp_path, "ddp", 5)
+    (tmp_path / "step-000005" / ".metadata").write_bytes(b"rubbish")
+    run_ranks(damaged, 1, data, tmp_path)
+
+
+@pytest.mark.slow
+def test_torchrun_runs_the_command(data, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2",
+               str(Path(train_distributed.__file__)), "--parallel", "fsdp2", "--data", str(data),
+               "--plan", str(tmp_path / "none.json"), "--out", str(tmp_path / "run"), "--tokens",
+               "1024", "--layers", "1", "--width", "16", "--heads", "2", "--rows", "4",
+               "--sequence-length", "16"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "16 steps by fsdp2 on 2 ranks" in done.stdout
