@@ -1,4 +1,4 @@
-"""Measure the systems of this chapter: memory, attention, data parallel and ZeRO.
+"""Measure the systems of this chapter: memory, precision, attention, parallel methods, experts.
 
     python 07_systems/benchmark.py                      # every table, about a minute
     python 07_systems/benchmark.py --table zero         # one of them
@@ -16,11 +16,17 @@ from pathlib import Path
 
 import torch
 
-from artifacts import command, is_current, mark_made, out, record_claim, write_json
-from equality import DATA_PARALLEL, compare
+from artifacts import command, is_current, mark_made, out, record_claim, shown, write_json
+from equality import DATA_PARALLEL, MODEL_PARALLEL, TINY, compare
 from flash_attention import TiledAttention, attention_kernels, flash_attention, naive_attention
 from gpt import GPT, GPTConfig
-from memory import bytes_by_kind, measured_bytes, plan_memory, saved_bytes, training_bytes
+from memory import (activation_bytes, bytes_by_kind, measured_bytes, plan_memory, saved_bytes,
+                    training_bytes)
+from moe_experiment import moe_against_dense
+from precision import precision_rows
+from systems_figures import FIGURES
+
+RUN = "python 07_systems/benchmark.py --table "
 
 
 def machine() -> dict:
@@ -32,7 +38,7 @@ def machine() -> dict:
 
 
 def memory_table(quick: bool) -> dict:
-    """The accountant against real storages, for three sizes of a GPT trained one step."""
+    """The accountant against real storages, for several sizes of a GPT trained one step."""
     rows = []
     for width in (64, 128) if quick else (64, 128, 256):
         model = GPT(GPTConfig(vocab_size=1024, layers=2, width=width, heads=4, sequence_length=64))
@@ -49,17 +55,47 @@ def memory_table(quick: bool) -> dict:
     seven = {name: training_bytes(7_000_000_000, name)
              for name in ("fp32", "autocast", "mixed", "bf16")}
     per_parameter = sum(rows[-1]["measured"].values()) / rows[-1]["parameters"]
-    record_claim("naive-112gb", measured="bytes per parameter of a GPT in fp32 AdamW training, "
-                 "from storages, and the same account for 7 billion parameters",
+    record_claim("naive-112gb", measured="bytes per parameter of GPTs in fp32 AdamW training, "
+                 "from their storages, and the same account for 7 billion parameters",
                  value={"bytes_per_parameter": per_parameter, "7B_GB": seven["fp32"] / 1e9},
                  expected="112 GB for 7B, 16 bytes per parameter",
                  verdict="holds" if exact and per_parameter == 16 else "does not hold here",
-                 command="python 07_systems/benchmark.py --table memory",
-                 details={"activations": "extra, see the memory table", "rows": rows,
-                          "limit": "a real 7B step needs one large GPU; none was at hand"
-                          if not torch.cuda.is_available() else ""})
+                 command=RUN + "memory",
+                 details={"rows": rows, "limit": "activations come on top; a real 7B step needs "
+                          "one large GPU and has not been run here"})
+    llama = GPTConfig(vocab_size=32_000, layers=32, width=4096, heads=32, sequence_length=2048,
+                      mlp="swiglu", mlp_width=11_008, qk_norm=False, mix_previous=False)
+    activations = {f"{precision}, {'fused' if fused else 'T x T scores'}": activation_bytes(
+        llama, 1, precision, fused) for precision in ("fp32", "bf16") for fused in (False, True)}
     return {"rows": rows, "seven_billion": seven, "exact": exact,
+            "activations_of_one_2k_sequence_of_a_7B": activations,
             "gpus_of_80_gb_for_7B": plan_memory(7e9, 80e9)}
+
+
+def precision_table(quick: bool) -> dict:
+    """Each way to use fewer bits: bytes by kind, time of a step, loss on the same batches."""
+    size = dict(layers=1, width=128) if quick else dict(layers=2, width=256)
+    config = GPTConfig(vocab_size=512, heads=4, sequence_length=64 if quick else 128, **size)
+    rows = precision_rows(3 if quick else 6, config, rows=4)
+    by_way = {row["way"]: row for row in rows}
+    full, auto, pure = (by_way[way] for way in ("fp32", "bf16 autocast", "pure bf16"))
+    speed = full["seconds_per_step"] / auto["seconds_per_step"]
+    halves = {kind: pure["bytes"][kind] / full["bytes"][kind] for kind in full["bytes"]}
+    state = sum(auto["bytes"][kind] for kind in ("weights", "gradients", "optimizer")) / sum(
+        full["bytes"][kind] for kind in ("weights", "gradients", "optimizer"))
+    activations = auto["bytes"]["activations"] / full["bytes"]["activations"]
+    # Halving everything needs pure bf16; with fp32 weights the state stays, activations shrink.
+    verdict = ("holds" if speed > 1.1 and state <= 0.55 and activations <= 0.55 else
+               "holds in part" if speed > 1.1 or activations < 0.95 else "does not hold here")
+    record_claim("bf16", measured="a GPT trained in bf16 autocast and in pure bf16, against fp32: "
+                 "speed, and bytes by kind",
+                 value={"speed": speed, "activations": activations, "state": state,
+                        "pure_bf16": halves},
+                 expected="half the memory, and faster", verdict=verdict,
+                 command=RUN + "precision",
+                 details={"rows": rows, "why": "with fp32 master weights the state stays at 16 "
+                          "bytes per parameter; only pure bf16 halves it, and loses small updates"})
+    return {"rows": rows, "speed_of_bf16": speed}
 
 
 def attention_table(quick: bool) -> dict:
@@ -68,15 +104,23 @@ def attention_table(quick: bool) -> dict:
     rows = []
     for T in (128, 256, 512) if quick else (128, 256, 512, 1024, 2048):
         q, k, v = torch.randn(3, 1, 2, T, 32, generator=torch.Generator().manual_seed(T))
-        row = {"T": T}
+        row, tiles = {"T": T}, -(-T // 64)
         for name, attend in (("naive", naive_attention), ("tiled", TiledAttention.apply)):
-            module = _Attend(q, attend)
-            row[f"{name}_bytes"] = saved_bytes(module, k, v)
-            start = time.process_time()
-            module(k, v).sum().backward()
-            row[f"{name}_cpu_seconds"] = time.process_time() - start
+            row[f"{name}_bytes"] = saved_bytes(_Attend(q, attend), k, v)
+        row |= {"tiles_naive": tiles ** 2, "tiles_causal": tiles * (tiles + 1) // 2}
         rows.append(row)
-    return {"rows": rows, "kernel_relative_error": kernel_error(), "gpu": []}
+    error, last = kernel_error(), rows[-1]
+    record_claim("flash-1.7", measured="bytes kept for backward and tiles computed by fused "
+                 f"attention against naive at T = {last['T']}, and the kernel's relative error",
+                 value={"bytes_saved": last["naive_bytes"] / last["tiled_bytes"],
+                        "tiles_saved": last["tiles_naive"] / last["tiles_causal"],
+                        "kernel_error": error},
+                 expected="1.7x end to end: GPT-2 at T = 1k on A100s, against Megatron-LM (Dao et "
+                          "al. 2022)", verdict="not measurable at this scale",
+                 command=RUN + "attention",
+                 details={"rows": rows, "limit": "a speed of kernels needs a GPU; here bytes and "
+                          "tiles are counted, and the kernel is run by Triton's interpreter"})
+    return {"rows": rows, "kernel_relative_error": error, "gpu": []}
 
 
 class _Attend(torch.nn.Module):
@@ -116,38 +160,90 @@ def zero_table(quick: bool) -> dict:
     equal = all(row["loss_gap"] <= 1e-6 and row["weight_gap"] <= 1e-5 for row in rows)
     record_claim("zero-saves", measured="bytes of weights, gradients and optimizer per rank, and "
                  "bytes sent per step, of a GPT under ZeRO 1, 2, 3 on gloo ranks",
-                 value={f"zero{r['stage']} on {r['ranks']}": sum(r["held"].values())
-                        / r["parameters"] for r in rows if r["stage"]},
+                 value={f"ZeRO-{r['stage']} on {r['ranks']} ranks, bytes per parameter":
+                        sum(r["held"].values()) / r["parameters"] for r in rows if r["stage"]},
                  expected="8 + 8/N, 4 + 12/N, 16/N bytes per parameter in fp32, same training",
                  verdict="holds" if exact and equal else "does not hold here",
-                 command="python 07_systems/benchmark.py --table zero",
+                 command=RUN + "zero",
                  details={"rows": rows, "limit": "bytes are exact; the speed of several GPUs "
                           "cannot be measured on one machine"})
     return {"rows": rows, "exact": exact, "equal": equal}
 
 
-TABLES = {"memory": memory_table, "attention": attention_table, "zero": zero_table}
+def parallel_table(quick: bool) -> dict:
+    """Models split by matrix, by sequence and by layer: equality, traffic, bubble."""
+    methods = ("tensor", "1f1b") if quick else MODEL_PARALLEL
+    rows = [compare(method, 4 if " x " in method else 2, steps=3 if quick else 5)
+            for method in methods]
+    activation = 8 * TINY.sequence_length * TINY.width * 4
+    equal = all(row["loss_gap"] <= 1e-6 and row["weight_gap"] <= 1e-5 for row in rows)
+    # (4 L + 2) all-reduces of (B, T, C), 2 (N-1)/N of it each; a pipeline sends it once each way.
+    formula = {"tensor": (4 * TINY.layers + 2) * activation, "1f1b": activation,
+               "gpipe": activation}
+    for row in rows:
+        row["formula_sent"] = formula.get(row["method"])
+        row["activation_sent"] = sum(c["sent"] for c in row["by_payload"]
+                                     if c["payload"] == activation or "pipe" in row["method"]
+                                     or row["method"] == "1f1b")
+    exact = all(row["activation_sent"] == row["formula_sent"] for row in rows
+                if row["formula_sent"])
+    record_claim("model-parallel", measured="a GPT split by matrix and by layer over gloo ranks: "
+                 "distance from one process, and bytes of activations sent",
+                 value={row["method"]: {"weight_gap": row["weight_gap"], "sent": row["sent"]}
+                        for row in rows},
+                 expected="the same training; 4 all-reduces a layer, or each boundary twice",
+                 verdict="holds" if equal and exact else
+                         "holds in part" if equal else "does not hold here",
+                 command=RUN + "parallel", details={"rows": rows, "limit": "traffic and equality "
+                                                    "only: speed needs several GPUs"})
+    return {"rows": rows, "equal": equal, "exact": exact}
+
+
+def moe_table(quick: bool) -> dict:
+    """Eight experts, two a token, against one MLP: parameters, FLOPs, loss, time."""
+    result = moe_against_dense(steps=20 if quick else 120)
+    more, flops = result["parameters_ratio"], result["flops_ratio"]
+    better = result["moe"]["loss"] < result["dense"]["loss"]
+    in_time = result["moe"]["loss"] < result["dense_at_equal_time"]
+    record_claim("moe", measured="an MLP against eight half-width experts, two for each token, in "
+                 "a small GPT on the same text: parameters, counted FLOPs, loss",
+                 value={"parameters_ratio": more, "flops_ratio": flops,
+                        "loss_at_equal_flops": [result["dense"]["loss"], result["moe"]["loss"]],
+                        "dense_loss_at_equal_time": result["dense_at_equal_time"]},
+                 expected="more parameters for the same FLOPs, and a better loss for them",
+                 verdict="does not hold here" if more < 2 or flops > 1.1 else
+                         "holds" if better and in_time else "holds in part",
+                 command=RUN + "moe", details=result)
+    return result
+
+
+TABLES = {"memory": memory_table, "precision": precision_table, "attention": attention_table,
+          "zero": zero_table, "parallel": parallel_table, "moe": moe_table}
 
 
 def main() -> None:
     """Measure the tables asked for."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--table", choices=["all", *TABLES], default="all")
-    parser.add_argument("--out", type=Path, default=out("07_systems"), help="folder for the results")
+    parser.add_argument("--out", type=Path, default=out("07_systems"), help="folder for results")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="small sizes, under 25 s")
     parser.add_argument("--fresh", action="store_true", help="measure again even if up to date")
     args = parser.parse_args()
-    torch.manual_seed(0)
+    torch.set_num_threads(1)                # ratios of CPU seconds, on any machine alike
+    settings = {"quick": args.quick, "seed": args.seed}
     for name in TABLES if args.table == "all" else [args.table]:
         target = args.out / f"{name}.json"
-        if not args.fresh and is_current(target, [], {"quick": args.quick}):
+        if not args.fresh and is_current(target, [], settings):
             print(f"{name} is up to date (--fresh makes it again)")
             continue
+        torch.manual_seed(args.seed)
         start = time.process_time()
         result = TABLES[name](args.quick)
-        write_json(target, {"machine": machine(), "quick": args.quick, **result})
-        mark_made(target, [], {"quick": args.quick})
-        print(f"{name}: {time.process_time() - start:.1f} CPU-s -> {target}")
+        write_json(target, {"machine": machine(), **settings, **result})
+        FIGURES[name](result, target.with_suffix(".png"))
+        mark_made(target, [], settings)
+        print(f"{name:10s} {time.process_time() - start:5.1f} CPU-s -> {shown(target)}, .png")
 
 
 if __name__ == "__main__":

@@ -199,7 +199,8 @@ def compare(method: str, ranks: int = 2, steps: int = 5, config: GPTConfig = TIN
     held = [sum(r["held"].values()) for r in results]
     return {"method": method, "ranks": ranks, **gaps(results, *train_alone(steps, config)),
             "calls": len(calls), "sent": sent_bytes(calls), "parameters": elements,
-            "held": results[0]["held"], "held_most": max(held), "held_least": min(held)}
+            "held": results[0]["held"], "held_most": max(held), "held_least": min(held),
+            "by_payload": [{"payload": c.payload, "sent": c.sent} for c in calls]}
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
 
 from artifacts import BadInput, shown
 
@@ -66,7 +67,7 @@ def load(folder: Path, state: dict) -> tuple[int, dict | None, dict]:
     try:
         notes = json.loads((path / "notes.json").read_text(encoding="utf-8"))
         dcp.load(state, checkpoint_id=path)
-    except Exception as why:            # whatever torch raises: the way out is the same
+    except (Exception, CheckpointException) as why:     # the latter is no Exception in torch
         reason = str(why).strip().splitlines()[-1][:120] if str(why).strip() else repr(why)
         raise BadInput(f"{shown(path)} cannot be loaded ({reason}): give the settings it was made "
                        "with, or start again with --fresh") from why
