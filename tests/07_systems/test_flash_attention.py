@@ -64,7 +64,8 @@ def test_tiled_backward_equals_torch(causal):
     reference, want = exact(q, k, v, causal)
     assert_close(o, want, "forward")
     d_o = torch.randn(o.shape, generator=torch.Generator().manual_seed(1))
-    got = tiled_attention.tiled_backward(q.detach(), k.detach(), v.detach(), o, lse, d_o, causal, 16)
+    raw = (t.detach() for t in (q, k, v))
+    got = tiled_attention.tiled_backward(*raw, o, lse, d_o, causal, 16)
     for name, ours, theirs in zip(("dq", "dk", "dv"), got,
                                   torch.autograd.grad(want, reference, d_o.double())):
         assert_close(ours, theirs, f"{name} ({'causal' if causal else 'full'})")
@@ -127,6 +128,16 @@ def test_bf16_is_upcast_when_interpreting():
     got = flash_attention(*ours)
     assert got.dtype == torch.bfloat16
     assert_close(got, want, "bf16, whose interpreted products are silently wrong", 8e-3)
+
+
+def test_torch_compile_takes_the_kernel_as_one_graph():
+    ours = qkv(1, 2, 20, 16, heads=1)
+    compiled = torch.compile(lambda q, k, v: flash_attention(q, k, v) * 2, fullgraph=True,
+                             backend="aot_eager")
+    got, want = compiled(*ours), flash_attention(*ours) * 2
+    assert torch.equal(got, want)
+    for a, b in zip(torch.autograd.grad(got.sum(), ours), torch.autograd.grad(want.sum(), ours)):
+        assert torch.equal(a, b), "compiled gradients must be the kernel's own"
 
 
 def test_wrong_shapes_are_refused_in_words():
