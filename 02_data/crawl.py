@@ -110,11 +110,11 @@ def plan_batches(names: Iterable[str], size: int = BATCH) -> list[list[str]]:
 
 def child_environment(home: str) -> dict[str, str]:
     """What a strange module may know: no secrets of the reader's, no display, a fixed hash seed
-    (the order of a set is part of a page)."""
+    (the order of a set is part of a page) and a fixed date."""
     keep = {k: os.environ[k] for k in ("SYSTEMROOT", "LD_LIBRARY_PATH") if k in os.environ}
     return {**keep, "HOME": home, "USERPROFILE": home, "PATH": os.defpath, "PYTHONHASHSEED": "0",
             "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1", "TERM": "dumb",
-            "PYTHONWARNINGS": "ignore"}
+            "PYTHONWARNINGS": "ignore", "SOURCE_DATE_EPOCH": "1735689600"}
 
 
 def parse_answers(data: bytes) -> tuple[dict[str, bytes], dict[str, str], str | None]:

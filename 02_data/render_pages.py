@@ -59,7 +59,7 @@ def stable(html: str, private_paths: list[str]) -> str:
     `<object at 0x7f3a52c0>` loses its address, and folders of this Python become /usr:
     "/home/me/.venv/lib/x.py" -> "/usr/lib/x.py".
     """
-    html = re.sub(r"(?:&nbsp;| )at(?:&nbsp;| )0x[0-9a-fA-F]+", "", html)
+    html = re.sub(r"(?:&nbsp;| )at(?:&nbsp;| )0x[0-9a-fA-F]+|(?<=handle )[0-9a-f]{6,}", "", html)
     for path in private_paths:
         html = html.replace(path, "/usr")
     # a lone surrogate (the page of `codecs` has some) has no UTF-8
