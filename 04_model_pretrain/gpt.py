@@ -94,13 +94,12 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
     (B, 1, T, T_total), True = may attend, replaces the causal rule. Source: Vaswani et al. 2017.
     """
     T, T_total, D = q.shape[2], k.shape[2], q.shape[3]
-    if mask is None:
-        # query i of T stands at position T_total - T + i, and sees every key up to there
+    if mask is None and T > 1:      # query i stands at T_total - T + i, and sees up to there
         mask = torch.ones(T, T_total, dtype=torch.bool, device=q.device).tril(T_total - T)
-    scores = q @ k.transpose(-2, -1) * D ** -0.5                # (B, H, T, T_total)
-    # minus infinity, so that exp gives zero and the rest still sums to one; sums want 32 bits
-    weights = scores.float().masked_fill(~mask, float("-inf")).softmax(-1)
-    return weights.to(v.dtype) @ v
+    scores = (q @ k.transpose(-2, -1) * D ** -0.5).float()      # (B, H, T, T_total)
+    if mask is not None:    # minus infinity: exp gives zero, and the rest still sums to one
+        scores = scores.masked_fill(~mask, float("-inf"))
+    return scores.softmax(-1).to(v.dtype) @ v
 
 
 def swiglu(gate: Tensor, up: Tensor) -> Tensor:
