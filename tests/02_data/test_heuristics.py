@@ -149,12 +149,14 @@ def test_c4_lines(line, kept):
 ])
 def test_c4_pages(text, reason):
     got = h.c4(text)
-    assert got is None if reason is None else got.startswith(reason), f"expected {reason}, got {got}"
+    right = got is None if reason is None else (got or "").startswith(reason)
+    assert right, f"expected {reason}, got {got}"
 
 
 @pytest.mark.exercise("2.14")
 def test_c4_cuts_citation_marks_and_fineweb_keeps_lines():
-    text = "Salt was dear.[12] Wool was not [citation needed] cheap.[edit] Fish was free to all.\nMenu"
+    text = ("Salt was dear.[12] Wool was not [citation needed] cheap.[edit] "
+            "Fish was free to all.\nMenu")
     assert h.c4_clean(text)[0] == "Salt was dear. Wool was not  cheap. Fish was free to all."
     assert h.c4_clean(text, terminal_punctuation=False)[0].endswith("Menu"), \
         "without the punctuation rule no line is dropped"
@@ -164,7 +166,8 @@ def lines_for_fineweb(ended, short, total):
     """`total` lines; `ended` end in a full stop, `short` have exactly 30 characters or fewer."""
     rows = []
     for i in range(total):
-        base = f"{i:03d} " + ("a bc de fg hi jk lm n" if i < short else "a bc de fg hi jk lm no pq r ss")
+        words = "a bc de fg hi jk lm n" if i < short else "a bc de fg hi jk lm no pq r ss"
+        base = f"{i:03d} {words}"
         rows.append(base + ("." if i >= total - ended else "x"))
     return "\n".join(rows)
 

@@ -27,7 +27,8 @@ def test_the_worked_example():
     a, b = (slow_shingles(t, 2) for t in ("the cat sat on the mat", "the cat sat on a mat"))
     j = len(a & b) / len(a | b)
     assert (len(a & b), len(a | b)) == (3, 7) and "J = 3/7 = 0.43" in LESSON
-    for value, text in ((s_curve(j), "0.016"), (s_curve(0.8), "0.924"), (s_curve(j, 28, 4), "0.617")):
+    for value, text in ((s_curve(j), "0.016"), (s_curve(0.8), "0.924"),
+                        (s_curve(j, 28, 4), "0.617")):
         assert f"{float(value):.3f}" == text and text in LESSON
 
 

@@ -34,8 +34,9 @@ def true_jaccard(a, b, n=5):
     return len(x & y) / len(x | y)
 
 
-TEXTS = ["one two three four five six", "One, two; THREE four-five six!", "caf\u00e9 na\u00efve \u00fcber",
-         "", "short", "short text", "\u4f60\u597d \u4e16\u754c abc", "a\x00b \U0001f600 c_d", "tab\tand\nline"]
+TEXTS = ["one two three four five six", "One, two; THREE four-five six!", "",
+         "caf\u00e9 na\u00efve \u00fcber", "short", "short text", "\u4f60\u597d \u4e16\u754c abc",
+         "a\x00b \U0001f600 c_d", "tab\tand\nline"]
 
 
 @pytest.mark.parametrize("n", [1, 2, 5])
@@ -236,4 +237,4 @@ def test_recall_follows_the_s_curve():
         theory = m.s_curve(truth[inside])
         sigma = np.sqrt((theory * (1 - theory)).sum()) + 0.5
         assert abs(met[inside].sum() - theory.sum()) <= 3.3 * sigma, \
-            f"J in [{low}, {high}): met {met[inside].sum()} of {inside.sum()}, theory {theory.sum():.1f}"
+            f"J in [{low}, {high}): {met[inside].sum()} of {inside.sum()}, theory {theory.sum():.1f}"

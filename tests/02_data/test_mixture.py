@@ -79,6 +79,18 @@ def test_fitted_law_predicts_mixtures_never_tried():
     assert error.max() < 0.05, f"largest error {error.max():.3f} nats on unseen mixtures"
 
 
+def test_the_power_is_chosen_by_what_predicts():
+    weights = mx.sample_mixtures(NATURAL, 64)
+    for power in (1.0, 0.5):
+        truth = mx.MixingLaw(TRUE.c, TRUE.b, TRUE.t, power)
+        losses = truth.predict(weights) + rng.normal(0, 0.002, (64, 3))
+        order = rng.permutation(64)
+        assert mx.choose_power(weights[order], losses[order]) == power
+        best = mx.optimise(truth, np.ones(5))
+        tried = mx.sample_mixtures(np.ones(5) / 5, 3000, seed=4)
+        assert truth.predict(best).mean() <= truth.predict(tried).mean(1).min() + 0.01, power
+
+
 def test_optimum_beats_every_allowed_sample_and_respects_caps():
     caps = mx.repetition_caps(NATURAL * 1000, 1000)
     best = mx.optimise(TRUE, caps)

@@ -90,7 +90,8 @@ def test_splits_do_not_depend_on_order_but_on_the_seed():
     order = random.Random(3).sample(range(len(sizes)), len(sizes))
     pick = [[x[i] for i in order] for x in (clusters, packages, sizes)]
     assert dict(zip(pick[0], shards.assign_splits(*pick, 0.2))) == first
-    assert dict(zip(clusters, shards.assign_splits(clusters, packages, sizes, 0.2, seed=1))) != first
+    other = shards.assign_splits(clusters, packages, sizes, 0.2, seed=1)
+    assert dict(zip(clusters, other)) != first
     assert "val" not in shards.assign_splits([1, 2], ["a", "b"], [10, 10], 0.04), \
         "a group that is larger than the budget stays in train"
 
@@ -116,7 +117,8 @@ def test_shards_decode_to_the_documents_with_ends_between(tmp_path, tokenizer):
     ids = np.fromfile(tmp_path / "train.bin", "<u2")
     rows = splits["train"]["documents"]
     assert splits["train"]["tokens"] == len(ids) == sum(rows["length"])
-    for start, length, size, number in zip(rows["start"], rows["length"], rows["bytes"], rows["id"]):
+    columns = (rows[key] for key in ("start", "length", "bytes", "id"))
+    for start, length, size, number in zip(*columns):
         text = t.decode(ids[start:start + length - 1].tolist())
         assert text == pages()[number]["text"] and len(text.encode()) == size
         assert ids[start + length - 1] == end
