@@ -78,15 +78,17 @@ def prompt_format(results: dict) -> dict[str, Any]:
             "verdict": verdict(gap["low"] > 0 and gap["spread"] >= published, gap["low"] > 0)}
 
 
-def arena_elo(results: dict, rounds: int = 100) -> dict[str, Any]:
+def arena_elo(results: dict, rounds: int = 100) -> dict[str, Any] | None:
     """Do blind votes order models? Planted strengths first, then our own models."""
+    rows = results["arena"]["bradley_terry"]
+    if len(rows) < 2:
+        return None
     truth = {"a": 1100.0, "b": 1040.0, "c": 1000.0, "d": 960.0, "e": 900.0}
     covered = 0
     for seed in range(rounds):
         fit = bradley_terry(simulate_votes(truth, 300, seed, ties=0.0))
         covered += sum(fit.low[m] <= r <= fit.high[m] for m, r in truth.items())
     coverage = covered / (rounds * len(truth))
-    rows = results["arena"]["bradley_terry"]
     ordered = sorted(rows, key=lambda m: -rows[m]["rating"])
     apart = rows[ordered[0]]["low"] > rows[ordered[-1]]["high"]
     gaps = [rows[a]["rating"] - rows[b]["rating"] for a, b in zip(ordered, ordered[1:])]
@@ -100,8 +102,10 @@ def arena_elo(results: dict, rounds: int = 100) -> dict[str, Any]:
             "details": {"votes_needed": needed, "order_spread": results["arena"]["order_spread"]}}
 
 
-def judge_98(results: dict) -> dict[str, Any]:
-    """Does an automatic judge rank models as the arena does?"""
+def judge_98(results: dict) -> dict[str, Any] | None:
+    """Does an automatic judge rank models as the arena does? With two models it cannot be said."""
+    if len(results["arena"]["bradley_terry"]) < 3:
+        return None
     name = "reward model" if "reward model" in results["judges"] else next(iter(results["judges"]))
     row = results["judges"][name]
     rho, interval = row["spearman"], row["spearman_interval"]

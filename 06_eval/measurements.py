@@ -115,7 +115,12 @@ def board(battles: Sequence[dict], bootstrap: int = 200, seed: int = 0) -> dict:
     """Elo, Bradley-Terry with intervals, and length-controlled Bradley-Terry of the same votes.
 
     Also order_spread: how far Elo ratings move when the same votes come in another order.
+    Without votes (there is one model only) the tables are empty.
     """
+    needed = {gap: votes_needed(gap) for gap in (20, 50, 100, 200)}
+    if not battles:
+        return {"votes": 0, "elo": {}, "order_spread": {}, "leader_found": {},
+                "bradley_terry": {}, "votes_needed": needed}
     # A model that lost every battle would have no lowest rating: a wide prior (standard deviation
     # 550 points) keeps it finite, and moves others by less than a point.
     fit = bradley_terry(battles, bootstrap=bootstrap, prior=0.1, seed=seed)
@@ -133,7 +138,7 @@ def board(battles: Sequence[dict], bootstrap: int = 200, seed: int = 0) -> dict:
             "bradley_terry": {m: {"rating": fit[m], "low": fit.low[m], "high": fit.high[m],
                                   "rank": fit.rank[m], "length_controlled": styled[m]}
                               for m in fit},
-            "votes_needed": {gap: votes_needed(gap) for gap in (20, 50, 100, 200)}}
+            "votes_needed": needed}
 
 
 def judge_table(judges: Mapping[str, Callable], answers: Mapping[str, Sequence[dict]],
@@ -158,7 +163,7 @@ def judge_table(judges: Mapping[str, Callable], answers: Mapping[str, Sequence[d
                             "consistency": float(verdicts.consistent.mean()),
                             "first_wins": verdicts.first_wins, "failed": verdicts.failed,
                             "characters": float(verdicts.lengths.mean())}
-        arena = [ratings[name] for name in names]
+        arena = [ratings.get(name, 1000.0) for name in names]
         # A judge that failed on some questions has columns of different length: no bootstrap.
         columns = [compared[name].preferences for name in names]
         stacked = np.stack(columns, axis=1) if len({len(c) for c in columns}) == 1 else None

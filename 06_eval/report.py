@@ -58,9 +58,9 @@ def tiles(folder: Path) -> str:
     results = read(folder / "06_eval" / "results.json") or {}
     if results:
         board = results["arena"]["bradley_terry"]
-        leader = next(iter(board))
-        found.append((escape(leader.upper()), f"leads the blind arena at "
-                      f"{board[leader]['rating']:.0f} points"))
+        for leader in list(board)[:1]:
+            found.append((escape(leader.upper()), f"leads the blind arena at "
+                          f"{board[leader]['rating']:.0f} points"))
         gap = results["formats_spread"]
         found.append((f"{gap['worst']['accuracy']:.2f}–{gap['best']['accuracy']:.2f}",
                       "accuracy of one and the same model, by the way it is asked"))
@@ -79,7 +79,8 @@ def opening_sample(folder: Path) -> str:
     if not results:
         return ""
     board = results["arena"]["bradley_terry"]
-    names = [name for name in ("base", next(iter(board))) if name in results["answers"]]
+    names = [name for name in ("base", *list(board)[:1]) if name in results["answers"]]
+    names = names or list(results["answers"])[:1]
     best = results["answers"][names[-1]]
     # The first question that the leader answered in full, as a reader would meet it.
     i = next((i for i, a in enumerate(best) if a["ended"] and a["text"]), 0)

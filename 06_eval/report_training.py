@@ -201,7 +201,7 @@ def pretraining(out: Path) -> str:
 def perplexity_and_voters(results: dict) -> str:
     """In a sentence: do perplexity and the voters agree on the base model and the leader?"""
     board, bits = results["arena"]["bradley_terry"], results["perplexity"]
-    leader = next(iter(board))
+    leader = next(iter(board), "base")
     if "base" not in bits or leader == "base":
         return "The same held-out text and the same questions for every model."
     rise = bits[leader]["bits_per_byte"] - bits["base"]["bits_per_byte"]

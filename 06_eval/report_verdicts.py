@@ -105,7 +105,7 @@ def arena_part(results: dict) -> str:
                              "stated rule seen through noise"),
                             ("human", "Your own votes", "people, on the page of serve.py")):
         board = results.get(key)
-        if not board:
+        if not board or not board["votes"]:
             continue
         rows = board["bradley_terry"]
         chart = interval_chart([(m, r["rating"], r["low"], r["high"]) for m, r in rows.items()],
@@ -116,6 +116,8 @@ def arena_part(results: dict) -> str:
                              [(m, r["rank"], f"{r['rating']:.0f}", f"{r['length_controlled']:.0f}",
                                f"{board['elo'][m]:.0f}") for m, r in rows.items()]))
     arena = results["arena"]
+    if not arena["votes"]:
+        return missing("The arena (it takes two models)", "05_posttrain/sft.py")
     spread = ", ".join(f"{v:.0f} points at K = {k}" for k, v in arena["order_spread"].items())
     needed = ", ".join(f"{gap} points: {n} votes" for gap, n in arena["votes_needed"].items())
     parts.append(f"<p>Elo depends on the order in which the votes came: shuffling them moves the "

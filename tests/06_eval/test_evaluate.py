@@ -19,6 +19,7 @@ from contestants import answer_all, named_paths, open_contestants, prompt_for
 from artifacts import BadInput
 from gpt import GPT, GPTConfig
 from measurements import hold_arena
+from report import build_report
 
 ROOT = Path(__file__).resolve().parents[2]
 SPECIAL = ("<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>")
@@ -102,6 +103,17 @@ def test_the_walk_of_the_chapter(world):
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "One model, thirty scores" in page and "cannot be shown" not in page
     assert "What does beta.do_0 do?" in page
+
+
+def test_one_model_alone(world, tmp_path):
+    """After chapter 4 there is only a base model: no arena, and everything else."""
+    out, _ = world
+    base = out / "04_model_pretrain" / "base.pt"
+    done = run(out, "evaluate.py", "--quick", "--model", f"base={base}", "--asked", "2", "--to",
+               str(tmp_path / "06_eval"), "--mmlu", str(out / "06_eval" / "docmmlu" / "name"))
+    assert done.returncode == 0, done.stderr[-2000:]
+    page = build_report(tmp_path)
+    assert "cannot be shown" not in page and "it takes two models" in page
 
 
 @pytest.mark.parametrize("break_it, words", [
