@@ -4,8 +4,8 @@
     python 02_data/extraction_benchmark.py --pages FOLDER       # quality and speed as well
 
 FOLDER is laid out as Scrapinghub's article-extraction-benchmark: html/ID.html.gz, and a file
-ground-truth.json with {"ID": {"articleBody": text}}. trafilatura and warcio are measured in the same
-run where they are installed; nothing else needs them. Times are CPU seconds of one process.
+ground-truth.json with {"ID": {"articleBody": text}}. trafilatura and warcio are measured in the
+same run where they are installed; nothing else needs them. Times are CPU seconds of one process.
 Writes out/02_data/extraction_benchmark.json.
 """
 

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 from html_tree import attribute, unescape
 
-# Only pages with one of these are looked at: one in a hundred. The five hints cost less to look for.
+# Only pages with one of these are looked at: one in a hundred. The hints cost less to look for.
 HINTS = ("math", "atex", "imetex", "data-expr", 'class="tex')
 TELLTALES = ("<math", "math/tex", "math/asc", "mwe-math", "math-tex", "atex", "mathtex", "imetex",
              "data-expr", "texerror", 'class="tex')
