@@ -239,7 +239,9 @@ def finish(plan: Plan, model: GPT, final: dict, timing: dict, train: Shard, held
 def main() -> None:
     args = parse()
     ranks = join(args.device)
-    folder, inputs = Path(args.out), [args.plan, Path(args.data), args.tokenizer]
+    folder, data = Path(args.out), Path(args.data)
+    inputs = [args.plan, args.tokenizer, *(data / name for name in ("train.bin", "val.bin",
+                                                                    "index.json"))]
     target = folder / "base.pt"
     if not args.fresh and is_current(target, inputs, vars(args)):
         print(f"{shown(target)} is up to date (--fresh makes it again)")
