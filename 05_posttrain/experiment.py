@@ -5,10 +5,10 @@
     python 05_posttrain/experiment.py all --quick                # everything tiny
 
 Names: base-continues, sft-few, sft-hallucinates, alpaca-52k, rlhf-prefers, dpo-equals-ppo (the
-last two are one set of runs), rollout-speed, grpo-normalisers. Every finished seed is kept in
-out/05_posttrain/experiments, so a stopped experiment goes on with the next seed. Verdicts are
-computed from the numbers. The numbers of our own runs are in 05_posttrain/recorded, and
-`recorded_claims.py` puts them into the report where nothing was measured afresh.
+last two are one set of runs), over-optimisation, rollout-speed, grpo-normalisers. Every finished
+seed is kept in out/05_posttrain/experiments, so a stopped experiment goes on with the next seed.
+Verdicts are computed from the numbers. The numbers of our own runs are in 05_posttrain/recorded,
+and `recorded_claims.py` puts them into the report where nothing was measured afresh.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from chat_template import END, prompt_ids, special_id
 from generate import generate
 from grpo import NORMALISERS, rule_scorer, train_grpo
 from measure_policy import raw_windows
-from rlhf_experiments import overoptimised, run_seed, spread, win_at_kl
+from rlhf_experiments import over_optimisation, overoptimised, run_seed, spread, win_at_kl
 from rollouts import sample_answers
 from sft_experiments import Bench, alpaca, base_continues, sft_few, sft_hallucinates
 from training_stage import add_common, fresh_questions, open_model, open_tokenizer, read_jsonl
@@ -179,6 +179,7 @@ MEASURES: dict[str, tuple[str, Callable, Callable | None]] = {
     "alpaca-52k": ("alpaca", lambda bench, sft, seed: alpaca(bench, seed), claim_alpaca),
     "rlhf-prefers": ("rlhf", run_seed, claim_rlhf),
     "dpo-equals-ppo": ("rlhf", run_seed, claim_dpo),
+    "over-optimisation": ("over_optimisation", over_optimisation, None),
     "rollout-speed": ("rollout_speed", rollout_speed, None),
     "grpo-normalisers": ("grpo_normalisers", grpo_normalisers, None)}
 

@@ -57,14 +57,26 @@ def trace(log: list[dict]) -> dict[str, list[float]]:
             "gold": gold_per_iteration(samples)}
 
 
+def over_optimisation(bench: Bench, sft, seed: int, pairs: list[dict] | None = None) -> dict:
+    """PPO with no price for straying against a reward model of 64 pairs: what it is paid, and
+    what it is worth. Without `pairs`, a few are collected first."""
+    pairs = pairs or collect_preferences(bench, sft, 300, seed)
+    poor, numbers = fit_reward(bench, sft, pairs, seed, at_most=64)
+    hacked = copy.deepcopy(sft)
+    settings = PPOSettings(iterations=3 if bench.small else 36, batch=32, beta=0.0,
+                           learning_rate=6e-4, max_new_tokens=32)
+    log = train_ppo(hacked, sft, reward_scorer(poor, bench.pad), bench.tokenizer,
+                    fresh_questions(bench.train, 4000), settings, seed)
+    return {"reward_model": numbers, "trace": trace(log), "examples": log[-1]["samples"][:6]}
+
+
 def run_seed(bench: Bench, sft, seed: int, dpo_betas=(0.05, 0.2), ppo_betas=(0.1,)
              ) -> dict:
     """Everything of one seed: reward model numbers, the table's rows, PPO traces."""
     small = bench.small
-    questions = fresh_questions(bench.val, 40 if small else 160)
-    pairs = collect_preferences(bench, sft, 200 if small else 1600, seed)
+    questions = fresh_questions(bench.val, 40 if small else 200)
+    pairs = collect_preferences(bench, sft, 200 if small else 2500, seed)
     reward, reward_numbers = fit_reward(bench, sft, pairs, seed)
-    poor, poor_numbers = fit_reward(bench, sft, pairs, seed, at_most=64)
 
     def judged(policy, gold):
         return judge_policy(policy, sft, bench.tokenizer, questions, gold, bench.windows,
@@ -83,7 +95,7 @@ def run_seed(bench: Bench, sft, seed: int, dpo_betas=(0.05, 0.2), ppo_betas=(0.1
                   beta=beta, learning_rate=3e-4, seed=seed)
         rows[f"dpo {beta}"] = judged(policy, sft_gold)
     asked, traces = fresh_questions(bench.train, 4000), {}
-    settings = PPOSettings(iterations=3 if small else 30)
+    settings = PPOSettings(iterations=3 if small else 40)
     for beta in ppo_betas:
         policy = copy.deepcopy(sft)
         log = train_ppo(policy, sft, reward_scorer(reward, bench.pad), bench.tokenizer, asked,
@@ -94,16 +106,13 @@ def run_seed(bench: Bench, sft, seed: int, dpo_betas=(0.05, 0.2), ppo_betas=(0.1
                iterations=3 if small else 15, prompts=8, group=8, learning_rate=2e-4, beta=0.05,
                normaliser="answer", seed=seed)
     rows["grpo"] = judged(policy, sft_gold)
-    hacked = copy.deepcopy(sft)
-    log = train_ppo(hacked, sft, reward_scorer(poor, bench.pad), bench.tokenizer, asked,
-                    replace(settings, beta=0.0, learning_rate=5e-4,
-                            iterations=3 if small else 32), seed)
-    rows["no KL price, 64 pairs"], traces["hacked"] = judged(hacked, sft_gold), trace(log)
+    over = over_optimisation(bench, sft, seed, pairs)
+    traces["hacked"] = over["trace"]
     examples = {name: [[a.question, a.text] for a in row.pop("answers")[:6]]
                 for name, row in rows.items() if "answers" in row}
     for row in rows.values():
         row.pop("gold_rewards", None)
-    return {"seed": seed, "reward_model": reward_numbers, "poor_reward_model": poor_numbers,
+    return {"seed": seed, "reward_model": reward_numbers, "poor_reward_model": over["reward_model"],
             "rows": rows, "traces": traces, "examples": examples,
             "pairs": len(train), "questions": len(questions)}
 
@@ -130,7 +139,7 @@ def win_at_kl(rows: dict[str, dict], kind: str, kl: float) -> float | None:
 
 def overoptimised(run: dict) -> dict[str, float]:
     """Of one seed's run without a KL price: by how much proxy rose and gold fell from its best."""
-    t = run["traces"]["hacked"]
+    t = run["trace"] if "trace" in run else run["traces"]["hacked"]
     smooth = np.convolve(t["gold"], np.ones(3) / 3, mode="valid")
     return {"proxy_rise": float(np.mean(t["proxy"][-3:]) - t["proxy"][0]),
             "gold_start": float(t["gold"][0]), "gold_best": float(smooth.max()),
