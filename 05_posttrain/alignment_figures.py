@@ -43,33 +43,40 @@ def draw_diagnostics(log: list[dict], gold: list[float], path: Path) -> None:
     save(figure, path)
 
 
-def draw_frontier(rows: dict[str, dict], ppo: list[tuple[float, float]], path: Path,
-                  hacked: list[dict] | None = None) -> None:
-    """Gold reward over sqrt(KL): best-of-n as a line, the trained policies as points, PPO's own
-    way as a thin line, and beside it, if given, the over-optimised runs (proxy and gold)."""
-    figure, axes = plt.subplots(1, 2 if hacked else 1, figsize=(10 if hacked else 6, 4.2),
-                                squeeze=False)
-    axis = axes[0, 0]
+COLOURS = {"sft": "black", "dpo": "tab:red", "ppo": "tab:blue", "grpo": "tab:purple"}
+
+
+def draw_frontier(rows: dict[str, dict], ppo: list[tuple[float, float]], path: Path) -> None:
+    """Gold reward over sqrt(KL): best-of-n as a line, the trained policies as points, and PPO's
+    own way there as a thin line (its answers while training, 64 an iteration: noisy)."""
+    figure, axis = plt.subplots(figsize=(6, 4.2))
     best = sorted((r["kl"], r["gold"]) for name, r in rows.items() if name.startswith("best of"))
     axis.plot([k ** 0.5 for k, _ in best], [g for _, g in best], "o-", color="tab:green",
               label="best of n")
-    if ppo:
-        axis.plot([max(k, 0) ** 0.5 for k, _ in ppo], [g for _, g in ppo], color="tab:blue",
-                  alpha=0.35, lw=1, label="PPO, while training")
+    axis.plot([max(k, 0) ** 0.5 for k, _ in ppo], [g for _, g in ppo], color="tab:blue",
+              alpha=0.35, lw=1, label="PPO, while training")
     for name, row in rows.items():
         if not name.startswith("best of") and name != "base":
-            axis.plot(max(row["kl"], 0) ** 0.5, row["gold"], "s", label=name)
+            axis.plot(max(row["kl"], 0) ** 0.5, row["gold"], "s", ms=8, label=name,
+                      color=COLOURS.get(name.split()[0], "0.5"))
     axis.set(xlabel="sqrt(KL from SFT in nats per answer)", ylabel="gold reward",
              title="How much gold for how long a walk")
     axis.legend(frameon=False, fontsize=8)
     axis.grid(alpha=0.3)
-    for run in hacked or []:
+    save(figure, path)
+
+
+def draw_over_optimisation(traces: list[dict], path: Path) -> None:
+    """Proxy and gold reward over sqrt(KL) of the runs without a KL price, one line per seed."""
+    figure, axis = plt.subplots(figsize=(6, 4.2))
+    for i, run in enumerate(traces):
         x = np.sqrt(np.maximum(run["kl"], 0))
-        axes[0, 1].plot(x, run["proxy"], color="tab:blue", alpha=0.7)
-        axes[0, 1].plot(x, run["gold"], color="tab:orange", alpha=0.7)
-    if hacked:
-        axes[0, 1].set(xlabel="sqrt(KL from SFT in nats per answer)", ylabel="reward",
-                       title="No KL price, 64 pairs: proxy (blue) up, gold (orange) down")
-        axes[0, 1].grid(alpha=0.3)
-    figure.tight_layout()
+        for name, colour in (("proxy", "tab:blue"), ("gold", "tab:orange")):
+            axis.plot(x, run[name], color=colour, alpha=0.8, lw=1.2,
+                      label={"proxy": "proxy (64-pair reward model)", "gold": "gold"}[name]
+                      if i == 0 else None)
+    axis.set(xlabel="sqrt(KL from SFT in nats per answer)", ylabel="reward per answer",
+             title=f"PPO without a KL price, {len(traces)} seeds")
+    axis.legend(frameon=False, fontsize=8)
+    axis.grid(alpha=0.3)
     save(figure, path)

@@ -20,7 +20,7 @@ from typing import Callable
 import numpy as np
 import torch
 
-from alignment_figures import draw_frontier
+from alignment_figures import draw_frontier, draw_over_optimisation
 from artifacts import command, out, read_json, record_claim, shown, write_json
 from chat_template import END, prompt_ids, special_id
 from generate import generate
@@ -224,11 +224,15 @@ def main() -> None:
         done = run_claim(name, bench, sft, seeds, args.to, args.fresh)
         write_json(args.to / f"{name}.json", {
             "note": f"{args.seeds} seed(s): {RUN.format(name, args.seeds)}", **done})
+        if name == "over-optimisation":
+            draw_over_optimisation([r["trace"] for r in done["runs"]], args.to / f"{name}.png")
+            for run in done["runs"]:
+                print("  " + ", ".join(f"{k} {v:+.2f}" for k, v in overoptimised(run).items()))
         if name == "rlhf-prefers":
             run = done["runs"][0]
             best = run["traces"][best_kind(done["runs"], "ppo")]
             draw_frontier(run["rows"], list(zip(best["kl"], best["gold"])),
-                          args.to / "frontier.png", [r["traces"]["hacked"] for r in done["runs"]])
+                          args.to / "frontier.png")
 
 
 if __name__ == "__main__":
