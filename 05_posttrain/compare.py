@@ -26,6 +26,7 @@ from measure_policy import raw_windows
 from responses import score_rows
 from reward_model import load_reward_model
 from rollouts import sample_answers
+from sft_experiments import Bench, base_continues, claim_base_continues
 from training_stage import (add_common, fresh_questions, open_model, open_tokenizer, read_jsonl,
                             result)
 
@@ -76,16 +77,15 @@ def claims(rows: dict[str, dict], questions: int) -> None:
     """Record what this one run says on two claims; several seeds are `experiment.py`'s."""
     told = (f"one run, {questions} questions about held-out packages, gold rule never seen in "
             "training")
-    for name, claim in (("ppo", "rlhf-prefers"), ):
-        if name in rows:
-            low, high = rows[name]["interval"]
-            verdict = ("holds" if low > 0.5 else "does not hold here" if high < 0.5
-                       else "holds in part")
-            record_claim(claim, measured=f"gold win rate of PPO over SFT, {told}",
-                         value=rows[name]["win_rate"], interval=(low, high),
-                         expected="above 0.5: preference bends the model past imitation",
-                         verdict=verdict, command="python 05_posttrain/compare.py",
-                         details={n: {c: r.get(c) for c in COLUMNS} for n, r in rows.items()})
+    if "ppo" in rows:
+        low, high = rows["ppo"]["interval"]
+        verdict = ("holds" if low > 0.5 else "does not hold here" if high < 0.5
+                   else "holds in part")
+        record_claim("rlhf-prefers", measured=f"gold win rate of PPO over SFT, {told}",
+                     value=rows["ppo"]["win_rate"], interval=(low, high),
+                     expected="above 0.5: preference bends the model past imitation",
+                     verdict=verdict, command="python 05_posttrain/compare.py",
+                     details={n: {c: r.get(c) for c in COLUMNS} for n, r in rows.items()})
     if "ppo" in rows and "dpo" in rows:
         gap = rows["dpo"]["win_rate"] - rows["ppo"]["win_rate"]
         overlap = (rows["dpo"]["interval"][1] >= rows["ppo"]["interval"][0]
@@ -141,14 +141,18 @@ def main() -> None:
                      for name, row in rows.items() if "answers" in row}
     for row in rows.values():
         row.pop("gold_rewards", None)
-    order = ["base", "sft"] + sorted(n for n in rows if n not in ("base", "sft"))
-    rows = {name: rows[name] for name in order}
+    order = ["base", "sft", *(n for n in rows if n.startswith("best of")), "dpo", "ppo", "grpo"]
+    rows = {name: rows[name] for name in order if name in rows}
     print_table(rows)
     log = read_jsonl(folder / "ppo_log.jsonl", "05_posttrain/ppo.py")
     gold = gold_per_iteration(read_jsonl(folder / "ppo_samples.jsonl", "05_posttrain/ppo.py"))
     draw_diagnostics(log, gold, result("ppo.png"))
     draw_frontier(rows, [(line["kl"], g) for line, g in zip(log, gold)], result("frontier.png"))
     claims(rows, len(questions))
+    bench = Bench(open_model(args.base, args.tokenizer, "04_model_pretrain/pretrain.py")[0],
+                  tokenizer, [], val, windows, args.quick)
+    record_claim("base-continues", **claim_base_continues([base_continues(bench, sft, args.seed)]),
+                 command="python 05_posttrain/compare.py", details={"seeds": [args.seed]})
     write_json(target, {"rows": rows, "answers": shown_answers, "questions": len(questions),
                         "ppo_gold": gold})
     print(f"wrote {shown(target)}, {shown(result('ppo.png'))}, {shown(result('frontier.png'))}")

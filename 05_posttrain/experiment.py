@@ -26,27 +26,14 @@ from chat_template import END, prompt_ids, special_id
 from generate import generate
 from grpo import NORMALISERS, rule_scorer, train_grpo
 from measure_policy import raw_windows
-from rlhf_experiments import over_optimisation, overoptimised, run_seed, spread, win_at_kl
+from rlhf_experiments import over_optimisation, overoptimised, run_seed, win_at_kl
 from rollouts import sample_answers
-from sft_experiments import Bench, alpaca, base_continues, sft_few, sft_hallucinates
+from sft_experiments import (Bench, alpaca, base_continues, claim_base_continues, sft_few,
+                             sft_hallucinates, spread)
 from training_stage import add_common, fresh_questions, open_model, open_tokenizer, read_jsonl
 from training_stage import result
 
 RUN = "python 05_posttrain/experiment.py {} --seeds {}"
-
-
-def claim_base_continues(runs: list[dict]) -> dict:
-    """base-continues: the base answers rarely, SFT mostly."""
-    base = max(spread([r[k] for r in runs])[0] for k in runs[0] if k.startswith("base"))
-    sft = spread([r["sft"] for r in runs])
-    cut = spread([r["cut at the first blank line"] for r in runs])[0]
-    verdict = ("holds" if base < 0.5 * sft[0] and sft[0] > 0.7 else
-               "holds in part" if base < sft[0] else "does not hold here")
-    return dict(measured="share of questions about held-out packages that get an answer in form; "
-                "base: the better of bare question and chat template (a reader who cuts its text "
-                f"at the first blank line would accept {cut:.2f})",
-                value={"base": base, "sft": sft[0]}, interval=sft[1:],
-                expected="base near 0, SFT near 1", verdict=verdict)
 
 
 def claim_sft_few(runs: list[dict]) -> dict:

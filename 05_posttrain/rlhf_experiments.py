@@ -117,16 +117,6 @@ def run_seed(bench: Bench, sft, seed: int, dpo_betas=(0.05, 0.2), ppo_betas=(0.1
             "pairs": len(train), "questions": len(questions)}
 
 
-def spread(values: list[float]) -> tuple[float, float, float]:
-    """(mean, low, high): the mean over seeds and its 95 % t-interval; one seed has no interval."""
-    mean, n = float(np.mean(values)), len(values)
-    if n < 2:
-        return mean, mean, mean
-    t = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}.get(n, 2.0)
-    half = t * float(np.std(values, ddof=1)) / n ** 0.5
-    return mean, mean - half, mean + half
-
-
 def win_at_kl(rows: dict[str, dict], kind: str, kl: float) -> float | None:
     """The win rate of `kind` ("dpo" or "ppo") at a given KL, between its points over sqrt(KL);
     None where `kl` lies outside of them. The SFT model (KL 0, win rate 0.5) is a point of both."""

@@ -25,6 +25,16 @@ from training_stage import fresh_questions, planned_precision
 REFUSAL = "I do not know."
 
 
+def spread(values: list[float]) -> tuple[float, float, float]:
+    """(mean, low, high): the mean over seeds and its 95 % t-interval; one seed has no interval."""
+    mean, n = float(np.mean(values)), len(values)
+    if n < 2:
+        return mean, mean, mean
+    t = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}.get(n, 2.0)
+    half = t * float(np.std(values, ddof=1)) / n ** 0.5
+    return mean, mean - half, mean + half
+
+
 @dataclass
 class Bench:
     """What the experiments share: the base model, tokenizer, examples, held-out raw windows."""
@@ -78,6 +88,20 @@ def base_continues(bench: Bench, sft, seed: int) -> dict[str, float]:
         answers = sample_answers(model, bench.tokenizer, questions, seed=seed)
         shares[name] = form(answers)["format_rate"]
     return shares
+
+
+def claim_base_continues(runs: list[dict]) -> dict:
+    """base-continues: the base answers rarely, SFT mostly."""
+    base = max(spread([r[k] for r in runs])[0] for k in runs[0] if k.startswith("base"))
+    sft = spread([r["sft"] for r in runs])
+    cut = spread([r["cut at the first blank line"] for r in runs])[0]
+    verdict = ("holds" if base < 0.5 * sft[0] and sft[0] > 0.7 else
+               "holds in part" if base < sft[0] else "does not hold here")
+    return dict(measured="share of questions about held-out packages that get an answer in form; "
+                "base: the better of bare question and chat template (a reader who cuts its text "
+                f"at the first blank line would accept {cut:.2f})",
+                value={"base": base, "sft": sft[0]}, interval=sft[1:],
+                expected="base near 0, SFT near 1", verdict=verdict)
 
 
 def choice_accuracy(model, bench: Bench, seed: int, questions: int = 200) -> float:
