@@ -4,11 +4,10 @@ The first merges touch thousands of places each, the last ones two or three. A n
 the same for either, so the head of training runs on arrays, and the tail on the lists of
 bpe_cells.py: same state, same merges. python 01_tokenizer/tokenizer_benchmark.py measures the gain.
 
-    merges (50 MB)             0-256   -1k   -4k   -8k   -16k   -32k
-    mean places of a merge      1767   385    73    24     11      5
+    merges (50 MB of source)   0-256   -1k   -4k   -8k   -16k   -32k
+    mean places of a merge      1648   257    68    21      9      4
 """
 
-import gc
 from heapq import heapify, heappop, heappush
 from typing import Callable, Mapping
 
@@ -144,12 +143,6 @@ def train_hybrid(counts: Mapping[bytes, int], merges: int, byte_ids: list[int],
     growing = ("left", "right", "count", "start", "places", "length")
     state = lay_out(counts, byte_ids)
     state |= {name: Column(state[name]) for name in growing}
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        merges = run_head(state, merges, key, on_merge)
-        state |= {name: state[name].used for name in growing}
-        run_merges(as_lists(state), merges, key, on_merge)
-    finally:
-        if collecting:
-            gc.enable()
+    merges = run_head(state, merges, key, on_merge)
+    state |= {name: state[name].used for name in growing}
+    run_merges(as_lists(state), merges, key, on_merge)

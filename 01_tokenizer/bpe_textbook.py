@@ -1,7 +1,7 @@
 """Byte-pair training and encoding, first rung: as the papers tell it, and as slow.
 
 Sennrich et al. 2016 (arXiv:1508.07909, algorithm 1) on bytes instead of letters. Every merge counts
-all pairs of all words again: 32,000 merges of 50 MB would take days. The rungs above it give the
+all pairs of all words again: 32,000 merges of 50 MB would take hours. The rungs above it give the
 same merges: bpe_cells.py in seconds, bpe_hybrid.py a little faster.
 """
 

@@ -99,8 +99,9 @@ class Script:
     """Merges played by hand: merging a slot sets other slots to given counts, or bears new ones."""
 
     def __init__(self, monkeypatch, counts, effects):
-        self.cells = Cells([], [], [], list(range(len(counts))), list(range(len(counts))),
-                           list(counts), [[] for _ in counts], [1] * 256)
+        slots = range(len(counts))
+        self.cells = Cells(token=[], slot=[], weight=[], left=list(slots), right=list(slots),
+                           count=list(counts), places=[[] for _ in slots], length=[1] * 256)
         self.effects, self.order = effects, []
         monkeypatch.setattr(bpe_cells, "merge_slot", self.merge)
 
