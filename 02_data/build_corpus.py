@@ -17,6 +17,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Iterator
 
 import numpy as np
 from tqdm import tqdm
@@ -247,14 +248,10 @@ def run(args: argparse.Namespace, function, tasks: list, what: str) -> None:
         pass
 
 
-def package_of(url: str) -> str:
-    """The site a page belongs to; in the embedded crawl its package, with capitals as imported.
-
-    package_of("https://pil.pydoc.example/PIL.Image.html") = "PIL".
-    """
-    host, _, path = normalise_url(url).partition("//")[2].partition("/")
-    module = path.split("/")[-1].partition(".")[0]
-    return module if host.endswith(".pydoc.example") and module else host or "unknown"
+def final_pages(work: Path) -> Iterator[dict]:
+    """The pages that survived all three passes, in input order."""
+    for name in part_names(work, "final"):
+        yield from read_pages(work / "final" / f"{name}.jsonl.gz")
 
 
 def assemble(args: argparse.Namespace, work: Path) -> None:
@@ -264,27 +261,28 @@ def assemble(args: argparse.Namespace, work: Path) -> None:
         for name in part_names(work, folder):
             counted = steps.read_counters(work / folder / f"{name}.json")
             funnel.add({k: v for k, v in counted.items() if k != "kept"})
-    documents = [page for name in part_names(work, "final")
-                 for page in read_pages(work / "final" / f"{name}.jsonl.gz")]
-    if not documents:
+    # texts stay on the disk: what the splits need of each document is a line of numbers
+    rows = [(page["number"], page_steps.package_of(page["url"]), len(page["text"].encode()))
+            for page in final_pages(work)]
+    if not rows:
         funnel.write(args.out_dir)
         print(funnel.table())
         raise BadInput(f"no page survived the pipeline: see {shown(args.out_dir / 'rejects')}")
-    packages = [package_of(d["url"]) for d in documents]
-    splits = assign_splits([d["number"] for d in documents], packages,
-                           [len(d["text"].encode()) for d in documents], args.val_share, args.seed)
-    documents = [{"id": i, "url": normalise_url(d["url"]), "text": d["text"], "domain": d["domain"],
-                  "package": package, "quality": d["quality"], "cluster": d["number"],
-                  "split": split}
-                 for i, (d, package, split) in enumerate(zip(documents, packages, splits))]
-    corpus = write_pages(args.out_dir / "corpus.jsonl.gz", documents)
-    total = sum(len(d["text"].encode()) for d in documents)
+    clusters, packages, sizes = zip(*rows)
+    splits = assign_splits(clusters, packages, sizes, args.val_share, args.seed)
+    corpus = write_pages(args.out_dir / "corpus.jsonl.gz", (
+        {"id": i, "url": normalise_url(page["url"]), "text": page["text"],
+         "domain": page["domain"], "package": package, "quality": page["quality"],
+         "cluster": page["number"], "split": split}
+        for i, (page, package, split) in enumerate(zip(final_pages(work), packages, splits))))
+    total = sum(sizes)
     with tqdm(total=total, desc="tokenise", unit="B", unit_scale=True, disable=None) as progress:
-        shards = write_shards(documents, args.tokenizer, args.out_dir, args.workers, progress)
+        shards = write_shards(read_pages(corpus), args.tokenizer, args.out_dir, args.workers,
+                              progress)
     index = write_index(args.out_dir, shards, args.tokenizer, corpus,
-                        natural_mixture(documents))
+                        natural_mixture(read_pages(corpus)))
     last = funnel.step("shards")
-    last.update(pages=len(documents), bytes=total,
+    last.update(pages=len(rows), bytes=total,
                 tokens=sum(s["tokens"] for s in index["splits"].values()))
     funnel.write(args.out_dir)
     print(funnel.table())

@@ -12,6 +12,7 @@ towards domains whose excess loss over a reference model is large (Xie et al. 20
 """
 
 from dataclasses import dataclass
+from typing import Iterable
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from hashed_linear import lbfgs
 EPOCHS_NEARLY_FREE = 4.0      # up to here repeated data is worth about as much as new (Muennighoff)
 
 
-def natural_mixture(documents: list[dict]) -> dict[str, float]:
+def natural_mixture(documents: Iterable[dict]) -> dict[str, float]:
     """Each domain's share of the training bytes, in alphabetical order; the shares sum to 1."""
     sizes: dict[str, int] = {}
     for d in documents:

@@ -60,7 +60,8 @@ def extract(page: dict, settings: Settings) -> str | None:
         page["text"] = extract_text(page["body"], page.get("charset")).strip("\n")
     else:
         page["text"] = page["body"].decode("utf-8", "replace").replace("\r\n", "\n").strip("\n")
-    page["text"] = page["text"].replace("\0", "")
+    # no NUL, and no half of a surrogate pair: every text can be written as UTF-8
+    page["text"] = page["text"].replace("\0", "").encode("utf-8", "replace").decode()
     return None if page["text"].strip() else "no main text"
 
 
@@ -256,6 +257,16 @@ def specific(url: str) -> int:
     parts = re.split(r"[/.]", normalise_url(url).partition("//")[2].partition("/")[2])
     private = any(part.startswith("_") for part in parts)
     return 1000 * private - min(len(parts), 99)
+
+
+def package_of(url: str) -> str:
+    """The site a page belongs to; in the embedded crawl its package, with capitals as imported.
+
+    package_of("https://pil.pydoc.example/PIL.Image.html") = "PIL".
+    """
+    host, _, path = normalise_url(url).partition("//")[2].partition("/")
+    module = path.split("/")[-1].partition(".")[0]
+    return module if host.endswith(".pydoc.example") and module else host or "unknown"
 
 
 def page_keys(pages: list[dict]) -> dict[str, np.ndarray]:

@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import json
 import multiprocessing
+import signal
 import time
 from pathlib import Path
 from typing import Callable, Iterable, Iterator
@@ -117,7 +118,8 @@ def bounded_map(function: Callable, tasks: Iterable, workers: int,
         yield from map(function, tasks)
         return
     # spawn works alike on every system, and no lock is copied half-held
-    with multiprocessing.get_context("spawn").Pool(workers, initializer, initargs) as pool:
+    with multiprocessing.get_context("spawn").Pool(
+            workers, _start_worker, (initializer, initargs)) as pool:
         waiting: collections.deque = collections.deque()
         for task in tasks:
             waiting.append(pool.apply_async(function, (task,)))
@@ -125,6 +127,12 @@ def bounded_map(function: Callable, tasks: Iterable, workers: int,
                 yield waiting.popleft().get()
         while waiting:
             yield waiting.popleft().get()
+
+
+def _start_worker(initializer: Callable | None, initargs: tuple) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)      # Ctrl-C is for the parent, which ends us
+    if initializer:
+        initializer(*initargs)
 
 
 def batched(items: Iterable, size: int) -> Iterator[list]:

@@ -11,7 +11,6 @@ import sys
 import numpy as np
 import pytest
 
-import build_corpus
 import corpus_steps
 import page_steps
 import parts
@@ -202,7 +201,7 @@ def test_addresses_and_packages():
     specific = page_steps.specific
     assert specific("https://x.org/a.b.html") < specific("https://x.org/a.html")
     assert specific("https://x.org/a.html") < specific("https://x.org/_a.b.c.html")
-    package = build_corpus.package_of
+    package = page_steps.package_of
     assert package("http://www.pil.pydoc.example:80/PIL.Image.html") == "PIL"
     assert package("https://news.example/2024/story") == "news.example"
 
