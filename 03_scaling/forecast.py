@@ -143,6 +143,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("csv", nargs="?", type=Path, default=RECORDED, help="runs of a sweep")
     parser.add_argument("--bootstrap", type=int, default=400, help="resamples for intervals")
+    parser.add_argument("--figure", help="draw the parabolas into this .png")
     args = parser.parse_args()
     N, D, L = load_points(args.csv, fewest=5)
     rows = read_rows(args.csv)
@@ -152,6 +153,9 @@ def main() -> None:
     except ValueError as why:
         raise BadInput(f"{args.csv}: {why}") from why
     print(summary(laws, len(rows)))
+    if args.figure:
+        from scaling_figures import draw_isoflop
+        draw_isoflop(args.figure, laws, budgets, N, L)
     held_out = laws["held_out"] or {"runs": [], "errors": []}
     for run, error in zip(held_out["runs"], held_out["errors"]):
         print(f"    N = {N[run]:,.0f}, D = {D[run]:,.0f}: measured {L[run]:.3f}, forecast "

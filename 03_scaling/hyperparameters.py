@@ -23,7 +23,7 @@ from gpt import GPT, GPTConfig
 from model_shapes import model_of
 from optimizers import AdamW
 from log_lines import fit_power_law
-from run_table import read_rows
+from run_table import measured_here, read_rows
 from scaling_figures import draw_rates
 from sweep import run_jobs, train_one
 from training_loop import Recipe
@@ -152,6 +152,9 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
+    if args.recorded and measured_here("tune-small"):
+        print("tune-small: measured here, the recorded runs are not needed")
+        return
     if args.recorded:
         rows = read_rows(RECORDED)
     else:

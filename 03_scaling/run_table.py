@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from artifacts import BadInput, need, shown, whole
+from artifacts import BadInput, need, out, read_json, shown, whole
 
 NAMES = {"N": ("params_products", "params", "parameters", "n", "model size", "n_params"),
          "D": ("tokens", "d", "training_tokens", "n_tokens"),
@@ -75,6 +75,12 @@ def load_points(path: Path | str, fewest: int = 6) -> tuple[np.ndarray, np.ndarr
                        "run python 03_scaling/sweep.py")
     N, D, L = np.array(points).T
     return N, D, L
+
+
+def measured_here(claim: str) -> bool:
+    """True if this claim was already recorded from runs of this machine, not from recorded ones."""
+    path = out("claims", f"{claim}.json")
+    return path.exists() and "--recorded" not in read_json(path, "03_scaling/sweep.py")["command"]
 
 
 def write_rows(path: Path | str, rows: list[dict], columns: tuple[str, ...] = COLUMNS) -> None:

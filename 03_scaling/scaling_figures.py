@@ -50,7 +50,7 @@ def draw_isoflop(path: Path | str, laws: dict, budgets, N, L) -> None:
                 axis.plot(np.exp(x), np.polyval(curve, x), color=colour)
     if iso["N_opt"]:
         axis.plot(iso["N_opt"], iso["L_opt"], "k*--", ms=10, lw=1, label="best size")
-    axis.set(xscale="log", xlabel="parameters N (embeddings included)",
+    axis.set(xscale="log", xlabel="parameters N that a token is multiplied with",
              ylabel="held-out loss (nats per token)",
              title="IsoFLOP parabolas: each budget has its best size")
     axis.legend(fontsize=8)

@@ -35,7 +35,8 @@ from run_table import COLUMNS, load_points, read_rows, write_rows
 from scaling_figures import draw_isoflop, draw_parametric
 from training_loop import Recipe, mean_loss, train
 
-# Budget in FLOPs -> widths. Every budget has sizes on both sides of its best one.
+# Budget in FLOPs -> widths: around the best size of each budget as far as time allows. Narrow
+# models cost more time per FLOP, so the smallest sizes of a large budget are left out.
 GRIDS = {
     "quick": {0.6e11: (32, 48, 64), 1.8e11: (32, 48, 64, 96)},
     "default": {2.4e11: (32, 48, 64), 8e11: (48, 64, 96), 2.6e12: (48, 64, 96, 128)},

@@ -37,6 +37,18 @@ def test_the_verdict_follows_from_slopes_and_ends(gpt, lstm, verdict, tmp_path, 
     assert said["verdict"] == verdict, said["measured"]
 
 
+def test_a_rival_whose_best_rate_is_the_last_one_tried_is_not_beaten_for_good(tmp_path, monkeypatch):
+    tried = [{"family": "lstm", "optimizer": "adamw", "learning_rate": rate, "loss": loss}
+             for rate, loss in ((0.01, 2.5), (0.02, 2.2), (0.04, 2.3))]
+    assert not rivals.at_edge(tried)
+    assert rivals.at_edge(tried[:2]), "0.02 is the largest of two"
+    monkeypatch.setattr(artifacts, "OUT", tmp_path)
+    rows = planted((6.0, -0.10), (3.0, -0.01))
+    rivals.claim(rivals.compare(rows), type("args", (), {"recorded": True}), rows, untuned=True)
+    said = json.loads((tmp_path / "claims" / "transformer-vs-lstm.json").read_text())
+    assert said["verdict"] == "holds in part"
+
+
 def test_intervals_cover_the_planted_difference():
     inside = []
     for draw in range(10):
