@@ -61,6 +61,8 @@ step python 02_data/build_corpus.py $quick
 # ---- 3 and 4: forecast the run, then train it
 step python 03_scaling/sweep.py $quick
 step python 03_scaling/plan.py $quick $dial
+step python 03_scaling/hyperparameters.py --recorded
+step python 03_scaling/rivals.py --recorded
 step python 04_model_pretrain/pretrain.py $quick
 
 # ---- 5: from a predictor to an assistant

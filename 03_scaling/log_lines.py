@@ -1,4 +1,4 @@
-"""Power laws as straight lines in logarithms, and Chinchilla's approach 1: the envelope of all runs.
+"""Power laws as straight lines in logarithms, and Chinchilla's approach 1, the envelope.
 
     law = fit_power_law(sizes, losses, bootstrap=1000)
     law.exponent, law.exponent_interval, law(1e9)

@@ -125,8 +125,8 @@ def claim_gpus() -> None:
     record_claim(
         "ten-thousand-gpus", value=ours["N"], interval=ours["N_interval"],
         measured=f"{C:.3g} FLOPs at 40 % of peak: {ours['N']:.3g} parameters on {ours['D']:.3g} "
-                 f"tokens by Chinchilla's points, {other['N']:.3g} on {other['D']:.3g} by LLaMA 3's "
-                 "law",
+                 f"tokens by Chinchilla's points, {other['N']:.3g} on {other['D']:.3g} by LLaMA "
+                 "3's law",
         expected="a scaling law names one model for 10,000 GPUs and a month",
         verdict="holds" if ours["N_interval"][0] <= other["N"] <= ours["N_interval"][1]
         else "holds in part" if 0.5 < other["N"] / ours["N"] < 2 else "does not hold here",

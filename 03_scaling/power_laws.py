@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--bootstrap", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--figure", help="write a residual plot to this .png")
-    parser.add_argument("--save", help="write constants, intervals and 200 bootstraps to this .json")
+    parser.add_argument("--save", help="write constants, intervals, 200 samples to this .json")
     args = parser.parse_args()
     N, D, L = load_points(args.csv, fewest=6 + args.drop_worst)
     keep = np.argsort(L, kind="stable")[:len(L) - args.drop_worst]

@@ -98,7 +98,8 @@ def make_job(family: str, width: int, tokens: int, optimizer: str, rate: float, 
              folder: Path) -> dict:
     """One run of the race, as plain values for another process."""
     T = POSITIONS[-1]
-    config = model_of(width, 256, T, ngram_rows=0) if family == "gpt" else LSTMConfig(256, T, 1, width)
+    config = (model_of(width, 256, T, ngram_rows=0) if family == "gpt"
+              else LSTMConfig(256, T, 1, width))
     return {"run": f"{family}-{width}-{tokens}-{optimizer}-{rate:g}-{seed}", "family": family,
             "config": asdict(config), "tokens": tokens, "optimizer": optimizer,
             "learning_rate": rate, "seed": seed, "bytes": str(folder),

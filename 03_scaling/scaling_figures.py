@@ -107,7 +107,8 @@ def draw_forecast(path: Path | str, fit: ParametricFit, budgets, L, C: float, pl
 def draw_rivals(path: Path | str, found: dict) -> None:
     """Loss against size for both families, and their difference by position in the context."""
     figure, (left, right) = _axes(5, 3.8, panels=2)
-    for family, colour, name in (("gpt", "tab:blue", "transformer"), ("lstm", "tab:orange", "LSTM")):
+    for family, colour, name in (("gpt", "tab:blue", "transformer"),
+                                 ("lstm", "tab:orange", "LSTM")):
         for size, losses in found["losses"][family].items():
             left.plot([size] * len(losses), losses, "o", ms=4, color=colour)
         sizes = np.array(sorted(found["losses"][family]))

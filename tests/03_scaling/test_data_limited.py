@@ -43,7 +43,8 @@ def test_little_text_moves_compute_into_parameters():
     N0, _ = optimal_allocation(LAW, 1e20)
     N, D = data_limited.limited_allocation(LAW, 1e20, unique=2e8)
     assert N > 1.2 * N0 and 6 * N * D == pytest.approx(1e20)
-    losses = [data_limited.limited_loss(LAW, n, 1e20 / 6 / n, 2e8) for n in np.geomspace(N / 9, N * 9, 999)]
+    losses = [data_limited.limited_loss(LAW, n, 1e20 / 6 / n, 2e8)
+              for n in np.geomspace(N / 9, N * 9, 999)]
     assert float(data_limited.limited_loss(LAW, N, D, 2e8)) <= min(losses) + 1e-9
 
 

@@ -1,4 +1,4 @@
-"""A planted small-scale law: the forecast far ahead lies inside its interval, and says its doubts."""
+"""A planted small law: the forecast far ahead lies inside its interval, and tells its doubts."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Straight lines in logarithms, against points worked by hand; the envelope against planted runs."""
+"""Straight lines in logarithms against points worked by hand; envelopes of planted runs."""
 
 import math
 

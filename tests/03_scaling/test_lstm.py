@@ -19,7 +19,7 @@ def test_steps_of_the_cell_equal_torchs_lstm():
         h, c = lstm.lstm_cell(x[:, t], h, c, layer.weight_ih_l0, layer.weight_hh_l0,
                               layer.bias_ih_l0 + layer.bias_hh_l0)
         gap = (h - want[:, t]).abs().max().item()
-        assert gap < 1e-6, f"state differs from torch's by {gap:.2g} at step {t}: gate order i f g o?"
+        assert gap < 1e-6, f"state is {gap:.2g} from torch's at step {t}: gate order i f g o?"
     assert (c - memory[0]).abs().max() < 1e-6, "the memory is returned second"
 
 
@@ -47,4 +47,4 @@ def test_first_loss_is_that_of_no_knowledge_and_no_step_sees_the_future():
     assert abs(loss.item() - 4.159) < 0.1, f"ln 64 = 4.159, first loss {loss.item():.3f}"
     other = ids.clone()
     other[:, 12:] = 0
-    assert torch.equal(model(other)[0][:, :12], logits[:, :12]), "later tokens changed earlier logits"
+    assert torch.equal(model(other)[0][:, :12], logits[:, :12]), "a later token was seen earlier"

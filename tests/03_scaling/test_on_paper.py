@@ -12,7 +12,8 @@ def test_ten_thousand_gpus_for_a_month_by_hand():
 
 
 @pytest.mark.parametrize("dial, why", [((1, 1, "abacus", 0.4), "choose from"),
-                                       ((1, 1, "h100", 1.4), "mfu"), ((0, 1, "h100", 0.4), "positive")])
+                                       ((1, 1, "h100", 1.4), "mfu"),
+                                       ((0, 1, "h100", 0.4), "positive")])
 def test_bad_dials(dial, why):
     with pytest.raises(BadInput, match=why):
         on_paper.gpu_flops(*dial)

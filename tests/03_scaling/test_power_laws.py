@@ -34,7 +34,8 @@ def test_huber_by_hand():
 def test_huber_joins_without_a_step_or_a_kink():
     below, above = robust_fit.huber(np.array([0.0099999, 0.0100001]), 0.01)
     assert abs(below - above) < 1e-8, "the two pieces meet at delta with the same value"
-    slope = (robust_fit.huber(np.array([0.5]), 0.01) - robust_fit.huber(np.array([0.4]), 0.01)) / 0.1
+    high, low = (robust_fit.huber(np.array([r]), 0.01) for r in (0.5, 0.4))
+    slope = (high - low) / 0.1
     assert slope == pytest.approx(0.01), f"outside the slope is delta, 0.01: {slope}"
 
 

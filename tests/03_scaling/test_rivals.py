@@ -37,7 +37,7 @@ def test_the_verdict_follows_from_slopes_and_ends(gpt, lstm, verdict, tmp_path, 
     assert said["verdict"] == verdict, said["measured"]
 
 
-def test_a_rival_whose_best_rate_is_the_last_one_tried_is_not_beaten_for_good(tmp_path, monkeypatch):
+def test_a_rival_with_its_best_rate_at_the_edge_is_not_beaten_yet(tmp_path, monkeypatch):
     tried = [{"family": "lstm", "optimizer": "adamw", "learning_rate": rate, "loss": loss}
              for rate, loss in ((0.01, 2.5), (0.02, 2.2), (0.04, 2.3))]
     assert not rivals.at_edge(tried)

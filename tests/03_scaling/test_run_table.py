@@ -32,7 +32,8 @@ def test_bad_tables_say_what_and_where(tmp_path, header, rows, why):
 
 
 def test_what_is_written_is_read_again(tmp_path):
-    row = dict.fromkeys(run_table.COLUMNS, "") | {"params_products": 12345, "tokens": 1e9, "loss": 2.3456789}
+    row = dict.fromkeys(run_table.COLUMNS, "")
+    row |= {"params_products": 12345, "tokens": 1e9, "loss": 2.3456789}
     run_table.write_rows(tmp_path / "r.csv", [row] * 6)
     N, D, L = run_table.load_points(tmp_path / "r.csv")
     assert np.allclose([N[0], D[0], L[0]], [12345, 1e9, 2.345679], rtol=1e-9)

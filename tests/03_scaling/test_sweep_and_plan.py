@@ -148,7 +148,8 @@ def test_laws_of_another_corpus_are_refused(data, monkeypatch, tmp_path):
         plan.main()
 
 
-@pytest.mark.parametrize("dial, why", [(["--gpus", "10"], "--days"), (["--flops", "12"], "too small"),
+@pytest.mark.parametrize("dial, why", [(["--gpus", "10"], "--days"),
+                                       (["--flops", "12"], "too small"),
                                        (["--gpus", "10", "--days", "-3"], "positive")])
 def test_bad_dials_on_paper(dial, why, monkeypatch, tmp_path):
     monkeypatch.setattr("sys.argv", ["plan.py", *dial, "--out", str(tmp_path)])
