@@ -120,7 +120,8 @@ def test_repetition_penalty_lowers_both_signs_once():
 def test_repetition_penalty_per_row_and_without_changing_its_input():
     logits = torch.ones(2, 3)
     got = penalise_repeats(logits, torch.tensor([[0], [2]]), 4.0)
-    assert got.tolist() == [[0.25, 1, 1], [1, 1, 0.25]], f"each row has its own past: {got.tolist()}"
+    got = got.tolist()
+    assert got == [[0.25, 1, 1], [1, 1, 0.25]], f"each row has its own past: {got}"
     assert logits.eq(1).all(), "the logits that were given must not change"
 
 
@@ -150,7 +151,8 @@ def test_cache_refuses_what_does_not_fit_and_counts_only_in_advance():
 
 def test_top_k_min_p_and_temperature():
     logits = torch.tensor([[0.15, 0.5, 0.05, 0.3]]).log()
-    assert kept(keep_top_k(logits, 2)) == [[1, 3]] and kept(keep_top_k(logits, 99)) == [[0, 1, 2, 3]]
+    assert kept(keep_top_k(logits, 2)) == [[1, 3]]
+    assert kept(keep_top_k(logits, 99)) == [[0, 1, 2, 3]], "k above V keeps all"
     assert kept(keep_min_p(logits, 0.25)) == [[0, 1, 3]], "at least a quarter of the likeliest"
     assert choose(logits, torch.zeros(1, 0).long(), temperature=0).item() == 1
     draws = torch.stack([choose(logits.repeat(2000, 1), torch.zeros(2000, 0).long(),

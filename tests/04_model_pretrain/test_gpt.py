@@ -197,7 +197,8 @@ def test_tokens_before_stop_at_the_start_of_a_text_and_go_on_from_a_cache():
     assert got == [[-1, -1], [5, -1], [-1, -1], [7, -1], [8, 7]], \
         f"two texts in a row: nothing may come from the other one; got {got}"
     got = tokens_before(torch.tensor([[8, 9]]), torch.tensor([2, 3]), torch.tensor([[6, 7]]))
-    assert got.tolist() == [[[7, 6], [8, 7]]], f"`last` holds the two ids before; got {got.tolist()}"
+    got = got.tolist()
+    assert got == [[[7, 6], [8, 7]]], f"`last` holds the two ids before; got {got}"
     got = tokens_before(torch.tensor([[8, 9]]), torch.tensor([1, 2]), torch.tensor([[-1, 7]]))
     assert got.tolist() == [[[7, -1], [8, 7]]], got.tolist()
 

@@ -46,7 +46,7 @@ def gpt2_logits(w, ids):
     x = w["wte.weight"][ids] + w["wpe.weight"][:len(ids)]
     future = torch.ones(len(ids), len(ids)).triu(1).bool()
     for i in range(L):
-        g = {name[len(f"h.{i}."):]: value for name, value in w.items() if name.startswith(f"h.{i}.")}
+        g = {name.removeprefix(f"h.{i}."): value for name, value in w.items()}
         h = F.layer_norm(x, (C,), g["ln_1.weight"], g["ln_1.bias"], 1e-5)
         q, k, v = (h @ g["attn.c_attn.weight"] + g["attn.c_attn.bias"]).split(C, dim=-1)
         heads = []

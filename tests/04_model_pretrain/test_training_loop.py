@@ -157,7 +157,7 @@ def test_a_poisoned_batch_is_left_out_and_the_run_ends_as_without_it():
     recipe = Recipe(optimizer="adamw", learning_rate=3e-3, schedule="cosine")
     clean = mean_after(batches, recipe, None)
     guarded = mean_after(noisy, recipe, SpikeGuard())
-    assert abs(guarded - clean) / clean < 0.05, f"clean {clean:.4f}, with a caught spike {guarded:.4f}"
+    assert abs(guarded - clean) / clean < 0.05, f"clean {clean:.4f}, guarded {guarded:.4f}"
 
 
 def mean_after(data, recipe, guard) -> float:
