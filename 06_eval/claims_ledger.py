@@ -64,6 +64,7 @@ class Claim:
     chapter: str
     verdict: str = OPEN
     measured: str = ""
+    value: object = None
     expected: str = ""
     command: str = ""
     interval: tuple | None = None
@@ -78,8 +79,9 @@ def read_claim(path: Path) -> dict:
     except (OSError, ValueError):
         return {}
     known = isinstance(record, dict) and record.get("verdict") in VERDICTS
-    return {key: record[key] for key in ("verdict", "measured", "expected", "command", "interval",
-                                         "details") if record.get(key)} if known else {}
+    return {key: record[key] for key in ("verdict", "measured", "value", "expected", "command",
+                                         "interval", "details")
+            if record.get(key) not in (None, "")} if known else {}
 
 
 def read_ledger(folder: Path | str) -> list[Claim]:

@@ -75,7 +75,9 @@ def prompt_format(results: dict) -> dict[str, Any]:
             f"{best['accuracy']:.3f} ({best['style']}, {best['scorer']}), a spread of "
             f"{gap['spread']:.3f}", "value": gap["spread"], "interval": (gap["low"], gap["high"]),
             "expected": f"a spread like the published 0.637 - 0.488 = {published:.3f} (LLaMA-65B)",
-            "verdict": verdict(gap["low"] > 0 and gap["spread"] >= published, gap["low"] > 0)}
+            # A wide spread on too few questions may be chance: that is no verdict on the claim.
+            "verdict": "not measurable at this scale" if gap["low"] <= 0 and
+            gap["spread"] >= published else verdict(gap["spread"] >= published, gap["low"] > 0)}
 
 
 def arena_elo(results: dict, rounds: int = 100) -> dict[str, Any] | None:

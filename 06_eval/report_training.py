@@ -206,8 +206,8 @@ def perplexity_and_voters(results: dict) -> str:
         return "The same held-out text and the same questions for every model."
     rise = bits[leader]["bits_per_byte"] - bits["base"]["bits_per_byte"]
     if rise > 0:
-        return (f"One table shows the article's warning. From base to {escape(leader)} the bits per "
-                f"byte of raw documentation <em>rise</em> by {rise:.2f}, and yet voters prefer "
+        return (f"One table shows the article's warning. From base to {escape(leader)} the bits "
+                f"per byte of raw documentation <em>rise</em> by {rise:.2f}, and yet voters prefer "
                 f"{escape(leader)}: perplexity measures a job that an assistant no longer has.")
     return (f"Here the voters' favourite, {escape(leader)}, also predicts raw documentation better "
             "than the base model does.")

@@ -198,6 +198,26 @@ def systems(out: Path) -> str:
             + (f'<p class="soft">Measured on: {escape(about)}.</p>' if about else ""))
 
 
+def value_text(value: object, interval: object) -> str:
+    """What a claim measured, as text: a number with its interval, or a mapping's plain values.
+
+    Example: 0.25, (0.1, 0.4) -> "0.250 (0.100 to 0.400)"; {"a": 1, "b": {"x": 2}} -> "a 1, b x 2".
+    """
+    def flat(item: object, name: str = "") -> list[str]:
+        if isinstance(item, dict):
+            return [text for key, inner in item.items()
+                    for text in flat(inner, f"{name} {escape(str(key).replace('_', ' '))}".strip())]
+        if isinstance(item, (list, tuple)):
+            return [f"{name} {', '.join(number(v) for v in item[:6])}".strip()]
+        return [f"{name} {number(item)}".strip()]
+
+    parts = flat(value) if value is not None else []
+    text = ", ".join(parts[:8]) + (", ..." if len(parts) > 8 else "")
+    if text and isinstance(interval, (list, tuple)) and len(interval) == 2:
+        text += f" ({number(interval[0])} to {number(interval[1])})"
+    return text
+
+
 def claims(out: Path) -> str:
     """The ledger: every claim of the article with its verdict, what was measured, and how."""
     ledger = read_ledger(out / "claims")
@@ -211,7 +231,10 @@ def claims(out: Path) -> str:
     order = [*VERDICTS, OPEN]
     for claim in sorted(ledger, key=lambda c: order.index(c.verdict)):
         kind = CLASS_OF[claim.verdict]
-        found = (f'<p class="found">{escape(claim.measured)}.</p>' if claim.measured else "")
+        said = claim.measured[:1].upper() + claim.measured[1:].rstrip(".")
+        value = value_text(claim.value, claim.interval)
+        found = (f'<p class="found">{escape(said)}.' + (f" <b>{value}</b>" if value else "")
+                 + "</p>" if said or value else "")
         expected = f"Expected: {escape(claim.expected)}. " if claim.expected else ""
         made = claim.command or (f"python {claim.chapter}/" if claim.chapter else "")
         how = f"<code>{escape(claim.command)}</code>" if claim.command else (

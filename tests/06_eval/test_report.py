@@ -54,6 +54,14 @@ def test_verdicts_come_from_the_files(tmp_path, monkeypatch):
     assert "&lt;b&gt;x&lt;/b&gt; &amp; y" in page and "<b>x</b>" not in page
 
 
+def test_values_and_intervals_are_shown():
+    from report_verdicts import value_text
+    assert value_text(0.25, (0.1, 0.4)) == "0.250 (0.100 to 0.400)"
+    assert value_text({"a": 1, "b": {"x_y": 2.5}}, None) == "a 1, b x y 2.500"
+    assert "<" not in value_text({"<i>": [1, "<b>"]}, None), "a value's names are text too"
+    assert value_text(None, None) == "" and value_text(0, None) == "0"
+
+
 def test_hostile_text_stays_text():
     assert escape('<script>"\x00\x1b') == "&lt;script&gt;&quot;\u2400\u241b"
     hostile = [{"<img src=x>": "<script>"}]
