@@ -26,6 +26,7 @@ done
 if [ ! -e .venv/ready ] || [ requirements.txt -nt .venv/ready ]; then
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     { echo "error: Python 3.11 or newer is needed, and python3 is $(python3 --version)"; exit 1; }
+  echo "setting up .venv: some minutes, once"
   python3 -m venv .venv
   # On Linux plain torch brings gigabytes of CUDA. Without a GPU take the small CPU build, and if
   # its index cannot be reached, the same version from the usual one.
@@ -57,6 +58,8 @@ out=${BUILD_LLM_OUT:-$PWD/out}
 step python 01_tokenizer/train_tokenizer.py $quick
 step python 02_data/crawl.py $quick
 step python 02_data/build_corpus.py $quick
+step python 02_data/measure_filters.py $quick
+step python 02_data/mix_domains.py $quick
 
 # ---- 3 and 4: forecast the run, then train it
 step python 03_scaling/sweep.py $quick
