@@ -28,16 +28,16 @@ class Evaluation:
     def __init__(self, shard: Shard, length: int, rows: int, precision: str, part: int) -> None:
         self.batches = PackedBatches(shard, length, rows, shuffle=False, use_mixture=False)
         self.tokens_per_byte = float(shard.length.sum() / shard.bytes.sum())
-        # the first batches hold the longest documents only: take a part from all over
+        # neighbouring rows are of one document: a small part has to be drawn from all over
+        self.drawn = PackedBatches(shard, length, rows, use_mixture=False)
         self.some = max(1, min(len(self.batches), part // (rows * length)))
         self.precision = precision
 
     def __call__(self, model: GPT, whole: bool = False) -> dict:
         """{val_loss, val_bits_per_byte} on a fixed part of the documents, or on all of them."""
-        count = len(self.batches)
-        step = 1 if whole else count / self.some
-        chosen = [int(i * step) for i in range(count if whole else self.some)]
-        loss = mean_loss(model, lambda i: self.batches(chosen[i]), len(chosen), self.precision)
+        batches, count = ((self.batches, len(self.batches)) if whole else
+                          (self.drawn, self.some))
+        loss = mean_loss(model, batches, count, self.precision)
         return {"val_loss": round(loss, 6),
                 "val_bits_per_byte": round(loss / LN2 * self.tokens_per_byte, 6)}
 
