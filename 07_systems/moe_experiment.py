@@ -1,12 +1,13 @@
 """Does a mixture of experts pay? The same GPT with one MLP and with eight experts, same text.
 
-    result = moe_against_dense(steps=120)
+    result = moe_against_dense(steps=120)         # three seeds, about 20 s
 
 The text is Python's own reference (pydoc_data.topics), as bytes: always there, 700 kB. Both models
 see the same batches with the same FLOPs per token; the dense one also trains on, until it has had
-the experts' time. But: one seed, one size, a loop over experts: a hint, not a law.
+the experts' time. But: one size, short runs, a loop over experts: a hint, not a law.
 """
 
+import math
 import time
 
 import numpy as np
@@ -20,13 +21,13 @@ from moe import MoE, balance_of, update_bias, use_moe
 CONFIG = GPTConfig(vocab_size=256, layers=2, width=64, heads=2, sequence_length=64)
 
 
-def text_batches(rows: int = 8, T: int = 64):
+def text_batches(seed: int = 0, rows: int = 8, T: int = 64):
     """`batches(step) -> (ids, targets)` of random windows; step -1, -2, ... are held out."""
     text = np.frombuffer("\n".join(topics[key] for key in sorted(topics)).encode(), np.uint8)
     cut = len(text) * 9 // 10
 
     def batches(step: int):
-        rng = np.random.default_rng([7, abs(step), step < 0])
+        rng = np.random.default_rng([seed, abs(step), step < 0])
         part = text[cut:] if step < 0 else text[:cut]
         starts = rng.integers(0, len(part) - T - 1, rows)
         windows = torch.from_numpy(np.stack([part[s:s + T + 1] for s in starts]).astype(np.int64))
@@ -40,7 +41,7 @@ def held_out(model: GPT, batches) -> float:
         return sum(model(*batches(-1 - i))[1].item() for i in range(20)) / 20
 
 
-def train_timed(model: GPT, batches, steps: int, seconds: float = float("inf")) -> dict:
+def train_timed(model: GPT, batches, steps: int, seconds: float = math.inf) -> dict:
     """Train for `steps` or `seconds` of CPU time; the loss, the time, the fullest expert's load."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, betas=(0.9, 0.95))
     layers = [module for module in model.modules() if isinstance(module, MoE)]
@@ -67,20 +68,23 @@ def flops_of(module: torch.nn.Module) -> int:
     return counter.get_total_flops()
 
 
-def moe_against_dense(steps: int) -> dict:
-    """Train both; ratios are of the feed-forward layers alone."""
-    batches, made = text_batches(), {}
-    for name in ("dense", "moe"):
-        torch.manual_seed(0)
-        made[name] = use_moe(GPT(CONFIG)) if name == "moe" else GPT(CONFIG)
-    parameters = {n: sum(p.numel() for p in m.blocks[0].mlp.parameters()) for n, m in made.items()}
-    flops = {n: flops_of(m.blocks[0].mlp) for n, m in made.items()}
-    for model in made.values():
-        model.zero_grad()
-    results = {name: train_timed(model, batches, steps) for name, model in made.items()}
-    torch.manual_seed(0)
-    longer = train_timed(GPT(CONFIG), batches, 100 * steps, results["moe"]["cpu_seconds"])
-    return {**results, "dense_at_equal_time": longer["loss"], "dense_steps_in_time":
-            longer["steps"], "parameters": parameters, "flops": flops,
+def moe_against_dense(steps: int, seeds: int = 3) -> dict:
+    """Train both from several seeds; losses are means over seeds, with each seed's beside them.
+    Ratios are of the feed-forward layers alone."""
+    layers = {"dense": GPT(CONFIG).blocks[0].mlp, "moe": use_moe(GPT(CONFIG)).blocks[0].mlp}
+    parameters = {n: sum(p.numel() for p in layer.parameters()) for n, layer in layers.items()}
+    flops = {name: flops_of(layer) for name, layer in layers.items()}
+    runs: dict[str, list[dict]] = {"dense": [], "moe": [], "dense_at_equal_time": []}
+    for seed in range(seeds):
+        batches = text_batches(seed)
+        for name, limit in (("dense", math.inf), ("moe", math.inf), ("dense_at_equal_time", None)):
+            torch.manual_seed(seed)
+            model = use_moe(GPT(CONFIG)) if name == "moe" else GPT(CONFIG)
+            most = steps if limit else 100 * steps
+            limit = limit or runs["moe"][-1]["cpu_seconds"]
+            runs[name].append(train_timed(model, batches, most, limit))
+    losses = {name: [run["loss"] for run in found] for name, found in runs.items()}
+    return {"parameters": parameters, "flops": flops, "runs": runs, "losses": losses,
+            "mean_loss": {name: sum(found) / seeds for name, found in losses.items()},
             "parameters_ratio": parameters["moe"] / parameters["dense"],
             "flops_ratio": flops["moe"] / flops["dense"]}

@@ -110,10 +110,13 @@ def moe_figure(result: dict, path: Path) -> None:
     left.axhline(1, color="black", linewidth=0.8)
     left.set(ylabel="experts / dense", title="Feed-forward layer: 2 of 8 experts")
     names = ["dense,\nequal FLOPs", "experts", "dense,\nequal time"]
-    losses = [result["dense"]["loss"], result["moe"]["loss"], result["dense_at_equal_time"]]
+    order = ("dense", "moe", "dense_at_equal_time")
+    losses = [result["mean_loss"][name] for name in order]
     right.bar(names, losses, color=["#66ccee", "#4477aa", "#66ccee"], width=0.5)
     right.set(ylim=(0.9 * min(losses), 1.03 * max(losses)), ylabel="held-out nats per byte",
-              title="Loss on the same text")
+              title="Loss on the same text (dots: seeds)")
+    for x, name in enumerate(order):
+        right.plot([x] * len(result["losses"][name]), result["losses"][name], "k.", markersize=5)
     _save(figure, path)
 
 

@@ -43,6 +43,7 @@ class ShardedOptimizer(torch.optim.Optimizer):
         sharded = [{**g, "params": [self.pieces[p] for p in g["params"] if p.requires_grad]}
                    for g in self.param_groups]
         self.inner = optimizer_class(sharded, **kwargs)
+        self.state = self.inner.state           # this rank's share, and nothing else
         self.param_groups_follow()
 
     def param_groups_follow(self) -> None:
@@ -127,6 +128,15 @@ class ShardedOptimizer(torch.optim.Optimizer):
             for p, new in zip(updated, unpack(packed, [p.shape for p in updated])):
                 p.copy_(new)
         return loss
+
+    def state_dict(self) -> dict:
+        """This rank's share of the optimizer's state; other ranks have other shares."""
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state: dict) -> None:
+        """Take up this rank's share, as `state_dict` gave it at the same number of ranks."""
+        self.inner.load_state_dict(state)
+        self.state = self.inner.state
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients, whole and sharded."""

@@ -169,7 +169,7 @@ def sharded_step(rank, early):
     for step in (1, 2):
         for _ in range(step):                           # the second step has two micro-batches
             (p * torch.tensor([1.0, 2, 3, 4, 5]) * (1 + 2 * rank)).sum().backward()
-        optimizer.reduce_gradients()
+            optimizer.reduce_gradients()                # adds to what was reduced before
         norm = zero.clip_sharded(optimizer.pieces.values(), 1e9)
         held = optimizer.pieces[p].grad.tolist()
         optimizer.step()

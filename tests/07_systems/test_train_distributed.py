@@ -92,7 +92,7 @@ def test_every_method_trains_the_plan_as_one_process(data, tmp_path, alone, meth
 
 
 @pytest.mark.parametrize("first, second", [
-    (("fsdp2", 2), ("zero3", 4)), (("zero1", 4), ("tensor", 2)), (("pipeline", 2), ("fsdp2", 1))])
+    (("fsdp2", 2), ("zero1", 4)), (("pipeline", 2), ("zero3", 1))])
 def test_a_checkpoint_loads_at_any_other_world_size_and_method(data, tmp_path, alone, first,
                                                                second):
     def interrupt(rank):
