@@ -151,6 +151,7 @@ def zero_table(quick: bool) -> dict:
             for ranks in ((2,) if quick else (2, 4)) for method in DATA_PARALLEL]
     for row in rows:
         stage = int(row["method"][-1]) if row["method"].startswith("zero") else 0
+        del row["by_payload"]
         predicted = bytes_by_kind(row["parameters"], "fp32", stage, row["ranks"])
         row |= {"stage": stage, "predicted": predicted,
                 "predicted_sent": (3 if stage == 3 else 2) * 4 * row["parameters"]
@@ -182,7 +183,7 @@ def parallel_table(quick: bool) -> dict:
                "gpipe": activation}
     for row in rows:
         row["formula_sent"] = formula.get(row["method"])
-        row["activation_sent"] = sum(c["sent"] for c in row["by_payload"]
+        row["activation_sent"] = sum(c["sent"] for c in row.pop("by_payload")
                                      if c["payload"] == activation or "pipe" in row["method"]
                                      or row["method"] == "1f1b")
     exact = all(row["activation_sent"] == row["formula_sent"] for row in rows

@@ -108,7 +108,7 @@ def test_a_checkpoint_loads_at_any_other_world_size_and_method(data, tmp_path, a
 
 @pytest.mark.parametrize("method, ranks", [("ddp", 1), ("zero1", 2)])
 def test_ten_kills_leave_a_log_that_is_byte_identical(data, tmp_path, method, ranks):
-    steps, every = 200, 20
+    steps, every = 200, 40
     calm, wild = tmp_path / "calm", tmp_path / "wild"
     run_ranks(one_rank, ranks, data, calm, method, steps, every, timeout=240)
     moments, kills = random.Random(1), 0
@@ -121,7 +121,7 @@ def test_ten_kills_leave_a_log_that_is_byte_identical(data, tmp_path, method, ra
 
     done = False
     while not done:
-        delay = moments.uniform(0.1, 0.5) if kills < 10 else 1000
+        delay = moments.uniform(0.05, 0.4) if kills < 10 else 1000
         try:
             done = all(run_ranks(one_rank, ranks, data, wild, method, steps, every, killer,
                                  timeout=240))
