@@ -186,10 +186,13 @@ class Tokenizer:
 
         A character whose bytes are not complete yet is held back; the end flushes it as U+FFFD.
         """
+        # A decoder with a memory keeps the first bytes of a character until the rest arrives.
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         for i in ids:
+            # Not every id ends a character: an empty string is no piece of the stream.
             if text := decoder.decode(self.decode_bytes([int(i)])):
                 yield text
+        # The stream may end inside a character: what is still held back must come out too.
         if rest := decoder.decode(b"", final=True):
             yield rest
 

@@ -155,18 +155,23 @@ def entries_of(text: str) -> list[str]:
     method of a class is an entry, blank lines and headings in its documentation stay with it, and
     in prose every paragraph is one. "".join of the entries gives `text` back.
     """
+    # Keep the line ends, so that the entries join to the text; a blank line has indent -1.
     lines = text.splitlines(keepends=True)
     indents = [len(line) - len(line.lstrip()) if line.strip() else -1 for line in lines]
     entries: list[list[str]] = [[]]
     level, blank = -1, True
     for i, line in enumerate(lines):
+        # Only after a blank line (or at the start) may an entry begin.
         if indents[i] >= 0 and blank:
             deeper = i + 1 < len(lines) and indents[i + 1] > indents[i]
+            # Three ways to begin: no deeper than the entry that is open, a signature, or a name
+            # that stands above deeper lines. All else is the next paragraph of its documentation.
             if indents[i] <= level or level < 0 or _SIGNATURE.match(line) or (
                     deeper and _NAME.match(line)):
                 if level >= 0:
                     entries.append([])
                 level = indents[i]
+        # Every line goes somewhere, the blank ones to the entry they follow.
         entries[-1].append(line)
         blank = indents[i] < 0
     return ["".join(entry) for entry in entries if entry]

@@ -170,6 +170,7 @@ def calibration(probability: np.ndarray, y: np.ndarray, bins: int = 10) -> tuple
     `bins` equal intervals; empty bins are left out (Guo et al. 2017).
     """
     probability, y = np.asarray(probability, float), np.asarray(y, float)
+    # `bins` equal intervals of [0, 1]; a score of exactly 1 belongs to the last one.
     which = np.minimum((probability * bins).astype(int), bins - 1)
     rows = []
     for b in range(bins):
@@ -177,5 +178,6 @@ def calibration(probability: np.ndarray, y: np.ndarray, bins: int = 10) -> tuple
         if inside.any():
             rows.append((float(probability[inside].mean()), float(y[inside].mean()),
                          int(inside.sum())))
+    # A bin weighs as much as the texts in it: ten texts must not count like ten thousand.
     gap = sum(abs(p - share) * n for p, share, n in rows) / len(y)
     return rows, float(gap)

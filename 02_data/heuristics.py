@@ -196,14 +196,17 @@ def c4_clean(text: str, terminal_punctuation: bool = True) -> tuple[str, str | N
     marks [1], [edit], [citation needed] are cut. The page goes if it holds "lorem ipsum" or "{", or
     fewer than 3 sentences remain. With `terminal_punctuation` off (FineWeb) no line is dropped.
     """
+    # Page rules that one phrase decides: on the whole text, before any line is dropped.
     low = text.lower()
     if "lorem ipsum" in low:
         return "", "C4 lorem ipsum"
     if "{" in text:
         return "", "C4 curly bracket"
+    # Marks first: "the end.[1]" must still end in a full stop when its line is judged.
     cleaned = _CITATION.sub("", text)
     if terminal_punctuation:
         cleaned = "\n".join(line for line in lines_of(cleaned) if _c4_line(line))
+    # Count sentences in what is left of the page, not in what came in.
     sentences = len(_SENTENCE_END.findall(cleaned))
     return cleaned, _outside("C4 sentences", sentences, 3, float("inf"))
 

@@ -64,8 +64,11 @@ def band_keys(signature: np.ndarray, bands: int = 14, rows: int = 8) -> np.ndarr
     Two texts share key j exactly when they agree in all `rows` columns of band j (but for hash
     collisions, one in 2^64). This is all that must be kept per document: 8 bytes x bands.
     """
+    # (D, bands * rows) -> (D, bands, rows): neighbouring columns make a band.
     parts = signature.astype(np.uint64).reshape(len(signature), bands, rows)
     keys = np.zeros((len(signature), bands), np.uint64)
+    # Fold the rows in one after the other: the result must depend on all of them and on
+    # their order, so (1, 2) and (2, 1) get different keys; a sum or a xor would not do.
     for r in range(rows):
         keys = mix(keys ^ parts[:, :, r]) * np.uint64(0x9E3779B97F4A7C15)
     return keys
@@ -108,7 +111,9 @@ class UnionFind:
 
     def union(self, i: int, j: int) -> None:
         """Join the clusters of i and j; the smaller root stays root, so order does not matter."""
+        # Join the roots, not the two elements: each may already belong to a cluster.
         i, j = self.find(i), self.find(j)
+        # The smaller index wins, whichever came first, so that the order of joining is forgotten.
         self.parent[max(i, j)] = min(i, j)
 
     def clusters(self) -> list[list[int]]:

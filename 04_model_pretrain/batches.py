@@ -78,10 +78,14 @@ def copies(domain: np.ndarray, tokens: np.ndarray, mixture: np.ndarray | None,
     """
     if mixture is None:
         return np.ones(len(domain), dtype=np.int64)
+    # What nature gives: each domain's part of the tokens, not of the documents.
     share = np.bincount(domain, weights=tokens, minlength=len(mixture)) / tokens.sum()
+    # What we want: a domain without documents cannot be read, and the others take its weight.
     weight = np.where(share > 0, mixture, 0.0)
     weight = weight / weight.sum()
+    # Wanted over given is how often to read each document of that domain.
     expected = (weight / np.maximum(share, 1e-12))[domain]
+    # 2.3 times is twice for everybody and a third time for three in ten.
     whole = np.floor(expected)
     return (whole + (rng.random(len(domain)) < expected - whole)).astype(np.int64)
 

@@ -60,7 +60,10 @@ def penalise_repeats(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     `penalty`, negative ones multiplied, so that both go down for penalty > 1. Each token is
     penalised once, however often it was used. Source: CTRL, section 4.1.
     """
+    # (B, L) logits of the tokens that were used; a token used twice is gathered twice and
+    # written back twice with the same value, so it is penalised once.
     used = logits.gather(1, seen)
+    # Dividing -2 by 1.5 gives -1.3, which is likelier: below zero the factor multiplies.
     return logits.scatter(1, seen, torch.where(used > 0, used / penalty, used * penalty))
 
 

@@ -143,9 +143,12 @@ def cosine_schedule(step: int, steps: int, warmup: int = 0, floor: float = 0.0) 
     reaches. steps=10, warmup=2: 0.5, 1, 1, 0.96, ...; the middle of the fall is (1 + floor) / 2.
     Source: Loshchilov and Hutter 2017 (SGDR), equation 5, without restarts.
     """
+    # Counted from 1: a rate of 0 would waste the first step.
     if step < warmup:
         return (step + 1) / warmup
+    # How far the fall has come, 0 to 1; it stays at the floor after the last step.
     done = min(1.0, (step - warmup) / max(1, steps - warmup))
+    # cos runs from 1 to -1, so the half sum runs from 1 to 0: scale that to 1 .. floor.
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * done))
 
 

@@ -19,6 +19,8 @@ def best_of_n_kl(n: int) -> float:
     """
     if n < 1:
         raise ValueError(f"best of {n} answers does not exist")
+    # The best of n has density n F^(n - 1) times the policy's, F its rank in (0, 1):
+    # E[log n + (n - 1) log F] under that density, and E[log F] is -1 / n.
     return math.log(n) - (n - 1) / n
 
 

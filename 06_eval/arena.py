@@ -86,7 +86,9 @@ def win_matrix(first: np.ndarray, second: np.ndarray, score: np.ndarray, models:
     Example: first [0], second [1], score [0.5] -> [[0, 0.5], [0.5, 0]].
     """
     weights = np.ones(len(first)) if weights is None else weights
+    # `score` is the first model's share of the vote, so the second gets what is left of 1.
     wins = np.zeros((models, models))
+    # The same pair comes up many times: `wins[i, j] += x` would keep only its last vote.
     np.add.at(wins, (first, second), weights * score)
     np.add.at(wins, (second, first), weights * (1.0 - score))
     return wins
@@ -173,6 +175,7 @@ def rank_with_uncertainty(low: dict[str, float], high: dict[str, float]) -> dict
     Models whose intervals overlap share a rank: the votes do not order them.
     Example: intervals [5, 9], [8, 12], [13, 15] -> ranks 2, 2, 1.
     """
+    # Only a model that is surely better, lower bound above our upper one, pushes us down.
     return {name: 1 + sum(low[other] > high[name] for other in low) for name in low}
 
 
@@ -230,15 +233,21 @@ def logistic_fit(design: np.ndarray, target: np.ndarray, penalty: np.ndarray,
     Example: design [[1.0]] * 4, target [1, 1, 1, 0], penalty [0] -> beta = [ln 3].
     """
     weights = np.ones(len(target)) if weights is None else weights
+    # Start from 0, every chance one half, and take Newton's steps to the only minimum.
     beta = np.zeros(design.shape[1])
     for _ in range(200):
+        # The logistic function as a tanh: exp(-x) would overflow for large x.
         chance = 0.5 * (1.0 + np.tanh(0.5 * (design @ beta)))
+        # First and second derivative of the objective, the penalty in both.
         gradient = design.T @ (weights * (target - chance)) - penalty * beta
         curvature = (design.T * (weights * chance * (1 - chance))) @ design + np.diag(penalty)
+        # Where votes say nothing of a direction the curvature is singular: lstsq stays out of it.
+        # A step of over 2 is cut, or perfectly separable votes would throw beta away.
         step = np.linalg.lstsq(curvature, gradient, rcond=None)[0]
         beta = beta + step / max(1.0, np.abs(step).max(initial=0.0) / 2.0)
         if np.abs(step).max(initial=0.0) < 1e-10:
             break
+    # The inverse curvature is the covariance of the coefficients.
     return beta, np.linalg.pinv(curvature, hermitian=True)
 
 

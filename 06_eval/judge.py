@@ -107,7 +107,9 @@ def length_term(lengths: np.ndarray, baseline_lengths: np.ndarray) -> np.ndarray
     Source: AlpacaEval's length-controlled model, section 3 of arXiv 2404.04475.
     """
     difference = np.asarray(lengths, dtype=float) - np.asarray(baseline_lengths, dtype=float)
+    # Measured in its own deviation, the term means the same for any pair of models.
     deviation = difference.std(ddof=1) if len(difference) > 1 else 0.0
+    # Equal lengths, or one question: nothing to control for, and nothing to divide by.
     return np.tanh(difference / deviation) if deviation > 0 else np.zeros_like(difference)
 
 
@@ -222,11 +224,14 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
     """
     def ranks(values: Sequence[float]) -> np.ndarray:
         values = np.asarray(values, dtype=float)
+        # Rank = how many lie below, plus the middle of the equal ones: two at the top of four
+        # share 3.5 each.
         below = (values[None, :] < values[:, None]).sum(axis=1)
         equal = (values[None, :] == values[:, None]).sum(axis=1)
         return below + (equal + 1) / 2.0
 
     a, b = ranks(first), ranks(second)
+    # Pearson's correlation of the ranks: centred, divided by both lengths.
     a, b = a - a.mean(), b - b.mean()
     size = math.sqrt(float(a @ a) * float(b @ b))
     return float(a @ b) / size if size > 0 else math.nan

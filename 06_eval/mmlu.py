@@ -175,12 +175,15 @@ def option_scores(log_probabilities: np.ndarray, tokens: np.ndarray, byte_counts
     "pmi" subtracts the unconditional one. Unknown scorer: BadInput.
     Example: sums (-4, -6), tokens (2, 4) -> per_token (-2, -1.5): the longer option now wins.
     """
+    # A sum of log-probabilities falls with every token: short options have the advantage.
     if scorer in ("letter", "sum"):
         return log_probabilities
+    # A mean undoes that, per token or, so that tokenizers can be compared, per byte.
     if scorer == "per_token":
         return log_probabilities / np.maximum(tokens, 1)
     if scorer == "per_byte":
         return log_probabilities / np.maximum(byte_counts, 1)
+    # How much does the question raise the option? log P(o | q) - log P(o) (Holtzman et al. 2021).
     if scorer == "pmi":
         return log_probabilities - unconditional
     raise BadInput(f"unknown scorer {scorer!r}; there are {', '.join(SCORERS)}")

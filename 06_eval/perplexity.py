@@ -25,8 +25,10 @@ def bits_per_byte(total_nats: float, total_bytes: int) -> float:
     Nats and bytes must cover the same tokens; special tokens count in neither. A uniform guess
     over 256 bytes is 8 bits. No bytes: ValueError. Example: 693.147 nats over 500 bytes -> 2.0.
     """
+    # Nothing over nothing is no number: refuse before dividing.
     if total_bytes <= 0:
         raise ValueError("bits per byte of no text is not defined")
+    # One bit is ln 2 nats.
     return total_nats / (LN2 * total_bytes)
 
 
@@ -125,9 +127,12 @@ def summarise_losses(nats: Sequence[np.ndarray], entropies: Sequence[np.ndarray]
     Means are over tokens, never means of documents' or batches' means.
     Example: nats [[1, 2, 3], [10]] -> loss 4.0 (not 6.0, the mean of the two means).
     """
+    # Totals over all documents first; divide once, at the end.
     tokens = sum(map(len, nats))
     total = float(sum(n.sum() for n in nats))
     surprise = float(sum(e.sum() for e in entropies))
+    # exp(mean loss) is the perplexity; exp(mean entropy) asks the model itself how many tokens
+    # it hesitates between, whatever the right one was.
     return {"tokens": tokens, "bytes": int(sum(byte_counts)), "nats": total,
             "loss": total / tokens, "perplexity": math.exp(total / tokens),
             "effective_choices": math.exp(surprise / tokens),

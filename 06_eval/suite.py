@@ -85,6 +85,7 @@ def worst_case(right: Sequence[Sequence[bool]]) -> float:
     `right` holds one row of booleans per version of the questions.
     Example: [[1, 1, 0], [1, 0, 0]] -> 1/3.
     """
+    # Over the versions (axis 0) every one must be right; over the questions, the mean.
     return float(np.asarray(right, dtype=bool).all(axis=0).mean())
 
 
@@ -132,12 +133,15 @@ def mean_win_rate(table: Mapping[str, Mapping[str, Mapping]], metric: str,
     One model alone has nobody to beat: 0.5. Source: HELM, section 8.1.
     """
     rates: dict[str, list[float]] = {}
+    # A scenario is a column: within it, each model meets every other one once.
     for column in table.values():
         for name, cell in column.items():
             others = [column[other][metric] for other in column if other != name]
             own = cell[metric]
+            # A draw is half a win, or two equal models would both lose.
             won = sum((own < x if lower_is_better else own > x) + 0.5 * (own == x) for x in others)
             rates.setdefault(name, []).append(won / len(others) if others else 0.5)
+    # Scenarios weigh the same, however many questions each holds.
     return {name: float(np.mean(values)) for name, values in rates.items()}
 
 

@@ -92,9 +92,13 @@ def test_hostile_pages_take_linear_time(name):
     times = []
     for size in (50_000, 200_000):
         page = (prefix + piece * (size // len(piece))).encode()
-        start = time.process_time()
-        extract_text(page)
-        times.append(time.process_time() - start)
+        # The better of two: one collection of all that earlier tests left may cost half a second.
+        runs = []
+        for _ in range(2):
+            start = time.process_time()
+            extract_text(page)
+            runs.append(time.process_time() - start)
+        times.append(min(runs))
     assert times[1] < 1.5, f"{name}: {times[1]:.1f} s for 200 KB"
     assert times[1] < 10 * times[0] + 0.2, f"{name}: four times the page took {times} s"
 
