@@ -30,17 +30,22 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: 
     """Mean distance between stated confidence and measured accuracy, over bins of equal mass.
 
     confidence (n,) in [0, 1], right (n,) bool. Sorted by confidence and cut into `bins` groups of
-    (nearly) equal size, each weighted by its size; below about 300 answers it is mostly noise.
+    (nearly) equal size, each weighted by its size; equal confidences always share a bin. Below
+    about 300 answers it is mostly noise.
     Example, one bin: confidence 0.9 on four answers of which two are right -> 0.4.
-    Source: HELM (arXiv 2211.09110), appendix C; equal-mass bins after Kumar et al. 2019.
+    Source: HELM (arXiv 2211.09110), appendix C; equal-mass bins as in Kumar et al. 2019.
     """
     confidence, right = np.asarray(confidence, dtype=float), np.asarray(right, dtype=float)
-    # A stable sort: equal confidences stay in the order given, so the result is reproducible.
-    order = np.argsort(confidence, kind="stable")
+    # Groups of equal size show where to cut: halfway between neighbours. A cut between two equal
+    # confidences is the confidence itself, and no group ends there.
+    groups = np.array_split(np.sort(confidence), min(bins, len(confidence)))
+    edges = sorted({(low[-1] + high[0]) / 2 for low, high in zip(groups, groups[1:])})
+    # So equal confidences share a bin, and the order of the questions cannot matter.
+    place = np.searchsorted(edges, confidence)
     error = 0.0
-    for group in np.array_split(order, min(bins, len(order))):
-        error += len(group) * abs(confidence[group].mean() - right[group].mean())
-    return float(error / len(order))
+    for inside in (place == i for i in np.unique(place)):
+        error += inside.sum() * abs(confidence[inside].mean() - right[inside].mean())
+    return float(error / len(confidence))
 
 
 def selective_accuracy(confidence: np.ndarray, right: np.ndarray, coverage: float = 0.1) -> float:

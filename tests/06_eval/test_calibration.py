@@ -51,6 +51,25 @@ def test_calibration_error():
         "one answer is one bin")
 
 
+@pytest.mark.exercise("6.9")
+def test_calibration_error_does_not_depend_on_the_order():
+    """Half of twenty answers at 0.5 are right: no error, also when the right ones come first."""
+    flat = np.full(20, 0.5)
+    for right in (np.arange(20) < 10, np.arange(20) % 2):
+        got = expected_calibration_error(flat, right)
+        assert got == pytest.approx(0.0, abs=1e-12), (
+            f"it says 0.5 twenty times and is right ten times: error 0, got {got}. Equal "
+            "confidences belong in one bin, or the order of the questions changes the result")
+    rng = np.random.default_rng(1)
+    confidence = rng.choice([0.3, 0.5, 0.8, 0.9], 200)
+    right = rng.random(200) < 0.6
+    values = [expected_calibration_error(confidence[order], right[order])
+              for order in (np.arange(200), np.argsort(right), np.argsort(~right))]
+    by_level = sum((confidence == c).mean() * abs(c - right[confidence == c].mean())
+                   for c in (0.3, 0.5, 0.8, 0.9))
+    assert values == pytest.approx([by_level] * 3), f"four levels, four bins: {by_level}, {values}"
+
+
 def test_a_calibrated_forecaster_has_little_error():
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.25, 1, 20_000)
