@@ -57,8 +57,8 @@ def compare(judge: Judge, questions: Sequence[str], answers: Sequence[str],
             others: Sequence[str]) -> Verdicts:
     """Verdicts of `judge` on every question, both orders; failed questions are counted, left out.
 
-    A judge fails on a question by raising ValueError, TimeoutError or OSError.
-    If it fails on all of them, BadInput gives its last words.
+    A judge fails on a question by raising ValueError, TimeoutError or OSError. One that fails on
+    the first five, or on all of fewer, is not asked again: BadInput gives its last words.
     """
     kept, preferences, consistent, first_wins, last_error = [], [], [], [], ""
     for i, (question, answer, other) in enumerate(zip(questions, answers, others, strict=True)):
@@ -72,14 +72,16 @@ def compare(judge: Judge, questions: Sequence[str], answers: Sequence[str],
             preference, same = judge_both_orders(watched, question, answer, other)
         except (ValueError, TimeoutError, OSError) as error:
             last_error = str(error)
+            if not kept and i == 4:
+                break           # a dead address would cost its time limit on every question
             continue
         kept.append(i)
         preferences.append(preference)
         consistent.append(same)
         first_wins += [float(p > 0.5) + 0.5 * (p == 0.5) for p in seen]
     if questions and not kept:
-        raise BadInput(f"the judge failed on all {len(questions)} questions; the last time: "
-                       f"{last_error}")
+        raise BadInput(f"the judge failed on each of the first {min(5, len(questions))} questions; "
+                       f"the last time: {last_error}")
     return Verdicts(np.array(preferences), np.array(consistent, dtype=bool),
                     float(np.mean(first_wins)) if first_wins else math.nan,
                     np.array([len(answers[i]) for i in kept], dtype=float),

@@ -7,14 +7,17 @@ The first two score each answer alone, so they cannot prefer a side; a judge tha
 answers at once can, and usually does: `judge.judge_both_orders` shows it.
 """
 
+import http.client
 import json
 import math
 import os
+import time
 import urllib.error
 import urllib.request
 
 import torch
 
+from artifacts import BadInput
 from chat_template import PAD, special_id
 from responses import collate, sequence_logprobs
 from reward_model import answer_row
@@ -94,6 +97,8 @@ class AddressJudge:
 
     def __init__(self, address: str, model: str, key_variable: str = "JUDGE_KEY",
                  timeout: float = 30.0) -> None:
+        if not address.startswith(("http://", "https://")):
+            raise BadInput(f"the judge's address must begin with http:// or https://: {address!r}")
         self.url = address.rstrip("/") + "/chat/completions"
         self.model, self.key_variable, self.timeout = model, key_variable, timeout
 
@@ -105,17 +110,34 @@ class AddressJudge:
         headers = {"Content-Type": "application/json"}
         if os.environ.get(self.key_variable):
             headers["Authorization"] = f"Bearer {os.environ[self.key_variable]}"
-        request = urllib.request.Request(self.url, json.dumps(body).encode(), headers)
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout) as reply:
-                choice = json.loads(reply.read(1_000_000))["choices"][0]
-        except (KeyError, IndexError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{self.url} answered in an unknown form ({error})") from error
+            reply = self._ask(urllib.request.Request(self.url, json.dumps(body).encode(), headers))
+            return read_verdict(json.loads(reply)["choices"][0])
         except urllib.error.URLError as error:
             if isinstance(error.reason, TimeoutError):
                 raise TimeoutError(f"{self.url} did not answer in {self.timeout:g} s") from error
             raise
-        return read_verdict(choice)
+        except (LookupError, TypeError, AttributeError, OverflowError, RecursionError,
+                http.client.HTTPException, json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"{self.url} answered in an unknown form "
+                             f"({type(error).__name__}: {error})") from error
+
+    def _ask(self, request: urllib.request.Request) -> bytes:
+        """The reply's first megabyte; TimeoutError also where it comes drop by drop for ever."""
+        until, data = time.monotonic() + self.timeout, b""
+        with urllib.request.build_opener(StayHere).open(request, timeout=self.timeout) as reply:
+            while len(data) < 1_000_000 and (piece := reply.read1(65536)):
+                data += piece
+                if time.monotonic() > until:
+                    raise TimeoutError(f"{self.url} did not finish in {self.timeout:g} s")
+        return data
+
+
+class StayHere(urllib.request.HTTPRedirectHandler):
+    """No redirects: questions and the key go to the named address or nowhere."""
+
+    def redirect_request(self, *args: object) -> None:
+        return None
 
 
 def read_verdict(choice: dict) -> float:
@@ -127,7 +149,7 @@ def read_verdict(choice: dict) -> float:
     """
     logprobs = (choice.get("logprobs") or {}).get("content") or []
     mass = {"m": 0.0, "M": 0.0}
-    for candidate in logprobs[0].get("top_logprobs", []) if logprobs else []:
+    for candidate in logprobs[0].get("top_logprobs") or [] if logprobs else []:
         letter = candidate["token"].strip()
         if letter in mass:
             mass[letter] += math.exp(candidate["logprob"])

@@ -189,7 +189,14 @@ def test_read_verdict():
 
 @pytest.mark.parametrize("reply, status, error", [
     (b'{"choices": [{"message": {"content": "m"}}]}', 200, None), (b"not json", 200, ValueError),
-    (b'{"choices": []}', 200, ValueError), (b"{}", 500, OSError)])
+    (b'{"choices": []}', 200, ValueError), (b"{}", 500, OSError), (b"7", 200, ValueError),
+    (b'{"choices": [null]}', 200, ValueError), (b'{"choices": [{"message": "m"}]}', 200, ValueError),
+    (b'{"choices": {"0": 1}}', 200, ValueError), (b"\xff\xfe", 200, ValueError),
+    (b"[" * 100_000, 200, ValueError), (b"", 200, ValueError), (b"", 302, OSError),
+    (b'{"choices": [{"logprobs": {"content": [{"top_logprobs": [{"token": "m", "logprob": 1e9}]}]}}]}',
+     200, ValueError),
+    (b'{"choices": [{"logprobs": {"content": [{"top_logprobs": [{"token": null}]}]}}]}', 200,
+     ValueError)])
 def test_address_judge(reply, status, error):
     seen = []
 
@@ -197,8 +204,13 @@ def test_address_judge(reply, status, error):
         def do_POST(self):
             seen.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
             self.send_response(status)
+            if status == 302:
+                self.send_header("Location", "/elsewhere")
             self.end_headers()
             self.wfile.write(reply)
+
+        def do_GET(self):
+            raise AssertionError("the question or the key went elsewhere")
 
         def log_message(self, *args):
             pass
@@ -226,3 +238,63 @@ def test_a_silent_judge_times_out():
         judge = AddressJudge(f"http://127.0.0.1:{silent.getsockname()[1]}", "m", timeout=0.2)
         with pytest.raises(TimeoutError):
             judge("q", "x", "y")
+
+
+@pytest.mark.parametrize("reply, error", [
+    (b"hello\r\n\r\n", ValueError), (b"", (OSError, ValueError)),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{", ValueError)])
+def test_a_judge_that_does_not_speak_http(reply, error):
+    import socket
+    with socket.socket() as rude:
+        rude.bind(("127.0.0.1", 0))
+        rude.listen()
+
+        def answer():
+            with rude.accept()[0] as line:
+                line.recv(65536)
+                line.sendall(reply)
+
+        threading.Thread(target=answer, daemon=True).start()
+        judge = AddressJudge(f"http://127.0.0.1:{rude.getsockname()[1]}", "m", timeout=2)
+        with pytest.raises(error):
+            judge("q", "x", "y")
+
+
+def test_a_judge_that_answers_drop_by_drop_times_out():
+    import socket
+    import time
+    with socket.socket() as slow:
+        slow.bind(("127.0.0.1", 0))
+        slow.listen()
+
+        def drip():
+            with slow.accept()[0] as line:
+                line.recv(65536)
+                line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n")
+                for _ in range(40):
+                    try:
+                        line.sendall(b" ")
+                    except OSError:
+                        return
+                    time.sleep(0.1)
+
+        threading.Thread(target=drip, daemon=True).start()
+        judge = AddressJudge(f"http://127.0.0.1:{slow.getsockname()[1]}", "m", timeout=0.5)
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            judge("q", "x", "y")
+        assert time.monotonic() - began < 2, "each drop must not start the clock again"
+
+
+def test_a_dead_judge_is_given_up_after_five_questions():
+    asked = []
+
+    def dead(question, first, second):
+        asked.append(question)
+        raise TimeoutError("no answer in 30 s")
+
+    with pytest.raises(BadInput, match="no answer in 30 s"):
+        compare(dead, list("abcdefgh"), ["x"] * 8, ["y"] * 8)
+    assert asked == list("abcde"), f"asked {asked}: 64 questions at 30 s each are half an hour"
+    with pytest.raises(BadInput, match="http"):
+        AddressJudge("file:///etc/passwd", "m")
