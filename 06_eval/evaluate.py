@@ -30,7 +30,7 @@ from measurements import (answer_table, board, hold_arena, held_out_documents, j
                           perplexity_table, read_lines)
 from mmlu import Question, load_mmlu
 from reward_model import load_reward_model
-from suite import mean_win_rate, run_suite
+from suite import load_choices, mean_win_rate, run_suite
 from votes import read_votes
 
 
@@ -48,6 +48,8 @@ def parse() -> argparse.Namespace:
     group.add_argument("--data", default=out("02_data"), help="folder with val.bin and corpus")
     group.add_argument("--questions", default=out("05_posttrain", "sft_val.jsonl"))
     group.add_argument("--mmlu", help="a folder in MMLU's layout instead of DocMMLU")
+    group.add_argument("--scenario", action="append", metavar="FILE", default=[], help="a jsonl "
+                       "file of ARC, OpenBookQA, HellaSwag or MMLU, as one more scenario")
     group.add_argument("--votes", default=out("06_eval", "votes.jsonl"), help="people's votes")
     group = parser.add_argument_group("how much")
     group.add_argument("--tokens", type=int, default=16_000, help="held-out tokens")
@@ -101,6 +103,11 @@ def scenarios_of(args: argparse.Namespace, folder: Path) -> tuple[dict, dict]:
         suite = {s: spread_over(a, args.scenario_questions) for s, a in archives.items()}
         name = next(iter(archives))
         archive = archives[name]
+    for path in args.scenario:
+        questions, skipped = load_choices(path)
+        if not questions:
+            raise BadInput(f"{shown(path)} holds no four-choice question ({skipped} of others)")
+        suite[Path(path).stem] = questions[:args.scenario_questions]
     shots = {subject: splits["dev"] for subject, splits in archive.items()}
     return suite, {"questions": spread_over(archive, args.choices), "shots": shots, "of": name}
 
@@ -127,7 +134,7 @@ def measure(args: argparse.Namespace, paths: dict[str, Path], inputs: list[Path]
     results: dict[str, Any] = {"models": {n: c.stage for n, c in models.items()},
                                "cpu_seconds": {}, "quick": args.quick}
     table("perplexity", lambda: perplexity_table(
-        models, held_out_documents(args.data, args.tokens, args.seed), tqdm))
+        models, held_out_documents(args.data, tokenizer.vocab, args.tokens, args.seed), tqdm))
     answers = table("answers", lambda: answer_table(models, tokenizer, questions, args.seed, tqdm))
     results["references"] = [messages[1]["content"] for messages in asked]
     battles = hold_arena(answers, args.seed)
@@ -186,7 +193,8 @@ def main() -> None:
     inputs = [need(args.tokenizer, "01_tokenizer/train_tokenizer.py"),
               *(need(path, "02_data/build_corpus.py") for path in data),
               need(args.questions, "05_posttrain/instructions.py"), *paths.values(),
-              *(Path(p) for p in (args.reward, args.votes) if Path(p).exists())]
+              *(Path(p) for p in (args.reward, args.votes, *args.scenario,
+                                  *([args.mmlu] if args.mmlu else [])) if Path(p).exists())]
     target = Path(args.to) / "results.json"
     if not args.fresh and is_current(target, inputs, vars(args)):
         print(f"{shown(target)} is up to date (--fresh makes it again)")

@@ -33,11 +33,13 @@ def read_lines(path: Path | str, made_by: str) -> list[dict]:
     return records
 
 
-def held_out_documents(folder: Path | str, limit: int, seed: int = 0) -> dict:
+def held_out_documents(folder: Path | str, vocab: Mapping[int, bytes], limit: int,
+                       seed: int = 0) -> dict:
     """Held-out documents of chapter 2's shards: up to `limit` tokens, whole documents, at random.
 
     Returns {"documents": lists of ids, "bytes": [...], "domains": [...], "start": id of
-    <|endoftext|>}. Documents of over 600 tokens are cut, with their bytes in proportion.
+    <|endoftext|>}. Documents of over 600 tokens are cut. `vocab` (id -> bytes) counts the bytes of
+    exactly the tokens that are kept.
     """
     index = read_json(Path(folder) / "index.json", "02_data/build_corpus.py")
     ids = np.fromfile(need(Path(folder) / "val.bin", "02_data/build_corpus.py"),
@@ -47,14 +49,12 @@ def held_out_documents(folder: Path | str, limit: int, seed: int = 0) -> dict:
     chosen: dict = {"documents": [], "bytes": [], "domains": [], "start": index["eot"]}
     taken = 0
     for i in np.random.default_rng(seed).permutation(len(table["start"])):
-        begin, length = table["start"][i], table["length"][i]
-        text = ids[begin:begin + length]
-        text = text[text != index["eot"]]
-        if not len(text) or taken >= limit:
+        text = ids[table["start"][i]:table["start"][i] + table["length"][i]]
+        kept = text[text != index["eot"]][:600].tolist()
+        if not kept or taken >= limit:
             continue
-        kept = text[:600]
-        chosen["documents"].append(kept.astype(int).tolist())
-        chosen["bytes"].append(table["bytes"][i] * len(kept) / len(text))
+        chosen["documents"].append(kept)
+        chosen["bytes"].append(sum(len(vocab[token]) for token in kept))
         domain = table["domain"][i]
         chosen["domains"].append(names[domain] if isinstance(domain, int) else str(domain))
         taken += len(kept)

@@ -4,7 +4,7 @@
     mean_win_rate(table, "accuracy")
 
 A scenario is a list of four-choice questions: DocMMLU's five, the real MMLU, or the files of ARC,
-OpenBookQA and HellaSwag (`load_choices`). Metrics: accuracy, calibration error, robustness (the
+OpenBookQA and HellaSwag (`load_choices`, evaluate.py --scenario FILE). Metrics: accuracy, calibration error, robustness (the
 worst case over the question as written and a mild mix of small damages), selective accuracy,
 questions per CPU second. Models are compared by mean win rate, which depends on who takes part.
 Source: Liang et al. 2022, arXiv 2211.09110. Leaves out: fairness, bias, toxicity (the data of
@@ -20,7 +20,7 @@ from typing import Callable, Mapping, Sequence
 
 import numpy as np
 
-from artifacts import BadInput, need, shown
+from artifacts import BadInput, shown
 from calibration import selective_accuracy, wilson_interval
 from mmlu import Question, score_all
 
@@ -93,7 +93,8 @@ def run_scenario(model, tokenizer, questions: Sequence[Question], style: str, sc
                  seed: int = 0, perturbations: Sequence[str] = ("mild mix",)) -> dict:
     """All metrics of one model on one scenario, with 95 % intervals for accuracy.
 
-    Keys: accuracy, low, high, n, ece, selective, robustness, questions_per_second (CPU).
+    Keys: accuracy (over questions), low, high, n, by_subject (HELM's accuracy: the mean over
+    subjects), ece, selective, robustness, questions_per_second (CPU).
     """
     began = time.process_time()
     plain = score_all(model, tokenizer, questions, style, (scorer,))[scorer]
@@ -104,7 +105,10 @@ def run_scenario(model, tokenizer, questions: Sequence[Question], style: str, sc
         damaged = score_all(model, tokenizer, perturb(questions, name, seed), style, (scorer,))
         right.append(np.array(damaged[scorer]["predictions"]) == gold)
     robustness = worst_case(right)
+    subjects = np.array([q.subject for q in questions])
+    by_subject = np.mean([right[0][subjects == name].mean() for name in sorted(set(subjects))])
     return {**{key: plain[key] for key in ("accuracy", "low", "high", "n", "ece")},
+            "by_subject": float(by_subject),
             "selective": selective_accuracy(np.array(plain["confidence"]), right[0]),
             "robustness": robustness,
             "robustness_interval": wilson_interval(round(robustness * len(gold)), len(gold)),
@@ -150,30 +154,48 @@ def centred(accuracy: float, chance: float = 0.25) -> float:
     return (accuracy - chance) / (1.0 - chance)
 
 
-def load_choices(path: Path | str) -> tuple[list[Question], int]:
-    """(questions, skipped) of a jsonl file of ARC, OpenBookQA or HellaSwag.
+def _choices_of(record: dict) -> tuple[str, list[str], int]:
+    """(question, options, place of the right one) of one record, in any of the known forms."""
+    if "endings" in record:
+        return record["ctx"], list(record["endings"]), int(record["label"])
+    inner = record["question"] if isinstance(record.get("question"), dict) else record
+    text = inner["stem"] if "stem" in inner else inner.get("question_stem", inner.get("question"))
+    choices = inner["choices"]
+    if isinstance(choices, dict):       # columns, as the Hugging Face copies hold them
+        options, labels = choices["text"], choices["label"]
+    elif isinstance(choices[0], dict):
+        options, labels = zip(*((choice["text"], choice["label"]) for choice in choices))
+    else:
+        return text, list(choices), int(record["answer"])
+    return text, list(options), list(labels).index(record["answerKey"])
 
-    ARC and OpenBookQA: {"question": {"stem", "choices": [{"text", "label"}]}, "answerKey"};
-    HellaSwag: {"ctx", "endings", "label"}. Questions without exactly four options are counted and
-    skipped; a line that is no JSON, or of another form, raises BadInput with file and line.
+
+def load_choices(path: Path | str) -> tuple[list[Question], int]:
+    """(questions, skipped) of a jsonl file of ARC, OpenBookQA, HellaSwag or MMLU.
+
+    ARC and OpenBookQA: {"question": {"stem", "choices": [{"text", "label"}]}, "answerKey"}, or
+    {"question" or "question_stem", "choices": {"text": [...], "label": [...]}, "answerKey"};
+    HellaSwag: {"ctx", "endings", "label"}; MMLU: {"question", "choices", "answer", "subject"}.
+    Questions without exactly four options are counted and skipped; a line that is no JSON, or of
+    another form, raises BadInput with file and line.
     """
-    questions, skipped, subject = [], 0, Path(path).stem
-    with open(need(path, "with a file that exists"), encoding="utf-8") as file:
+    questions, skipped = [], 0
+    if not Path(path).is_file():
+        raise BadInput(f"{shown(path)} is missing: give a jsonl file of four-choice questions")
+    with open(path, encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
             try:
                 record = json.loads(line)
-                if "endings" in record:
-                    text, options = record["ctx"], list(record["endings"])
-                    answer = int(record["label"])
-                else:
-                    text = record["question"]["stem"]
-                    choices = record["question"]["choices"]
-                    options = [choice["text"] for choice in choices]
-                    answer = [choice["label"] for choice in choices].index(record["answerKey"])
-            except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-                raise BadInput(f"{shown(path)}, line {number}: not a question of ARC, OpenBookQA "
-                               f"or HellaSwag ({error})")
+                text, options, answer = _choices_of(record)
+                if not isinstance(text, str) or not all(isinstance(o, str) for o in options):
+                    raise TypeError("the question and its options must be texts")
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                raise BadInput(f"{shown(path)}, line {number}: not a question of ARC, OpenBookQA, "
+                               f"HellaSwag or MMLU ({type(error).__name__}: {error})")
             if len(options) == 4 and 0 <= answer < 4:
+                subject = str(record.get("subject") or Path(path).stem)
                 questions.append(Question(subject, text, tuple(options), answer))
             else:
                 skipped += 1

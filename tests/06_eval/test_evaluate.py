@@ -18,7 +18,7 @@ from checkpoint import save_checkpoint
 from contestants import answer_all, named_paths, open_contestants, prompt_for
 from artifacts import BadInput
 from gpt import GPT, GPTConfig
-from measurements import hold_arena
+from measurements import held_out_documents, hold_arena
 from report import build_report
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,6 +130,15 @@ def test_a_missing_input_names_its_command(world, break_it, words):
                 "instructions": "05_posttrain/sft_val.jsonl"}[words]
         (out / "away").rename(out / home)
     assert got.returncode == 1 and words in got.stderr and got.stderr.count("\n") == 1, got.stderr
+
+
+def test_bytes_are_those_of_the_kept_tokens(world):
+    """A document of over 600 tokens is cut, and a cut may fall inside a character of two bytes."""
+    out, tokenizer = world
+    chosen = held_out_documents(out / "02_data", tokenizer.vocab, 1000)
+    for ids, size in zip(chosen["documents"], chosen["bytes"]):
+        assert size == len(tokenizer.decode(ids).encode()), "bits per byte needs the exact bytes"
+        assert tokenizer.special_tokens["<|endoftext|>"] not in ids
 
 
 def test_contestants(world, tmp_path):

@@ -65,3 +65,34 @@ def test_real_files_load(tmp_path):
     path.write_text(json.dumps(arc) + "\n{}\n", encoding="utf-8")
     with pytest.raises(BadInput, match="line 2"):
         load_choices(path)
+
+
+@pytest.mark.parametrize("record, answer, subject", [
+    ({"id": "Mercury_1", "question": "Why?", "choices": {"text": ["w", "x", "y", "z"],
+      "label": ["A", "B", "C", "D"]}, "answerKey": "D"}, 3, "file"),
+    ({"question": "Why?", "choices": {"text": ["w", "x", "y", "z"], "label": ["1", "2", "3", "4"]},
+      "answerKey": "2"}, 1, "file"),
+    ({"id": "7-980", "question_stem": "The sun is responsible for", "choices": {
+      "text": ["w", "x", "y", "z"], "label": ["A", "B", "C", "D"]}, "answerKey": "A"}, 0, "file"),
+    ({"ind": 4, "activity_label": "Roof", "ctx_a": "a", "ctx_b": "b", "ctx": "a b",
+      "endings": ["w", "x", "y", "z"], "label": "3"}, 3, "file"),
+    ({"question": "Why?", "subject": "anatomy", "choices": ["w", "x", "None", "z"], "answer": 2},
+     2, "anatomy")])
+def test_the_hugging_face_copies_load(tmp_path, record, answer, subject):
+    path = tmp_path / "file.jsonl"
+    path.write_text(json.dumps(record) + "\n\n", encoding="utf-8")
+    (question,), skipped = load_choices(path)
+    assert (question.answer, question.subject, skipped) == (answer, subject, 0)
+    assert question.options[0] == "w" and question.question
+
+
+@pytest.mark.parametrize("line", ["7", "[]", '{"question": "Why?"}', '{"question": null, "choices": []}',
+                                  '{"question": {}, "choices": [1]}', '{"ctx": "a", "endings": [1], '
+                                  '"label": ""}', '{"question": 1, "choices": ["a"], "answer": 0}'])
+def test_strange_lines_are_named(tmp_path, line):
+    path = tmp_path / "file.jsonl"
+    path.write_text(line, encoding="utf-8")
+    with pytest.raises(BadInput, match="line 1"):
+        load_choices(path)
+    with pytest.raises(BadInput, match="missing"):
+        load_choices(tmp_path / "none.jsonl")
