@@ -12,6 +12,7 @@ network, not for the open internet.
 import hmac
 import json
 import secrets
+import socket
 import sys
 import threading
 import time
@@ -63,6 +64,7 @@ class PageServer(ThreadingHTTPServer):
         self.limit = RateLimit(per_minute, 60.0)
         # A whole class may share one address behind its router: a second, wide limit on that.
         self.address_limit = RateLimit(all_per_minute, 60.0)
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.page = Path(__file__).with_name("arena_page.html").read_text(encoding="utf-8")
         super().__init__(address, PageHandler)
 

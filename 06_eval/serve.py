@@ -29,11 +29,11 @@ EXAMPLES = ["What does numpy.argsort do?", "What does os.path.join return?",
 
 
 def suggestions(path: Path) -> list[str]:
-    """Five held-out questions for the page, or four examples while there are none."""
+    """Forty held-out questions for the page to draw from, or four examples while there are none."""
     if not path.exists():
         return EXAMPLES
     asked = [r["messages"][0]["content"] for r in read_lines(path, "05_posttrain/instructions.py")]
-    return asked[::max(1, len(asked) // 5)][:5] or EXAMPLES
+    return asked[::max(1, len(asked) // 40)][:40] or EXAMPLES
 
 
 def own_address() -> str:
