@@ -11,6 +11,7 @@ network, not for the open internet.
 
 import hmac
 import json
+import re
 import secrets
 import socket
 import sys
@@ -20,7 +21,7 @@ from collections import OrderedDict, deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Iterable
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from arena_room import ArenaRoom, Refused
 
@@ -50,6 +51,14 @@ class RateLimit:
                 raise Refused(429, f"at most {self.count} requests in {self.seconds:g} s; wait a "
                               "little")
             times.append(now)
+
+
+def _split(address: str) -> SplitResult:
+    """The parts of an address; Refused (400) for one that is none, such as "http://[::1"."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        raise Refused(400, "this is no address")
 
 
 class PageServer(ThreadingHTTPServer):
@@ -91,8 +100,11 @@ class PageHandler(BaseHTTPRequestHandler):
                       "/api/vote": self._vote})
 
     def _answer(self, routes: dict) -> None:
+        length = self.headers.get("Content-Length", "")
+        # isdigit alone would let "²" through, which int refuses; 12 digits are a terabyte.
+        self.unread = int(length) if re.fullmatch("[0-9]{1,12}", length) else None
         try:
-            path = urlsplit(self.path).path
+            path = _split(self.path).path
             if path not in routes:
                 raise Refused(404, "there is nothing at this address")
             self._check_host()
@@ -111,7 +123,7 @@ class PageHandler(BaseHTTPRequestHandler):
 
     def _check_host(self) -> None:
         """On loopback only loopback's names: another site cannot point its own name at us."""
-        host = (urlsplit(f"//{self.headers.get('Host', '')}").hostname or "").lower()
+        host = (_split(f"//{self.headers.get('Host', '')}").hostname or "").lower()
         if self.server.server_address[0] in LOOPBACK and host not in LOOPBACK:
             raise Refused(403, "this server answers to localhost only")
 
@@ -127,30 +139,30 @@ class PageHandler(BaseHTTPRequestHandler):
         self.server.address_limit.check(self.client_address[0])
         reader = self.headers.get("X-Reader", "")[:64]
         self.server.limit.check(f"{self.client_address[0]} {reader}")
-        length = self.headers.get("Content-Length", "")
-        if not length.isdigit():
+        if self.unread is None:
             raise Refused(411, "the request must say its length")
-        if int(length) > LARGEST_BODY:
-            self._drain(int(length))
-            raise Refused(413, f"{int(length):,} bytes are too many; {LARGEST_BODY:,} fit")
+        if self.unread > LARGEST_BODY:
+            raise Refused(413, f"{self.unread:,} bytes are too many; {LARGEST_BODY:,} fit")
         if self.headers.get_content_type() != "application/json":
-            self._drain(int(length))
             raise Refused(415, "the request must be application/json")
+        data, self.unread = self.rfile.read(self.unread), 0
         try:
-            body = json.loads(self.rfile.read(int(length)))
+            body = json.loads(data)
         except (ValueError, RecursionError):
             raise Refused(400, "the request is not JSON")
         if not isinstance(body, dict):
             raise Refused(400, "the request must be a JSON object")
         return body
 
-    def _drain(self, length: int) -> None:
-        """Read and forget a body, up to a point, so that the reader hears the refusal."""
-        left, until = min(length, 2 ** 25), time.monotonic() + 5
+    def _drain(self) -> None:
+        """Read and forget what is left of a body, up to a point, so that the reader hears why."""
+        left, until = min(self.unread or 0, 2 ** 25), time.monotonic() + 5
         while left > 0 and time.monotonic() < until:
             got = self.rfile.read(min(left, 2 ** 16))
             left -= len(got) or left
-        self.close_connection = True
+            self.unread -= len(got)
+        # What could not be read away, or has no known end, would be taken for the next request.
+        self.close_connection = self.unread != 0
 
     def _headers(self, status: int, kind: str, length: int | None) -> None:
         self.send_response(status)
@@ -158,6 +170,8 @@ class PageHandler(BaseHTTPRequestHandler):
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Referrer-Policy", "no-referrer")
+        if self.close_connection:
+            self.send_header("Connection", "close")
         if length is None:
             self.send_header("Transfer-Encoding", "chunked")
         else:
@@ -170,9 +184,9 @@ class PageHandler(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def _refuse(self, status: int, message: str) -> None:
-        if status in (411, 413, 415, 429):
-            self.close_connection = True        # part of the body may still be on the way
         try:
+            if self.command == "POST" and self.unread != 0:
+                self._drain()
             self._json({"error": message}, status)
         except OSError:
             self.close_connection = True

@@ -1,8 +1,10 @@
 """Votes survive a kill; battles refuse what they must; the page answers plain HTTP."""
 
+import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -296,6 +298,39 @@ def test_large_and_strange_bodies(served):
     assert post(url + "/api/battle", {"question": "x" * (LARGEST_BODY - 100)})[0] == 413
     server.limit.count = 0
     assert post(url + "/api/battle", {"question": "x"})[0] == 429
+
+
+@pytest.mark.parametrize("line, header, status", [
+    ("POST /api/vote", "Content-Length: \u00b2", 411), ("POST /api/vote", "X: y", 411),
+    ("POST /api/vote", "Content-Length: " + "9" * 5000, 411), ("GET /", "Host: [::1", 400),
+    ("POST /api/vote", "Content-Length: -5", 411), ("GET http://[::1", "X: y", 400),
+    ("GET /%2e%2e/votes.jsonl", "X: y", 404), ("GET /\x00", "X: y", 404), ("PUT /", "X: y", 501)])
+def test_strange_requests_are_refused_in_words(served, capfd, line, header, status):
+    url, _ = served
+    host = "" if header.startswith("Host") else "Host: localhost\r\n"
+    with socket.create_connection(("127.0.0.1", int(url.rsplit(":")[-1]))) as raw:
+        raw.settimeout(10)
+        raw.sendall(f"{line} HTTP/1.1\r\n{host}Connection: close\r\n{header}\r\n\r\n".encode(
+            "latin-1"))
+        assert raw.recv(100).split()[1] == str(status).encode()
+    assert "Traceback" not in capfd.readouterr().err, "a reader's nonsense is no error of ours"
+
+
+def test_a_refused_body_is_not_taken_for_the_next_request(room):
+    """One kept connection, as a browser holds it: wrong token, wrong path, then a good vote."""
+    server = PageServer(("127.0.0.1", 0), room, token="sesame")
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    line = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)
+    body = json.dumps({"question": "What?", "battle": "x", "winner": "a"})
+    for path, token, status in (("/api/battle", "wrong", 401), ("/nowhere", "sesame", 404),
+                                ("/api/battle", "sesame", 200), ("/api/vote", "sesame", 404)):
+        line.request("POST", path, body, {"Content-Type": "application/json",
+                                          "X-Class-Token": token})
+        reply = line.getresponse()
+        reply.read()
+        assert reply.status == status, f"{path} with {token}: {reply.status} instead of {status}"
+    server.shutdown()
+    server.server_close()
 
 
 def test_the_class_token(room):
