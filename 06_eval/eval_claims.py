@@ -72,8 +72,10 @@ def prompt_format(results: dict) -> dict[str, Any]:
     best, worst = gap["best"], gap["worst"]
     return {"measured": f"one model, {best['n']} questions ({results['formats_of']}): "
             f"{worst['accuracy']:.3f} ({worst['style']}, {worst['scorer']}) to "
-            f"{best['accuracy']:.3f} ({best['style']}, {best['scorer']}), a spread of "
-            f"{gap['spread']:.3f}", "value": gap["spread"], "interval": (gap["low"], gap["high"]),
+            f"{best['accuracy']:.3f} ({best['style']}, {best['scorer']}); best and worst chosen on "
+            f"one half of the questions are {gap['spread']:.3f} apart on the other half "
+            f"({gap['low']:.3f} to {gap['high']:.3f})",
+            "value": gap["spread"], "interval": (gap["low"], gap["high"]),
             "expected": f"a spread like the published 0.637 - 0.488 = {published:.3f} (LLaMA-65B)",
             # A wide spread on too few questions may be chance: that is no verdict on the claim.
             "verdict": "not measurable at this scale" if gap["low"] <= 0 and

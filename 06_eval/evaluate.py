@@ -1,6 +1,6 @@
 """Measure every checkpoint in every way of this chapter, and say what may be concluded.
 
-    python 06_eval/evaluate.py                    # about 2 minutes for five checkpoints
+    python 06_eval/evaluate.py                    # about 1.5 minutes for five checkpoints
     python 06_eval/evaluate.py --quick            # about 20 seconds
     python 06_eval/evaluate.py --mmlu FOLDER      # the real MMLU archive in DocMMLU's place
 
@@ -52,12 +52,12 @@ def parse() -> argparse.Namespace:
                        "file of ARC, OpenBookQA, HellaSwag or MMLU, as one more scenario")
     group.add_argument("--votes", default=out("06_eval", "votes.jsonl"), help="people's votes")
     group = parser.add_argument_group("how much")
-    group.add_argument("--tokens", type=int, default=16_000, help="held-out tokens")
-    group.add_argument("--asked", type=int, default=64, help="questions each model answers")
-    group.add_argument("--choices", type=int, default=120, help="questions of the format study")
-    group.add_argument("--shots", type=int, nargs="+", default=[0], metavar="K",
+    group.add_argument("--tokens", type=int, default=40_000, help="held-out tokens")
+    group.add_argument("--asked", type=int, default=160, help="questions each model answers")
+    group.add_argument("--choices", type=int, default=300, help="questions of the format study")
+    group.add_argument("--shots", type=int, nargs="+", default=[0, 2], metavar="K",
                        help="worked examples in the format study, such as 0 1 5 (as many as fit)")
-    group.add_argument("--scenario-questions", type=int, default=40, help="a scenario of the suite")
+    group.add_argument("--scenario-questions", type=int, default=100, help="of each scenario")
     parser.add_argument("--to", default=out("06_eval"), help="folder of the results")
     parser.add_argument("--threads", type=int, default=1, help="torch threads")
     parser.add_argument("--seed", type=int, default=0)
@@ -66,6 +66,7 @@ def parse() -> argparse.Namespace:
     args = parser.parse_args()
     if args.quick:
         args.tokens, args.asked, args.choices, args.scenario_questions = 3_000, 16, 16, 8
+        args.shots = args.shots[:1]
     return args
 
 
@@ -138,16 +139,15 @@ def measure(args: argparse.Namespace, paths: dict[str, Path], inputs: list[Path]
     answers = table("answers", lambda: answer_table(models, tokenizer, questions, args.seed, tqdm))
     results["references"] = [messages[1]["content"] for messages in asked]
     battles = hold_arena(answers, args.seed)
-    arena = table("arena", lambda: board(battles, 40 if args.quick else 200, args.seed))
+    table("arena", lambda: board(battles, 40 if args.quick else 200, args.seed))
     judges: dict[str, Callable] = {"likelihood": LikelihoodJudge(
         models.get("sft", next(iter(models.values()))).model, tokenizer)}
     if Path(args.reward).exists():
         judges["reward model"] = RewardJudge(load_reward_model(args.reward), tokenizer)
     if args.judge_address:
         judges[args.judge_address] = AddressJudge(args.judge_address, args.judge_model)
-    ratings = {name: row["rating"] for name, row in arena["bradley_terry"].items()}
     baseline = "sft" if "sft" in models else next(iter(models))
-    table("judges", lambda: judge_table(judges, answers, ratings, baseline))
+    table("judges", lambda: judge_table(judges, answers, battles, baseline))
     suite, study = scenarios_of(args, folder)
     subject = plain.get("base", next(iter(plain.values())))
     rows = table("formats", lambda: format_study(

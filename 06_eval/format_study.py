@@ -32,14 +32,15 @@ def format_study(model, tokenizer, questions: Sequence[Question],
                  styles: Sequence[str] = STYLES, scorers: Sequence[str] = SCORERS, seed: int = 0,
                  progress: Callable = lambda items, **_: items) -> list[dict]:
     """One row per style, scorer and number of shots: the keys of `mmlu.summarise`, without lists,
-    and `shuffled`, the accuracy with the options in another order (for the fewest shots of `ks`).
+    `right` ("1" or "0" for each question) and `shuffled`, the accuracy with the options in another
+    order (for the fewest shots of `ks`).
     """
     alone = unconditional_scores(model, tokenizer, questions)
     mixed = list(shuffle_options(questions, seed))
     # The control asks the same questions, so the option scores alone move with their options.
     moved = np.array([[alone[i, q.options.index(option)] for option in m.options]
                       for i, (q, m) in enumerate(zip(questions, mixed))])
-    rows = []
+    rows, gold = [], np.array([q.answer for q in questions])
     for k, style in progress([(k, style) for k in ks for style in styles], desc="formats",
                              unit=" formats"):
         plain = score_all(model, tokenizer, questions, style, scorers, shots, k, alone)
@@ -48,21 +49,32 @@ def format_study(model, tokenizer, questions: Sequence[Question],
         for scorer, summary in plain.items():
             row = {key: value for key, value in summary.items()
                    if key not in ("predictions", "confidence")}
-            rows.append({"style": style, "scorer": scorer, "k": k, **row,
+            right = "".join("01"[int(ok)] for ok in np.array(summary["predictions"]) == gold)
+            rows.append({"style": style, "scorer": scorer, "k": k, **row, "right": right,
                          "shuffled": control[scorer]["accuracy"] if control else None})
     return rows
 
 
 def spread(rows: Sequence[dict]) -> dict:
-    """The best and the worst cell, their distance, and its 95 % interval.
+    """The best and the worst cell, and how far apart they are where nobody chose them.
 
-    The interval treats the two accuracies as independent, which is too wide for the same questions
-    but ignores that both were chosen from many cells, which is too narrow.
-    Keys: best, worst (rows), spread, low, high.
+    The highest and the lowest of thirty noisy numbers lie apart even if all thirty ways are equally
+    good. So both cells are chosen on one half of the questions and measured on the other, each half
+    in its turn; "spread" is the mean of the two distances, with its 95 % interval over questions.
+    Keys: best, worst (rows, over all questions), chosen (their distance there), spread, low, high.
     """
+    right = np.array([[c == "1" for c in row["right"]] for row in rows], dtype=float)   # (cells, n)
+    gaps = np.zeros(right.shape[1])
+    for half in (slice(0, None, 2), slice(1, None, 2)):
+        other = np.ones(right.shape[1], dtype=bool)
+        other[half] = False
+        if not other.any() or other.all():
+            continue            # one question cannot be halved
+        shares = right[:, half].mean(axis=1)
+        gaps[other] = right[shares.argmax(), other] - right[shares.argmin(), other]
+    half = 1.96 * gaps.std(ddof=1) / math.sqrt(len(gaps)) if len(gaps) > 1 else 1.0
     best = max(rows, key=lambda row: row["accuracy"])
     worst = min(rows, key=lambda row: row["accuracy"])
-    gap = best["accuracy"] - worst["accuracy"]
-    variance = sum(row["accuracy"] * (1 - row["accuracy"]) / row["n"] for row in (best, worst))
-    half = 1.96 * math.sqrt(variance)
-    return {"best": best, "worst": worst, "spread": gap, "low": gap - half, "high": gap + half}
+    return {"best": best, "worst": worst, "chosen": best["accuracy"] - worst["accuracy"],
+            "spread": float(gaps.mean()), "low": float(gaps.mean() - half),
+            "high": float(gaps.mean() + half)}

@@ -157,22 +157,6 @@ def length_controlled_jointly(groups: Sequence[Verdicts]) -> list[float]:
     return (1.0 / (1.0 + np.exp(-beta[:-1]))).tolist()
 
 
-def bootstrap_interval(statistic: Callable[..., float], *arrays: np.ndarray, rounds: int = 200,
-                       seed: int = 0) -> tuple[float, float]:
-    """95 % percentile interval of statistic(*arrays) over questions drawn with replacement.
-
-    Row i of every array belongs to the same question, so rows are drawn together.
-    """
-    rng = np.random.default_rng(seed)
-    n = len(arrays[0])
-    values = []
-    for _ in range(rounds):
-        rows = rng.integers(0, n, n)
-        values.append(statistic(*(np.asarray(array)[rows] for array in arrays)))
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
-
-
 def pad_answer(answer: str) -> str:
     """The attack of empty words: the same answer between sentences that say nothing.
 

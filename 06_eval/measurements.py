@@ -16,8 +16,7 @@ from arena import bradley_terry, elo, style_control, votes_needed
 from artifacts import BadInput, need, read_json, shown
 from contestants import Contestant, answer_all
 from gold_rule import gold_scores
-from judge import (attack_table, bootstrap_interval, compare, length_controlled_jointly,
-                   rank_correlation, win_rate)
+from judge import attack_table, compare, length_controlled_jointly, rank_correlation, win_rate
 from perplexity import evaluate_perplexity
 
 
@@ -141,17 +140,30 @@ def board(battles: Sequence[dict], bootstrap: int = 200, seed: int = 0) -> dict:
             "votes_needed": needed}
 
 
+def rating_draws(battles: Sequence[dict], names: Sequence[str], rounds: int = 200,
+                 seed: int = 0) -> list[list[float]]:
+    """Arena ratings of `names` after other votes: the battles are drawn with replacement."""
+    rng, draws = np.random.default_rng(seed), []
+    for _ in range(rounds if battles else 0):
+        fit = bradley_terry([battles[i] for i in rng.integers(0, len(battles), len(battles))],
+                            prior=0.1)
+        draws.append([fit.get(name, 1000.0) for name in names])
+    return draws
+
+
 def judge_table(judges: Mapping[str, Callable], answers: Mapping[str, Sequence[dict]],
-                ratings: Mapping[str, float], baseline: str) -> dict[str, dict]:
+                battles: Sequence[dict], baseline: str) -> dict[str, dict]:
     """For each judge: every model against the baseline, both orders, and what attacks do to it.
 
-    Also the rank correlation with the arena's `ratings`, with a bootstrap over questions.
+    Also its rank correlation with the arena of these `battles`, with an interval over both: the
+    questions that the judge saw and the votes are drawn with replacement.
     """
-    table = {}
+    table, names = {}, sorted(answers)
+    fit = bradley_terry(battles, prior=0.1)
+    arena, draws = [fit.get(name, 1000.0) for name in names], rating_draws(battles, names)
     questions = [a["question"] for a in answers[baseline]]
     texts = {name: [a["text"] or "(nothing)" for a in rows] for name, rows in answers.items()}
     for judge_name, judge in judges.items():
-        names = sorted(answers)
         compared = {name: compare(judge, questions, texts[name], texts[baseline])
                     for name in names}
         models = {}
@@ -163,16 +175,19 @@ def judge_table(judges: Mapping[str, Callable], answers: Mapping[str, Sequence[d
                             "consistency": float(verdicts.consistent.mean()),
                             "first_wins": verdicts.first_wins, "failed": verdicts.failed,
                             "characters": float(verdicts.lengths.mean())}
-        arena = [ratings.get(name, 1000.0) for name in names]
         # A judge that failed on some questions has columns of different length: no bootstrap.
         columns = [compared[name].preferences for name in names]
-        stacked = np.stack(columns, axis=1) if len({len(c) for c in columns}) == 1 else None
-        rho = rank_correlation([models[name]["win_rate"] for name in names], arena)
-        interval = None if stacked is None or len(names) < 3 else bootstrap_interval(
-            lambda rows: rank_correlation(rows.mean(axis=0), arena), stacked)
+        same = len({len(column) for column in columns}) == 1
+        rates = [models[name]["win_rate"] for name in names]
+        rng, rhos = np.random.default_rng(0), []
+        for ratings in draws if same and len(names) > 2 else []:
+            rows = rng.integers(0, len(columns[0]), len(columns[0]))
+            rhos.append(rank_correlation([column[rows].mean() for column in columns], ratings))
+        rhos = [rho for rho in rhos if rho == rho]      # nan: that draw knew no order
         other = next((name for name in ("dpo", "ppo", "base") if name in answers), baseline)
-        table[judge_name] = {"baseline": baseline, "models": models, "spearman": rho,
-                             "spearman_interval": interval,
-                             "attacked": {"model": baseline, "against": other, "rows": attack_table(
-                                 judge, questions, texts[baseline], texts[other])}}
+        table[judge_name] = {
+            "baseline": baseline, "models": models, "spearman": rank_correlation(rates, arena),
+            "spearman_interval": np.percentile(rhos, [2.5, 97.5]).tolist() if rhos else None,
+            "attacked": {"model": baseline, "against": other, "rows": attack_table(
+                judge, questions, texts[baseline], texts[other])}}
     return table

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from artifacts import BadInput
-from judge import (ATTACKS, Verdicts, attack_table, bootstrap_interval, compare,
+from judge import (ATTACKS, Verdicts, attack_table, compare,
                    judge_both_orders, length_controlled_jointly, length_controlled_win_rate,
                    length_term, pad_answer, rank_correlation, repeat_answer, truncate_answer,
                    win_rate)
@@ -151,14 +151,6 @@ def test_rank_correlation():
     assert tied == pytest.approx(0.9486833, abs=1e-6), (
         f"equal values share the mean of their ranks (1, 2.5, 2.5, 4): 0.9487, got {tied}")
     assert math.isnan(rank_correlation((1, 1, 1), (1, 2, 3)))
-
-
-def test_bootstrap_draws_rows_together():
-    x = np.arange(200.0)
-    low, high = bootstrap_interval(lambda a, b: float(np.mean(a - b)), x, x)
-    assert low == high == 0.0, "rows of the two arrays belong to the same question"
-    low, high = bootstrap_interval(lambda a: float(a.mean()), x)
-    assert low < 99.5 < high and 10 < high - low < 25
 
 
 def test_simulations():

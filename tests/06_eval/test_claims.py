@@ -1,0 +1,79 @@
+"""Verdicts follow from the numbers; noise earns none; the judge's interval knows of the votes."""
+
+import numpy as np
+import pytest
+
+from arena import simulate_votes
+from eval_claims import perplexity_breaks, perplexity_choices, prompt_format
+from format_study import spread
+from measurements import judge_table, rating_draws
+
+
+def cells(chances, n, seed):
+    """Rows of a format study whose cells answer rightly with these chances."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for i, chance in enumerate(chances):
+        right = rng.random(n) < chance
+        rows.append({"style": f"s{i}", "scorer": "sum", "accuracy": float(right.mean()), "n": n,
+                     "right": "".join("01"[int(x)] for x in right)})
+    return rows
+
+
+def test_thirty_equal_ways_are_no_spread():
+    """Best minus worst of thirty guesses is 0.16 on 120 questions, though none is better."""
+    gaps = [spread(cells([0.25] * 30, 120, seed)) for seed in range(60)]
+    assert np.mean([g["chosen"] for g in gaps]) > 0.12, "the chosen extremes look like an effect"
+    assert abs(np.mean([g["spread"] for g in gaps])) < 0.02, "measured where nobody chose: none"
+    seen = sum(g["low"] > 0 for g in gaps)
+    assert seen <= 6, f"{seen} of 60 intervals at 95 % claim an effect of pure noise"
+    assert not any(prompt_format({"formats_spread": g, "formats_of": "x"})["verdict"] == "holds"
+                   for g in gaps), "noise earned the verdict 'holds'"
+
+
+def test_a_real_spread_is_found():
+    gaps = [spread(cells([0.25] * 29 + [0.6], 120, seed)) for seed in range(40)]
+    assert np.mean([g["spread"] for g in gaps]) == pytest.approx(0.35, abs=0.03)
+    covered = np.mean([g["low"] <= 0.35 <= g["high"] for g in gaps])
+    assert covered >= 0.85, f"the interval holds the planted 0.35 in {covered:.0%}"
+    assert prompt_format({"formats_spread": gaps[0], "formats_of": "x"})["verdict"] == "holds"
+    few = spread(cells([0.2, 0.9], 1, 0))
+    assert few["low"] < 0 < few["high"] or few["low"] <= -0.5, "one question says nothing"
+
+
+@pytest.mark.parametrize("choices, verdict", [(33.0, "holds"), (28.0, "holds in part"),
+                                              (21.3, "does not hold here")])
+def test_perplexity_is_choices_only_of_a_model_that_knows_how_unsure_it_is(choices, verdict):
+    got = perplexity_choices({"perplexity": {"base": {
+        "perplexity": 33.0, "effective_choices": choices, "by_position": []}}})
+    assert got["verdict"] == verdict
+
+
+@pytest.mark.parametrize("bits, ratings, verdict", [
+    ((1.7, 2.0, 2.1), (600, 1100, 1300), "holds"), ((1.7, 1.6, 1.5), (600, 1100, 1300),
+                                                    "does not hold here"),
+    ((1.7, 1.69, 2.1), (1100, 900, 1000), "does not hold here")])
+def test_perplexity_breaks_where_voters_and_bits_disagree(bits, ratings, verdict):
+    names = ("base", "sft", "dpo")
+    got = perplexity_breaks({
+        "arena": {"bradley_terry": {m: {"rating": r} for m, r in zip(names, ratings)}},
+        "perplexity": {m: {"bits_per_byte": b, "interval": [b - 0.05, b + 0.05]}
+                       for m, b in zip(names, bits)}})
+    assert got["verdict"] == verdict, got["measured"]
+
+
+def test_the_judges_interval_knows_that_votes_are_few():
+    """Three models of almost equal answers: with 60 votes the arena's own order is a guess."""
+    texts = ("Return the sorted list.", "Return the sorted lists.", "Return a sorted list.")
+    answers = {name: [{"question": f"What does a.sort_{i} do?", "text": text, "ended": True}
+                      for i in range(20)] for name, text in zip(("sft", "dpo", "ppo"), texts)}
+    battles = [{"model_a": a, "model_b": b, "winner": w} for a, b, w in simulate_votes(
+        {"sft": 1010, "dpo": 1000, "ppo": 990}, 60, seed=3)]
+    row = judge_table({"length": lambda q, a, b: 0.5 + 0.001 * (len(a) - len(b))}, answers, battles,
+                      "sft")["length"]
+    low, high = row["spearman_interval"]
+    assert low < 0 and low <= row["spearman"] <= high, (
+        f"{row['spearman']} in {low} to {high}: the votes alone leave the order open")
+    draws = rating_draws(battles, ["dpo", "ppo", "sft"])
+    assert len(draws) == 200 and np.std([d[0] for d in draws]) > 5
+    assert rating_draws([], ["a"]) == []
