@@ -9,6 +9,8 @@ import math
 from pathlib import Path
 from typing import Any, Sequence
 
+from svg_figures import tick_label
+
 
 def escape(value: Any) -> str:
     """Text that is safe inside HTML, control characters shown as their pictures."""
@@ -17,14 +19,18 @@ def escape(value: Any) -> str:
 
 
 def number(value: Any, digits: int = 3) -> str:
-    """A number for reading: 1234567 -> 1,234,567; 0.12345 -> 0.123; None -> an en dash."""
+    """A number for reading: 1234567 -> 1,234,567; 0.12345 -> 0.123; 3.16e11 -> 316 billion;
+    2.5e-7 -> 2.5·10⁻⁷; None -> an en dash."""
     if value is None or isinstance(value, float) and not math.isfinite(value):
         return "–"
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return escape(value)
-    if isinstance(value, int) or abs(value) >= 1e4:
-        return f"{value:,.0f}" if abs(value) < 1e12 else f"{value:.2e}"
-    return f"{value:.{digits}f}" if abs(value) >= 10 ** -digits or value == 0 else f"{value:.1e}"
+    for unit, name in ((1e12, "trillion"), (1e9, "billion")):
+        if unit <= abs(value) < 1e15:
+            return f"{value / unit:.3g} {name}"
+    if abs(value) >= 1e15 or 0 < abs(value) < 10 ** -digits:
+        return tick_label(float(f"{value:.2e}" if abs(value) >= 1e15 else f"{value:.1e}"))
+    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1e4 else f"{value:.{digits}f}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]], first_is_name: bool = True,
@@ -85,6 +91,13 @@ def missing(what: str, made_by: str) -> str:
     """The honest placeholder."""
     return (f'<p class="missing">{escape(what)}: not yet measured. '
             f"<code>python {escape(made_by)}</code></p>")
+
+
+def short(text: str, limit: int = 300, lines: int = 8) -> str:
+    """The beginning of a model's text: no empty lines, at most so many lines and characters."""
+    kept = [line.rstrip() for line in text.split("\n") if line.strip()]
+    cut = "\n".join(kept[:lines])
+    return cut if len(kept) <= lines and len(cut) <= limit else cut[:limit].rstrip() + " …"
 
 
 def answer_cards(answers: Sequence[tuple[str, str]]) -> str:

@@ -14,13 +14,15 @@ from typing import Callable
 
 from artifacts import command, out, shown, whole
 from claims_ledger import OPEN, read_ledger, tally
-from page_parts import answer_cards, escape
-from report_training import data, post_training, pretraining, read, scaling, tokens
-from report_verdicts import claims, evaluation, systems
+from page_parts import answer_cards, escape, short
+from report_stages import post_training
+from report_training import data, pretraining, read, scaling, tokens
+from report_systems import systems
+from report_verdicts import claims, evaluation
 
 SECTIONS: list[tuple[str, str, str, Callable[[Path], str]]] = [
     ("tokens", "1 · Tokens", "Text becomes pieces", tokens),
-    ("data", "2 · Data", "Most of the web is thrown away", data),
+    ("data", "2 · Data", "What is left of the pages", data),
     ("scaling", "3 · Scaling", "The forecast, written down first", scaling),
     ("pretraining", "4 · Pretraining", "Learning to predict the next token", pretraining),
     ("posttraining", "5 · Post-training", "From a predictor to an assistant", post_training),
@@ -74,7 +76,7 @@ def tiles(folder: Path) -> str:
 
 
 def opening_sample(folder: Path) -> str:
-    """One question with the best model's answer, at the top of the page."""
+    """One question with the base model's answer and the leader's best one, and it says so."""
     results = read(folder / "06_eval" / "results.json")
     if not results:
         return ""
@@ -82,10 +84,11 @@ def opening_sample(folder: Path) -> str:
     names = [name for name in ("base", *list(board)[:1]) if name in results["answers"]]
     names = names or list(results["answers"])[:1]
     best = results["answers"][names[-1]]
-    # The first question that the leader answered in full, as a reader would meet it.
-    i = next((i for i, a in enumerate(best) if a["ended"] and a["text"]), 0)
-    cards = [(name, results["answers"][name][i]["text"][:300]) for name in dict.fromkeys(names)]
-    return (f'<p class="question">{escape(best[i]["question"])}</p>' + answer_cards(cards))
+    i = max(range(len(best)), key=lambda i: best[i]["gold"])
+    cards = [(name, short(results["answers"][name][i]["text"])) for name in dict.fromkeys(names)]
+    return (f'<p class="question">{escape(best[i]["question"])} <span>Of {len(best)} held-out '
+            f"questions the one that {escape(names[-1].upper())} answers best by the gold rule; "
+            'unpicked ones <a href="#posttraining">below</a>.</span></p>' + answer_cards(cards))
 
 
 def build_report(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""The report's first five sections: tokens, data, scaling, pretraining, post-training.
+"""The report's first four sections: tokens, data, scaling, pretraining.
 
 Each function takes the folder out/ and returns HTML. They read only files, and say so where a file
 is missing; a damaged one is caught by `report.section`, which shows the reason in the section.
@@ -8,13 +8,31 @@ import csv
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
-from page_parts import (answer_cards, bars, escape, figure, missing, number, picture, table)
+from page_parts import (answer_cards, bars, escape, figure, missing, number, picture, short,
+                        table)
+from power_laws import ParametricFit, optimal_allocation, predict
 from svg_figures import Series, line_chart
 
 SAMPLE = ("def argsort(a, axis=-1, kind=None):\n    \"\"\"Returns the indices that would sort an "
           "array.\"\"\"\nIn 2026, 1234567 tokens aren't naïve words: 你好!")
+SAMPLE_WORDS = ("indices", "naïve", "1234567", "你好")
+CAPTIONS = {
+    "compression": "Bytes per token by size of the vocabulary, on the documentation of five "
+                   "packages: each doubling buys less.",
+    "filters": "A counting model trained on equal amounts of each step's output, judged on "
+               "held-out clean text; the dots are seeds.",
+    "mix": "Left: mixtures that the mixing law had not seen, predicted and measured. Right: four "
+           "mixtures and the mean loss over the domains.",
+    "isoflop": "Runs of equal compute: for each budget one size of model is best.",
+    "parametric": "The fitted law L(N, D), drawn through the runs that it was fitted on.",
+    "rates": "Loss by learning rate for four widths, and the best rate that the three smaller ones "
+             "predict for the largest.",
+    "rivals": "Left: a transformer and an LSTM by size. Right: how much worse the LSTM is, by "
+              "place in the text.",
+    "ppo": "PPO while it trained: its reward and what it costs, the proxy beside the gold rule.",
+    "frontier": "Quality under the gold rule against the distance from the SFT model (KL)."}
 
 
 def read(path: Path) -> Any:
@@ -33,34 +51,46 @@ def read_records(path: Path) -> list[dict]:
     return records
 
 
-def pictures(folder: Path, captions: dict[str, str]) -> str:
-    """The PNG and SVG figures of one chapter, those with a known caption first."""
-    known = list(captions)
+def pictures(folder: Path, names: Sequence[str] | None = None) -> str:
+    """The PNG and SVG figures of one chapter: those named, in order, or all of them."""
+    known = list(CAPTIONS)
     found = sorted([*folder.glob("*.png"), *folder.glob("*.svg")],
                    key=lambda p: (known.index(p.stem) if p.stem in known else 99, p.stem))
-    return "".join(picture(p, captions.get(p.stem, p.stem.replace("_", " "))) for p in found)
+    if names is not None:
+        found = [p for name in names for p in found if p.stem == name]
+    return "".join(picture(p, CAPTIONS.get(p.stem, p.stem.replace("_", " "))) for p in found)
+
+
+def folded(title: str, content: str) -> str:
+    """Content behind a line that opens it; nothing if there is none."""
+    return f"<details><summary>{escape(title)}</summary>{content}</details>" if content else ""
 
 
 def tokens(out: Path) -> str:
-    """Coloured tokens of a sample text, and chapter 1's own figures."""
+    """Coloured tokens of a sample text, and how the vocabulary's size pays."""
     path = out / "01_tokenizer" / "tokenizer.json"
     if not path.is_file():
         return missing("The tokenizer", "01_tokenizer/train_tokenizer.py")
     from bpe import Tokenizer
     tokenizer = Tokenizer.load(path)
-    ids = list(tokenizer.encode(SAMPLE))
-    # A character of several bytes may be cut in two: such pieces are shown as their bytes.
-    pieces = [tokenizer.vocab[i].decode("utf-8", "backslashreplace") for i in ids]
-    spans = "".join(f'<span class="t{n % 5}" title="token {i}">{escape(piece)}</span>'
-                    for n, (i, piece) in enumerate(zip(ids, pieces)))
+    ids, spans = list(tokenizer.encode(SAMPLE)), []
+    for n, i in enumerate(ids):
+        try:
+            piece = escape(tokenizer.vocab[i].decode())
+        except UnicodeDecodeError:      # a character cut in two: its bytes, in hexadecimal
+            piece = f"<small>{tokenizer.vocab[i].hex(' ')}</small>"
+        spans.append(f'<span class="t{n % 5}" title="token {i}">{piece}</span>')
     size = len(SAMPLE.encode())
-    return (f'<div class="tokens">{spans}</div>'
+    words = [(f'<span class="word">{escape(w)}</span>', len(w.encode()),
+              len(list(tokenizer.encode(" " + w)))) for w in SAMPLE_WORDS]
+    return (f'<div class="tokens">{"".join(spans)}</div>'
             f"<p>The model never sees letters. This sample of {size} bytes is {len(ids)} tokens, "
             f"{size / len(ids):.1f} bytes each, out of a vocabulary of "
-            f"{tokenizer.vocab_size:,} that byte-pair encoding found in documentation. Common "
-            "words became one piece; the Chinese greeting, which it hardly ever met, fell to "
-            "bytes.</p>"
-            + pictures(out / "01_tokenizer", {}))
+            f"{tokenizer.vocab_size:,} that byte-pair encoding found in documentation. What it met "
+            "often became one piece; what it hardly met falls to single bytes, shown in "
+            "hexadecimal:</p>"
+            + table(("word", "bytes", "tokens"), words, raw=True)
+            + pictures(out / "01_tokenizer", ["compression"]))
 
 
 def data(out: Path) -> str:
@@ -70,25 +100,30 @@ def data(out: Path) -> str:
         return missing("The data funnel", "02_data/build_corpus.py")
     steps = funnel["steps"]
     first, last = steps[0], steps[-1]
-    rows, before = [], None
-    for step in steps:
-        same = before is not None and step["bytes"] == before
-        text = f"{number(step['pages'])} pages · {step['bytes'] / 1e6:,.1f} MB"
-        rows.append((step["name"], step["bytes"], text, same))
-        before = step["bytes"]
+    # Until the text is taken out of the pages bytes are HTML: another scale, so another picture.
+    start = next((i for i, step in enumerate(steps) if step["name"] == "extract"), 0)
+    text, rows, before = steps[start], [], None
+    for step in steps[start:]:
+        same = before is not None and (step["bytes"], step["pages"]) == before
+        rows.append((step["name"], step["bytes"], f"{number(step['pages'])} pages · "
+                     f"{step['bytes'] / 1e6:,.1f} MB", same))
+        before = step["bytes"], step["pages"]
     reasons: dict[str, int] = {}
     for step in steps:
         for reason, count in (step.get("reasons") or {}).items():
             reasons[reason] = reasons.get(reason, 0) + count
     common = sorted(reasons.items(), key=lambda item: -item[1])[:8]
-    token_text = f", {last['tokens'] / 1e6:.2f} million tokens" if last.get("tokens") else ""
-    parts = [f"<p>{number(first['pages'])} pages went in and {number(last['pages'])} came out; of "
-             f"{first['bytes'] / 1e6:,.1f} MB of text {last['bytes'] / 1e6:,.1f} MB are left"
-             f"{token_text}. Each bar is what remains after a step; pale bars changed nothing.</p>",
-             bars(rows)]
+    tokens = f": {last['tokens'] / 1e6:.2f} million tokens" if last.get("tokens") else ""
+    parts = [f"<p>{number(first['pages'])} pages went in, {first['bytes'] / 1e6:,.1f} MB of HTML. "
+             f"They hold {text['bytes'] / 1e6:,.1f} MB of text; {number(last['pages'])} pages with "
+             f"{last['bytes'] / 1e6:,.1f} MB are left after the filters{tokens}. Of 100 bytes that "
+             f"were crawled {100 * last['bytes'] / first['bytes']:.0f} are trained on, and of 100 "
+             f"bytes of text {100 * last['bytes'] / text['bytes']:.0f}. Each bar is the text that "
+             "remains after a step; pale bars changed nothing.</p>", bars(rows),
+             pictures(out / "02_data", ["filters"])]
     if common:
-        parts.append("<h3>Why pages were rejected</h3>" + table(
-            ("reason", "pages"), [(escape(reason), count) for reason, count in common], raw=True))
+        parts.append(folded("The commonest reasons for a rejection", table(
+            ("reason", "pages"), [(escape(reason), count) for reason, count in common], raw=True)))
     samples = []
     for path in sorted((out / "02_data" / "rejects").glob("*.jsonl")):
         for record in read_records(path)[:1]:
@@ -96,10 +131,17 @@ def data(out: Path) -> str:
                            f"{escape(record.get('reason', ''))} <span class=soft>"
                            f"{escape(record.get('url', ''))}</span></p>"
                            f"<pre>{escape(str(record.get('text', ''))[:320])}</pre>")
-    if samples:
-        parts.append("<details><summary>One page that each step threw away</summary>"
-                     + "".join(samples) + "</details>")
+    parts.append(folded("One page that each step threw away", "".join(samples)))
+    parts.append(folded("How the domains were mixed", pictures(out / "02_data", ["mix"])))
     return "".join(parts)
+
+
+def held_out_course(log: list[dict]) -> list[tuple[float, float]]:
+    """(training tokens, held-out loss) of a training log, whose held-out rows know their step."""
+    tokens = {row["step"]: row["tokens"] for row in log if "tokens" in row}
+    each = max((seen / step for step, seen in tokens.items() if step), default=1)
+    return [(tokens.get(row["step"], row["step"] * each), row["val_loss"]) for row in log
+            if "val_loss" in row]
 
 
 def runs_by_family(path: Path) -> dict[str, list[dict[str, float]]]:
@@ -118,131 +160,105 @@ def runs_by_family(path: Path) -> dict[str, list[dict[str, float]]]:
     return families
 
 
+def fitted_curve(out: Path, low: float, high: float) -> list[tuple[float, float]]:
+    """(FLOPs, loss) of the best model for each budget under the fitted law; none: empty."""
+    laws = read(out / "03_scaling" / "laws.json")
+    if not laws:
+        return []
+    fit = ParametricFit(**laws["parametric"])
+    budgets = [low * (high / low) ** (i / 40) for i in range(41)]
+    return [(C, float(predict(fit, *optimal_allocation(fit, C)))) for C in budgets]
+
+
+def scaling_figure(out: Path, plan: dict | None, result: dict | None) -> str:
+    """The sweep's runs, the law fitted to them, and the forecast beside what was reached."""
+    families = runs_by_family(out / "03_scaling" / "runs.csv")
+    series = [Series({"gpt": "small models of the sweep", "lstm": "LSTM"}.get(name, name),
+                     sorted((r["flops"], r["loss"]) for r in rows), dots=True)
+              for name, rows in sorted(families.items())]
+    flops = [x for s in series for x, _ in s.points]
+    marks, caption = [], "Every dot is a small model that the sweep trained."
+    if plan and plan.get("forecast") and plan.get("flops"):
+        f, at = plan["forecast"], plan["flops"]
+        curve = fitted_curve(out, min(flops, default=at / 100), at)
+        series.append(Series("fitted law, the best model for each budget", curve, dashed=True))
+        marks = [(at, f["loss"], f["low"], f["high"], f"forecast {f['loss']:.2f}")]
+        caption += (f" The law fitted to them was extrapolated {at / max(flops, default=at):.0f} "
+                    f"times in compute; the forecast with its {f.get('level', 0.9):.0%} interval "
+                    "was written down before the main run began.")
+        if result:
+            off = math.log(result["val_loss"] / f["loss"])
+            marks.append((at, result["val_loss"], result["val_loss"], result["val_loss"],
+                          f"reached {result['val_loss']:.2f}"))
+            caption += (f" The run reached {result['val_loss']:.3f}, {abs(off):.1%} "
+                        f"{'above' if off > 0 else 'below'} the forecast and "
+                        + ("inside" if f["low"] <= result["val_loss"] <= f["high"] else "outside")
+                        + " its interval.")
+    return figure(line_chart(series, "training FLOPs", "held-out loss (nats per token)", log_x=True,
+                             marks=marks), caption)
+
+
 def scaling(out: Path) -> str:
     """The sweep's losses over compute, the plan, and the forecast beside the measured final run."""
-    runs = out / "03_scaling" / "runs.csv"
     plan, result = read(out / "03_scaling" / "plan.json"), read(
         out / "04_model_pretrain" / "result.json")
-    parts = []
-    if runs.is_file():
-        families = runs_by_family(runs)
-        series = [Series({"gpt": "transformer", "lstm": "LSTM"}.get(name, name),
-                         sorted((r["flops"], r["loss"]) for r in rows), dots=True)
-                  for name, rows in sorted(families.items())]
-        marks, band = [], None
-        if plan and plan.get("forecast"):
-            f = plan["forecast"]
-            band = (f["low"], f["high"], f"forecast {f['loss']:.3f}")
-            if result and plan.get("flops"):
-                marks = [(plan["flops"], result["val_loss"], f["low"], f["high"],
-                          f"measured {result['val_loss']:.3f}")]
-        parts.append(figure(
-            line_chart(series, "training FLOPs", "held-out loss (nats per token)", log_x=True,
-                       band=band, marks=marks),
-            "Every dot is a small model that the sweep trained. The shaded band is the forecast "
-            "for the main run, written down before it began; the ring is what it reached."))
-    else:
-        parts.append(missing("The scaling sweep", "03_scaling/sweep.py"))
+    parts = [scaling_figure(out, plan, result) if (out / "03_scaling" / "runs.csv").is_file()
+             else missing("The scaling sweep", "03_scaling/sweep.py")]
     if plan:
-        model = plan.get("model", {})
+        model, f = plan.get("model", {}), plan.get("forecast")
         rows = [("layers × width", f"{model.get('layers', '–')} × {model.get('width', '–')}"),
-                ("tokens to train on", plan.get("tokens")), ("unique tokens", plan.get(
-                    "unique_tokens")), ("steps", plan.get("steps")),
-                ("learning rate", plan.get("learning_rate")), ("FLOPs", f"{plan['flops']:.2e}"
-                                                               if plan.get("flops") else None),
-                ("minutes", plan.get("minutes"))]
-        if plan.get("forecast"):
-            f = plan["forecast"]
-            rows.append(("forecast loss", f"{f['loss']:.3f} ({f['low']:.3f} to {f['high']:.3f}, "
-                         f"{f.get('level', 0.9):.0%})"))
-        if result:
-            rows.append(("measured loss", f"{result['val_loss']:.3f}"))
-        parts.append("<h3>The plan that was trained</h3>" + table(("", ""), rows))
+                ("parameters, embeddings included", plan.get("params")),
+                ("tokens to train on", plan.get("tokens")),
+                ("unique tokens", plan.get("unique_tokens")), ("steps", plan.get("steps")),
+                ("peak learning rate (Muon)", f"{plan.get('learning_rate', math.nan):g}"),
+                ("training FLOPs", plan.get("flops")),
+                ("minutes allowed", f"{plan.get('minutes') or math.nan:g}"),
+                ("forecast loss", f and f"{f['loss']:.3f} ({f['low']:.3f} to {f['high']:.3f})"),
+                ("measured loss", result and f"{result['val_loss']:.3f}")]
+        parts.append("<h3>The plan that was trained</h3>"
+                     + table(("", ""), [row for row in rows if row[1] not in (None, "nan")]))
     else:
         parts.append(missing("The plan", "03_scaling/plan.py"))
-    own = pictures(out / "03_scaling", {})
-    return "".join(parts) + (f"<details><summary>Chapter 3's own figures</summary>{own}</details>"
-                             if own else "")
+    own = pictures(out / "03_scaling", ["isoflop", "parametric", "rates", "rivals"])
+    return "".join(parts) + folded("Size against data, learning rates, and the LSTM", own)
 
 
 def pretraining(out: Path) -> str:
-    """The loss curve with the forecast, bits per byte against the n-gram rival, and samples."""
+    """The loss curve with the forecast and the n-gram rival, and samples as the model grew up."""
     folder = out / "04_model_pretrain"
-    log, result = read_records(folder / "log.jsonl"), read(folder / "result.json")
+    log, result = read_records(folder / "log.jsonl"), read(folder / "result.json") or {}
     if not log:
         return missing("The loss curve", "04_model_pretrain/pretrain.py")
-    train = [(row["step"], row["loss"]) for row in log if "loss" in row]
-    val = [(row["step"], row["val_loss"]) for row in log if "val_loss" in row]
-    thin = train[::max(1, len(train) // 400)]
-    plan = read(out / "03_scaling" / "plan.json") or {}
-    f = (result or {}).get("forecast") or plan.get("forecast")
+    train = [(row.get("tokens", row["step"]), row["loss"]) for row in log if "loss" in row]
+    val = held_out_course(log)
+    series = [Series("training batch", train[::max(1, len(train) // 400)]),
+              Series("held-out text", val)]
+    ngram, bits = (result.get("ngram") or {}).get("bits_per_byte"), result.get("val_bits_per_byte")
+    if ngram and bits and train:
+        # Nats per token and bits per byte of one text differ by a constant factor.
+        rival = ngram * result["val_loss"] / bits
+        series.append(Series("smoothed 5-gram", [(train[0][0], rival), (train[-1][0], rival)],
+                             dashed=True))
+    f = result.get("forecast") or (read(out / "03_scaling" / "plan.json") or {}).get("forecast")
     band = (f["low"], f["high"], "forecast of the final loss") if isinstance(f, dict) else None
-    parts = [figure(line_chart([Series("training batch", thin), Series("held-out text", val)],
-                               "step", "loss (nats per token)", band=band),
-                    "The main run: the loss on each training batch and on held-out text."
-                    + (" The band is where chapter 3 said that it would end." if band else ""))]
+    parts = [figure(line_chart(series, "training tokens", "loss (nats per token)", band=band),
+                    "The main run: the loss on each training batch and on held-out text, which "
+                    "comes from documents and packages that it never saw."
+                    + (" The band is where chapter 3 said that it would end." if band else "")
+                    + (" The dashed line is what counting five tokens back reaches on the same "
+                       "tokens." if len(series) > 2 else ""))]
+    rows = [("held-out loss (nats per token)", result.get("val_loss")), ("bits per byte", bits),
+            ("smoothed 5-gram on the same tokens, bits per byte", ngram),
+            ("parameters", result.get("params")), ("tokens seen", result.get("tokens"))]
     if result:
-        ngram = (result.get("ngram") or {}).get("bits_per_byte")
-        rows = [("held-out loss (nats per token)", result.get("val_loss")),
-                ("bits per byte", result.get("val_bits_per_byte")),
-                ("smoothed 5-gram, same tokens, bits per byte", ngram),
-                ("parameters", result.get("params")), ("tokens seen", result.get("tokens"))]
         parts.append(table(("", ""), [row for row in rows if row[1] is not None]))
     samples = read_records(folder / "samples.jsonl")
     if samples:
-        prompt = samples[-1].get("prompt")
-        of_prompt = [s for s in samples if s.get("prompt") == prompt]
+        prompts = [s.get("prompt") or "" for s in samples]
+        prompt = next((p for p in prompts if "(" in p), prompts[-1])
+        grown = [s for s in samples if (s.get("prompt") or "") == prompt]
+        few = sorted({round(i * (len(grown) - 1) / 3) for i in range(4)})
         parts.append("<h3>The same prompt as the model grew up</h3>" + answer_cards(
-            [(f"{s.get('fraction', 0):.0%} of training", f"{prompt}{s.get('text', '')}"[:420])
-             for s in of_prompt[-4:]]))
+            [(f"{grown[i].get('fraction', 0):.0%} of training",
+              short(f"{prompt}{grown[i].get('text', '')}")) for i in few]))
     return "".join(parts)
-
-
-def perplexity_and_voters(results: dict) -> str:
-    """In a sentence: do perplexity and the voters agree on the base model and the leader?"""
-    board, bits = results["arena"]["bradley_terry"], results["perplexity"]
-    leader = next(iter(board), "base")
-    if "base" not in bits or leader == "base":
-        return "The same held-out text and the same questions for every model."
-    rise = bits[leader]["bits_per_byte"] - bits["base"]["bits_per_byte"]
-    if rise > 0:
-        return (f"One table shows the article's warning. From base to {escape(leader)} the bits "
-                f"per byte of raw documentation <em>rise</em> by {rise:.2f}, and yet voters prefer "
-                f"{escape(leader)}: perplexity measures a job that an assistant no longer has.")
-    return (f"Here the voters' favourite, {escape(leader)}, also predicts raw documentation better "
-            "than the base model does.")
-
-
-def post_training(out: Path) -> str:
-    """Base, SFT, PPO and DPO in one table, answers side by side, and chapter 5's figures."""
-    results = read(out / "06_eval" / "results.json")
-    if not results:
-        return missing("The comparison of the stages", "06_eval/evaluate.py")
-    board, rows = results["arena"]["bradley_terry"], []
-    judges = results["judges"].get("reward model") or next(iter(results["judges"].values()))
-    for name, report in results["perplexity"].items():
-        answers, r = results["answers"][name], board.get(name, {})
-        judged = judges["models"].get(name, {})
-        n = len(answers)
-        rows.append((name, f"{report['bits_per_byte']:.3f}", f"{report['perplexity']:.1f}",
-                     f"{sum(a['gold'] for a in answers) / n:+.2f}",
-                     f"{r['rating']:.0f} <small>{r['low']:.0f} to {r['high']:.0f}</small>"
-                     if r else "–", f"{judged['win_rate']:.2f}" if judged else "–",
-                     f"{sum(a['ended'] for a in answers) / n:.0%}",
-                     f"{sum(len(a['text'].split()) for a in answers) / n:.0f}"))
-    parts = [f"<p>{perplexity_and_voters(results)}</p>",
-             table(("model", "bits/byte", "perplexity", "gold rule", "arena (95 %)", "judge",
-                    "ends", "words"), rows, raw=True),
-             f"<p class=soft>Gold rule: chapter 5's stated points for form and relevance, never "
-             f"seen in training. Arena: {results['arena']['votes']} simulated blind votes. Judge: "
-             f"win rate against {escape(judges['baseline'])}, both orders.</p>",
-             "<h3>The same questions, side by side</h3>"]
-    names = list(results["answers"])
-    for i, reference in list(enumerate(results.get("references", [])))[:4]:
-        question = results["answers"][names[0]][i]["question"]
-        parts.append(f'<p class="question">{escape(question)} <span>The documentation says: '
-                     f"{escape(reference)}</span></p>" + answer_cards(
-                         [(name, results["answers"][name][i]["text"][:420]) for name in names]))
-    own = pictures(out / "05_posttrain", {})
-    return "".join(parts) + (f"<details><summary>Chapter 5's own figures</summary>{own}</details>"
-                             if own else "")

@@ -1,12 +1,13 @@
-"""The report's last three sections: evaluation, systems, and the ledger of claims."""
+"""The report's sixth section and its last: evaluation, and the ledger of claims."""
 
+import math
 from pathlib import Path
 
 from artifacts import VERDICTS
 from claims_ledger import OPEN, read_ledger, tally
 from format_study import PUBLISHED, PUBLISHED_PROGRAMS
-from page_parts import escape, figure, heat, missing, number, table, tree
-from report_training import pictures, read
+from page_parts import escape, figure, heat, missing, number, table
+from report_training import folded, held_out_course, read, read_records
 from svg_figures import Series, interval_chart, line_chart
 
 STYLE_NAMES = {"original": "original 2020", "helm": "HELM", "harness_2023": "harness 2023",
@@ -15,7 +16,10 @@ STYLE_NAMES = {"original": "original 2020", "helm": "HELM", "harness_2023": "har
 SCORER_NAMES = {"letter": "letter", "sum": "text, sum", "per_token": "text / token",
                 "per_byte": "text / byte", "pmi": "text, PMI"}
 # Test perplexity per WORD (dictionary of that benchmark), as the papers print it.
-HISTORY = [("Penn Treebank", 2014, 78.4, "large LSTM, Zaremba et al."),
+HISTORY = [("WikiText-2", 2017, 65.8, "AWD-LSTM, Merity et al."),
+           ("WikiText-2", 2019, 18.3, "GPT-2 1.5B, zero-shot, Radford et al."),
+           ("WikiText-2", 2023, 8.8, "Llama 2 7B, by the evaluation harness (its issue 806)"),
+           ("Penn Treebank", 2014, 78.4, "large LSTM, Zaremba et al."),
            ("Penn Treebank", 2017, 57.3, "AWD-LSTM, Merity et al."),
            ("Penn Treebank", 2019, 35.8, "GPT-2 1.5B, zero-shot, Radford et al."),
            ("Penn Treebank", 2020, 20.5, "GPT-3 175B, zero-shot, Brown et al."),
@@ -26,38 +30,61 @@ CLASS_OF = {"holds": "holds", "holds in part": "part", "does not hold here": "fa
             "not measurable at this scale": "open", OPEN: "open"}
 
 
+def course_of_training(log: Path) -> str:
+    """Our own perplexity on held-out text while the base model trained; nothing without a log."""
+    points = [(tokens, math.exp(loss)) for tokens, loss in held_out_course(read_records(log))]
+    if len(points) < 2:
+        return ""
+    return figure(line_chart([Series("", points)], "training tokens",
+                             "perplexity of held-out text", log_y=True),
+                  f"Our own descent: from {points[0][1]:,.0f} to {points[-1][1]:.0f} choices per "
+                  f"token in {points[-1][0] / 1e6:.0f} million tokens of training.")
+
+
+def history() -> str:
+    """The published course of years, as a figure and as a table with its sources."""
+    series = [Series(name, sorted((y, p) for b, y, p, _ in HISTORY if b == name))
+              for name in dict.fromkeys(b for b, *_ in HISTORY)]
+    rows = [(b, str(y), f"{p:.1f}", f'<td class="words">{escape(who)}</td>')
+            for b, y, p, who in HISTORY]
+    return (figure(line_chart(series, "year", "perplexity per word", log_y=True),
+                   "The field's descent on its test texts: from about 70 in 2017 to under 10 in "
+                   "2023. These count words of each benchmark's own dictionary; ours counts "
+                   "tokens. The very model of 8.8 per word needs about 5.5 per token of its own "
+                   "vocabulary: only bits per byte compares across tokenizers.")
+            + folded("The sources of these figures",
+                     table(("benchmark", "year", "perplexity", "model"), rows, raw=True)))
+
+
 def perplexity_part(results: dict) -> str:
-    """Perplexity as choices: by place in the document, and the published course of years."""
+    """Perplexity as choices: what the number means here, and by place in the document."""
     name = "base" if "base" in results["perplexity"] else next(iter(results["perplexity"]))
     report = results["perplexity"][name]
-    places = [((r["first"] + r["last"]) / 2, 2.718281828 ** r["loss"])
+    ratio = report["effective_choices"] / report["perplexity"]
+    places = [((r["first"] + r["last"]) / 2, math.exp(r["loss"]))
               for r in report["by_position"] if r["tokens"] >= 10]
     rows = [(escape(d), r["tokens"], f"{r['perplexity']:.1f}", f"{r['effective_choices']:.1f}",
              f"{r['bits_per_byte']:.3f}") for d, r in report["by_domain"].items()]
-    history = table(("benchmark", "year", "perplexity", "model"), [
-        (b, str(y), f"{p:.1f}", f'<td class="words">{escape(who)}</td>')
-        for b, y, p, who in HISTORY], raw=True)
     return (f"<h3>Between how many tokens does it hesitate?</h3><p>The {escape(name)} model's "
             f"perplexity is <b>{report['perplexity']:.1f}</b>: it is as surprised as if it chose "
             f"among that many equally likely tokens. Its own guesses have the entropy of "
             f"{report['effective_choices']:.1f} choices, so it "
-            + ("knows how unsure it should be" if abs(report["effective_choices"]
-               / report["perplexity"] - 1) < 0.15 else "misjudges how unsure it should be")
-            + ".</p>" + figure(line_chart([Series(f"{name} model", places)],
-                                          "place in the document", "perplexity", log_x=True,
-                                          log_y=True),
-                               "By how many tokens of the document came before; it sees at most "
-                               "its context. Few documents are long: the right end is noisy.")
+            + ("knows how unsure it should be" if abs(ratio - 1) < 0.15 else "is surer than it "
+               "should be on text like this" if ratio < 1 else "is less sure than it could be")
+            + f". Measured on {number(report['tokens'])} tokens of held-out documents, each read "
+            "from its beginning.</p>"
+            + figure(line_chart([Series("", places)], "place in the document", "perplexity",
+                                log_x=True, log_y=True),
+                     "By how many tokens of the document came before; it sees at most its context. "
+                     "Few documents are long: the right end is noisy.")
             + (table(("domain", "tokens", "perplexity", "effective choices", "bits/byte"), rows,
-                     raw=True) if len(rows) > 1 else "")
-            + "<details><summary>From 70 towards 10, as the papers print it</summary>"
-            + history + "<p>These are per word of each benchmark's own dictionary; ours is per "
-            "token of our own. Only bits per byte compares across tokenizers.</p></details>")
+                     raw=True) if len(rows) > 1 else ""))
 
 
 def format_part(results: dict) -> str:
     """The heat table of one model under thirty ways to ask, and the published eight models."""
-    rows = [r for r in results["formats"] if r["k"] == 0] or results["formats"]
+    fewest = min(r["k"] for r in results["formats"])
+    rows = [r for r in results["formats"] if r["k"] == fewest]
     low, high = (f(r["accuracy"] for r in rows) for f in (min, max))
     scorers = list(dict.fromkeys(r["scorer"] for r in rows))
     body = []
@@ -82,20 +109,34 @@ def format_part(results: dict) -> str:
             "same weights; only the wording of the prompt and the arithmetic of the score change. "
             f"Accuracy runs from <b>{gap['worst']['accuracy']:.3f}</b> to "
             f"<b>{gap['best']['accuracy']:.3f}</b>; guessing gives 0.250, and half the width of a "
-            f"95 % interval is about {0.85 / n ** 0.5:.2f}.</p>"
+            f"95 % interval is about {0.85 / n ** 0.5:.2f}. The extremes of thirty noisy numbers "
+            "lie apart by chance alone, so best and worst are chosen on one half of the questions "
+            f"and measured on the other: there the distance is <b>{gap['spread']:.3f}</b> "
+            f"({gap['low']:.3f} to {gap['high']:.3f}).</p>"
             + table(("format", *(SCORER_NAMES.get(s, s) for s in scorers), "one letter"), body,
                     raw=True)
             + "<p>The last column is the diagnosis: the share of letter answers that fall on one "
             "and the same letter. A model of this size has not learned what the letters stand for, "
             "so it says one of them; asked for the words, it shows what it knows.</p>"
-            "<details><summary>All cells with intervals, calibration error and the option-shuffle "
-            f"control</summary>{full}</details>"
+            + shots_sentence(results["formats"])
+            + "<details><summary>All cells with intervals, calibration error and the shuffled "
+            f"options</summary>{full}</details>"
             "<details><summary>The published 0.637 and 0.488, read from the code that made them"
             "</summary><p>HELM and the original program compare the probabilities of the "
             "<em>letters</em>. The evaluation harness of January 2023 showed the same options and "
             "then compared the summed log-probability of each answer's <em>text</em>, without its "
             "letter. LLaMA-65B: 0.637 and 0.488. Weak models show the reverse order: they score "
             f"better on texts, as ours does.</p>{published}</details>")
+
+
+def shots_sentence(rows: list[dict]) -> str:
+    """What worked examples in the prompt changed, over all formats and scorers; or nothing."""
+    by_k = {k: [r["accuracy"] for r in rows if r["k"] == k] for k in sorted({r["k"] for r in rows})}
+    if len(by_k) < 2:
+        return ""
+    said = ", ".join(f"{sum(values) / len(values):.3f} with {k}" for k, values in by_k.items())
+    return (f"<p>Worked examples in the prompt, as many as its context holds: the mean accuracy "
+            f"over all formats and scorers is {said}.</p>")
 
 
 def arena_part(results: dict) -> str:
@@ -132,16 +173,25 @@ def judge_part(results: dict) -> str:
     parts = ["<h3>Judges, and how to fool them</h3>"]
     for name, row in results["judges"].items():
         interval = row["spearman_interval"]
-        text = (f" (95 %: {interval[0]:.2f} to {interval[1]:.2f})" if interval else "")
+        text = (f" (95 %, votes and questions drawn again: {interval[0]:.2f} to {interval[1]:.2f})"
+                if interval else "")
         attacked = row["attacked"]
         parts.append(
             f"<p>The <b>{escape(name)}</b> ranks the models as the arena does with a Spearman "
-            f"correlation of {number(row['spearman'], 2)}{text}. Attacks on the answers of "
-            f"{escape(attacked['model'])}, judged against {escape(attacked['against'])}:</p>"
-            + table(("answers", "win rate", "95 %", "length-controlled", "characters"),
+            f"correlation of {number(row['spearman'], 2)}{text}. Its win rates against "
+            f"{escape(row['baseline'])}:</p>"
+            + table(("model", "win rate", "95 %", "length-controlled", "both orders agree",
+                     "characters"),
+                    [(m, f"{r['win_rate']:.2f}", f"{r['low']:.2f} to {r['high']:.2f}",
+                      f"{r['length_controlled']:.2f}", f"{r['consistency']:.0%}",
+                      f"{r['characters']:.0f}") for m, r in row["models"].items()])
+            + f"<p>Three attacks on the answers of {escape(attacked['model'])}, judged against "
+            f"{escape(attacked['against'])}:</p>"
+            + table(("answers", "win rate", "95 %", "length-controlled", "both orders agree",
+                     "characters"),
                     [(r["attack"], f"{r['win_rate']:.2f}", f"{r['low']:.2f} to {r['high']:.2f}",
-                      f"{r['length_controlled']:.2f}", f"{r['characters']:.0f}")
-                     for r in attacked["rows"]]))
+                      f"{r['length_controlled']:.2f}", f"{r['consistency']:.0%}",
+                      f"{r['characters']:.0f}") for r in attacked["rows"]]))
     parts.append("<p>A judge of content would not move when an answer is padded or said twice, and "
                  "would punish one that is cut in half.</p>")
     return "".join(parts)
@@ -156,14 +206,22 @@ def suite_part(results: dict) -> str:
              *(heat(column[m]["accuracy"], min(values), max(values),
                     f"±{(column[m]['high'] - column[m]['low']) / 2:.2f}") for m in models)]
             for scenario, column in grid.items()]
-    rates = results["mean_win_rate"]
     more = [(metric.replace("ece", "calibration"), *(f"{by[m]:.2f}" for m in models))
-            for metric, by in rates.items()]
-    return ("<h3>Many scenarios, many metrics</h3><p>Five kinds of question about documentation "
-            "that no model has read, scored by PMI. No single number captures a model; the lower "
-            "table adds the columns up as HELM does, by how often a model beats the others of "
-            "<em>this</em> pool, and would change with the pool.</p>"
+            for metric, by in results["mean_win_rate"].items()]
+    cells = {m: [column[m] for column in grid.values()] for m in models}
+    means = [(title, *(f"{sum(c[key] for c in cells[m]) / len(grid):.2f}" for m in models))
+             for key, title in (("accuracy", "accuracy"), ("ece", "calibration error"),
+                                ("robustness", "robustness: right also when mistyped"),
+                                ("selective", "accuracy on the surest tenth"),
+                                ("questions_per_second", "questions per CPU second"))]
+    return ("<h3>Many scenarios, many metrics</h3><p>Questions about documentation that no model "
+            "has read, in the cloze format, scored by PMI: what does this function do (wrong "
+            "options from other packages, easy, or from its own, hard), which object is described, "
+            "what are its arguments, which module holds it. No single number captures a model; the "
+            "lower table adds the columns up as HELM does, by how often a model beats the others "
+            "of <em>this</em> pool, and would change with the pool.</p>"
             + table(("accuracy", *models), rows, raw=True)
+            + table(("mean over the scenarios", *models), means)
             + table(("mean win rate", *models), more))
 
 
@@ -174,28 +232,9 @@ def evaluation(out: Path) -> str:
         return missing("The evaluation", "06_eval/evaluate.py")
     quick = ("<p class=missing>Measured with --quick: a handful of questions, wide intervals.</p>"
              if results.get("quick") else "")
-    return quick + "".join(part(results) for part in (perplexity_part, format_part, suite_part,
-                                                      arena_part, judge_part))
-
-
-def systems(out: Path) -> str:
-    """Chapter 7's measurements: its figures and every table that it left."""
-    folder = out / "07_systems"
-    files = sorted(p for p in folder.glob("*.json") if not p.name.startswith("."))
-    if not files:
-        return missing("Memory, kernels and communication", "07_systems/benchmark.py")
-    parts, machine = [], {}
-    for path in files:
-        value = read(path)
-        if isinstance(value, dict):
-            machine = value.pop("machine", None) or machine
-            value.pop("quick", None)
-        parts.append(f"<details><summary>{escape(path.stem.replace('_', ' '))}</summary>"
-                     f"{tree(value)}</details>")
-    about = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in machine.items()
-                      if v is not None) if isinstance(machine, dict) else ""
-    return (pictures(folder, {}) + "<h3>The tables</h3>" + "".join(parts)
-            + (f'<p class="soft">Measured on: {escape(about)}.</p>' if about else ""))
+    return (quick + perplexity_part(results)
+            + course_of_training(out / "04_model_pretrain" / "log.jsonl") + history()
+            + "".join(part(results) for part in (format_part, suite_part, arena_part, judge_part)))
 
 
 def value_text(value: object, interval: object) -> str:
@@ -225,6 +264,7 @@ def claims(out: Path) -> str:
     strip = "".join(f'<i class="{CLASS_OF[v]}" style="flex:{n}" title="{escape(v)}: {n}"></i>'
                     for v, n in counts.items() if n)
     words = " · ".join(f"{n} {escape(v)}" for v, n in counts.items() if n)
+    words = words.replace("holds", "hold").replace("does not", "do not")
     parts = [f'<p>{len(ledger)} claims of the article, each an experiment. Verdicts are computed '
              f'from the measurement.</p><div class="tally">{strip}</div>'
              f'<p class="soft">{words}</p>']
@@ -232,13 +272,14 @@ def claims(out: Path) -> str:
     for claim in sorted(ledger, key=lambda c: order.index(c.verdict)):
         kind = CLASS_OF[claim.verdict]
         said = claim.measured[:1].upper() + claim.measured[1:].rstrip(".")
-        value = value_text(claim.value, claim.interval)
+        # A bare number that the sentence before it already gives would only be said twice.
+        told = not isinstance(claim.value, dict) and any(c.isdigit() for c in said)
+        value = "" if told else value_text(claim.value, claim.interval)
         found = (f'<p class="found">{escape(said)}.' + (f" <b>{value}</b>" if value else "")
                  + "</p>" if said or value else "")
         expected = f"Expected: {escape(claim.expected)}. " if claim.expected else ""
-        made = claim.command or (f"python {claim.chapter}/" if claim.chapter else "")
-        how = f"<code>{escape(claim.command)}</code>" if claim.command else (
-            f"<span>chapter {escape(claim.chapter)}</span>" if made else "")
+        made = claim.command or (f"python {claim.made_by}" if claim.made_by else "")
+        how = f"<code>{escape(made)}</code>" if made else ""
         parts.append(f'<div class="claim" id="claim-{escape(claim.id)}">'
                      f'<div class="verdict {kind}">{escape(claim.verdict)}</div><div>'
                      f'<p class="said">{escape(claim.text)}</p>{found}'

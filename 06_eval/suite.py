@@ -4,9 +4,10 @@
     mean_win_rate(table, "accuracy")
 
 A scenario is a list of four-choice questions: DocMMLU's five, the real MMLU, or the files of ARC,
-OpenBookQA and HellaSwag (`load_choices`, evaluate.py --scenario FILE). Metrics: accuracy, calibration error, robustness (the
-worst case over the question as written and a mild mix of small damages), selective accuracy,
-questions per CPU second. Models are compared by mean win rate, which depends on who takes part.
+OpenBookQA and HellaSwag (`load_choices`, evaluate.py --scenario FILE). Metrics: accuracy,
+calibration error, robustness (the worst case over the question as written and a mild mix of small
+damages), selective accuracy, questions per CPU second. Models are compared by mean win rate, which
+depends on who takes part.
 Source: Liang et al. 2022, arXiv 2211.09110. Leaves out: fairness, bias, toxicity (the data of
 documentation gives nothing to measure them on), and generation metrics.
 """

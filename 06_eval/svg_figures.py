@@ -112,11 +112,11 @@ def _frame(x_axis: Axis, y_axis: Axis, x: str, y: str, height: float) -> list[st
     return parts
 
 
-def _legend(names: Sequence[tuple[str, int, bool]]) -> str:
-    """A line of names with their colours, as HTML beside the figure."""
-    return '<div class="legend">' + "".join(
-        f'<span><i style="--c:var(--c{(i % 6) + 1})"{" class=dot" if dot else ""}></i>'
-        f"{html.escape(name)}</span>" for name, i, dot in names if name) + "</div>"
+def _legend(names: Sequence[tuple[str, int, str]]) -> str:
+    """A line of names with their colours, as HTML above the figure; nothing without names."""
+    spans = [f'<span><i style="--c:var(--c{(i % 6) + 1})" class="{kind}"></i>'
+             f"{html.escape(name)}</span>" for name, i, kind in names if name]
+    return f'<div class="legend">{"".join(spans)}</div>' if spans else ""
 
 
 def _figure(parts: Sequence[str], label: str, height: float) -> str:
@@ -128,8 +128,8 @@ def line_chart(series: Sequence[Series], x: str, y: str, log_x: bool = False, lo
                band: tuple[float, float, str] | None = None,
                marks: Sequence[tuple[float, float, float, float, str]] = ()) -> str:
     """Lines and dots over two axes. `band` (low, high, name) shades a range of y; each of `marks`
-    (x, y, low, high, name) is one point with an interval. Points that a log axis cannot show are
-    left out. Nothing to draw: an empty string.
+    (x, y, low, high, name) is one point with an interval, filled where low and high are the same.
+    Points that a log axis cannot show are left out. Nothing to draw: an empty string.
     """
     shown = [Series(s.name, [(a, b) for a, b in s.points if math.isfinite(a) and math.isfinite(b)
                              and (a > 0 or not log_x) and (b > 0 or not log_y)],
@@ -147,11 +147,10 @@ def line_chart(series: Sequence[Series], x: str, y: str, log_x: bool = False, lo
         top, bottom = y_axis(band[1]), y_axis(band[0])
         parts.append(f'<rect x="{LEFT}" width="{WIDTH - LEFT - RIGHT}" y="{top}" '
                      f'height="{max(2.0, bottom - top):g}" class="band"/>')
-        parts.append(_text(WIDTH - RIGHT - 6, top - 6, band[2], "end", "note"))
     parts += _frame(x_axis, y_axis, x, y, HEIGHT)
     for i, s in enumerate(shown):
         colour = f"var(--c{(i % 6) + 1})"
-        names.append((s.name, i, s.dots))
+        names.append((s.name, i, "dot" if s.dots else "dash" if s.dashed else "line"))
         spots = [(x_axis(a), y_axis(b)) for a, b in s.points]
         if s.dots:
             parts += [f'<circle cx="{a}" cy="{b}" r="4" fill="{colour}" fill-opacity=".75"/>'
@@ -162,11 +161,15 @@ def line_chart(series: Sequence[Series], x: str, y: str, log_x: bool = False, lo
             parts.append(f'<path d="{path}" class="line" stroke="{colour}"{dash}/>')
     for place, value, low, high, name in marks:
         at, up, down = x_axis(place), y_axis(high), y_axis(low)
-        parts.append(f'<line x1="{at}" x2="{at}" y1="{up}" y2="{down}" class="whisker"/>'
-                     f'<circle cx="{at}" cy="{y_axis(value)}" r="5.5" class="mark"/>')
+        if high > low:
+            parts.append(f'<line x1="{at}" x2="{at}" y1="{up}" y2="{down}" class="whisker"/>')
+        parts.append(f'<circle cx="{at}" cy="{y_axis(value)}" r="5.5" '
+                     f'class="mark{"" if high > low else " full"}"/>')
         side = "end" if at > WIDTH * 0.6 else "start"
         parts.append(_text(at + (-12 if side == "end" else 12), y_axis(value) - 9, name, side,
                            "note"))
+    if band:        # last, so that its words lie over the lines
+        parts.append(_text(WIDTH - RIGHT - 6, y_axis(band[1]) - 7, band[2], "end", "note"))
     return _legend(names) + _figure(parts, f"{y} over {x}", HEIGHT)
 
 
