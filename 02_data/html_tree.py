@@ -33,6 +33,13 @@ ENDS = {"li": ("li",), "dt": ("dt", "dd"), "dd": ("dt", "dd"), "tr": ("tr", "td"
 # ... but not one outside of the list or table that it stands in.
 FENCES = frozenset("ul ol menu dir dl table div section article body".split())
 CELL_FENCES = frozenset(("table", "body"))
+CELLS = frozenset(("td", "th", "tr", "tbody", "thead", "tfoot"))
+# What a tag asks us to do, by its name. Most tags are nothing but one of these names.
+START, END, SKIP, BR, LINK, END_LINK, NOTHING = range(7)
+ACTIONS = ({tag: (START, tag) for tag in BLOCKS} | {"/" + tag: (END, tag) for tag in BLOCKS}
+           | {tag: (SKIP, tag) for tag in SKIPPED} | {"br": (BR, "br"), "a": (LINK, "a")}
+           | {"/a": (END_LINK, "a"), "/span": (NOTHING, "span")})
+INLINE = (NOTHING, "")
 # What is inside a tag; "++" never gives back what it took, so that this cannot backtrack.
 INSIDE = re.compile(r"""(?:[^>"']++|"[^"]*+"|'[^']*+')*+""")
 
@@ -47,15 +54,13 @@ class Run:
 
 class Node:
     """One block element: its tag, its attributes as written, and its children in order."""
-    __slots__ = ("tag", "attributes", "parent", "children", "mass", "size", "link", "dropped",
-                 "names")
+    __slots__ = ("tag", "attributes", "parent", "children", "mass", "size", "link", "dropped")
 
     def __init__(self, tag: str, attributes: str, parent: "Node | None"):
         self.tag, self.attributes, self.parent = tag, attributes, parent
         self.children: list[Node | Run] = []
         self.mass = self.size = self.link = 0
         self.dropped = False
-        self.names = ""
 
     def attribute(self, name: str) -> str:
         """The value of one attribute, "" if it is absent; entities are resolved."""
@@ -89,7 +94,9 @@ class _Builder:
         self.parts: list[str] = []
 
     def text(self, text: str) -> None:
-        """Add characters to the run."""
+        """Add characters to the run, which no blanks begin."""
+        if not self.parts and text.isspace():
+            return
         if "&" in text:
             text = unescape(text)
         if self.in_link:
@@ -111,15 +118,15 @@ class _Builder:
 
     def start(self, tag: str, attributes: str) -> None:
         """A block's opening tag; ends what HTML lets it end."""
-        self.end_run()
+        if self.parts:
+            self.end_run()
         tags = self.open_tags
-        if tags.get("p") and self.here.tag == "p":
+        if self.here.tag == "p":
             self.pop()
-        ends = ENDS.get(tag)
-        if ends:
-            fences = CELL_FENCES if tag in ("td", "th", "tr", "tbody", "thead", "tfoot") else FENCES
-            if any(tags.get(t) for t in ends):
-                self.end_siblings(ends, fences)
+        for other in ENDS.get(tag, ()):
+            if tags.get(other):
+                self.end_siblings(ENDS[tag], CELL_FENCES if tag in CELLS else FENCES)
+                break
         if self.depth >= DEPTH:
             return                               # flattened: its text goes to the open element
         node = Node(tag, attributes, self.here)
@@ -142,7 +149,8 @@ class _Builder:
 
     def end(self, tag: str) -> None:
         """A block's end tag: closes the nearest open element of that name, if there is one."""
-        self.end_run()
+        if self.parts:
+            self.end_run()
         if self.open_tags.get(tag, 0) > (tag == "body"):
             while self.here.tag != tag:
                 self.pop()
@@ -211,37 +219,39 @@ def parse(page: str, keep: frozenset[str] = frozenset()) -> tuple[Node, list[Nod
     pieces = page.split("<")
     builder.text(pieces[0])
     while at < len(pieces):
-        piece = pieces[at]
-        first = piece[:1]
-        if first == "/":
-            head, _, text = piece.partition(">")
-            tag = head[1:].strip().lower()
-            at += 1
-            if tag in BLOCKS:
-                builder.end(tag)
-            elif tag == "a":
-                builder.in_link = False
-        elif first.isalpha() and first.isascii():
-            head, closed, text = piece.partition(">")
-            at += 1
-            if not closed or '"' in head and head.count('"') & 1 or "='" in head:
-                head, text, at = _whole_tag(pieces, at - 1)
-            name, _, attributes = head.replace("\n", " ").partition(" ")
-            tag = name.rstrip("/").lower()
-            if tag in SKIPPED and tag not in keep:
-                if not head.endswith("/") or tag in RAW:
-                    end = _skip_element(tag, pieces, at, never)
-                    text, at = ("", end) if end >= 0 else (text, at)
-            elif tag in BLOCKS:
-                builder.start(tag, attributes)
-            elif tag == "br":
-                builder.parts.append(BREAK)
-            elif tag == "a":
-                builder.in_link = True
-        elif first == "!" or first == "?":
-            text, at = _skip_comment(pieces, at)
-        else:
-            text, at = "<" + piece, at + 1           # a lone "<" is text
+        head, closed, text = pieces[at].partition(">")
+        at += 1
+        action = ACTIONS.get(head) if closed else None
+        attributes = ""
+        if action is None:
+            if head[:1] == "/":
+                action = ACTIONS.get("/" + head[1:].strip().lower(), INLINE)
+            elif head[:1].isalpha() and head[:1].isascii():
+                if not closed or '"' in head and head.count('"') & 1 or "='" in head:
+                    head, text, at = _whole_tag(pieces, at - 1)
+                name, *rest = head.split(None, 1)
+                attributes = rest[0] if rest else ""
+                action = ACTIONS.get(name) or ACTIONS.get(name.lower().rstrip("/"), INLINE)
+            elif head[:1] == "!" or head[:1] == "?":
+                text, at = _skip_comment(pieces, at - 1)
+                action = INLINE
+            else:
+                text, action = "<" + pieces[at - 1], INLINE      # a lone "<" is text
+        kind, tag = action
+        if kind == START:
+            builder.start(tag, attributes)
+        elif kind == END:
+            builder.end(tag)
+        elif kind == LINK:
+            # "<a name=here>" marks a place, and often nothing ends it
+            builder.in_link = "name=" not in attributes or "href" in attributes
+        elif kind == END_LINK:
+            builder.in_link = False
+        elif kind == BR:
+            builder.parts.append(BREAK)
+        elif kind == SKIP and tag not in keep and (head[-1] != "/" or tag in RAW):
+            end = _skip_element(tag, pieces, at, never)
+            text, at = ("", end) if end >= 0 else (text, at)
         if text:
             builder.text(text)
     builder.end_run()

@@ -45,11 +45,9 @@ DROPPED_TAGS = frozenset(("nav", "footer", "aside", "dialog", "menu", "legend", 
                           "figcaption"))
 
 
-def names_of(node: Node) -> str:
-    """The words by which a block is called: class, id, role and the like."""
-    if not node.attributes:
-        return ""
-    return " ".join(a or b or c for a, b, c in NAMES.findall(" " + node.attributes[:2000])).lower()
+def names_of(attributes: str) -> str:
+    """The words by which a block is called: class, id, role and the like, in lower case."""
+    return " ".join(a or b or c for a, b, c in NAMES.findall(" " + attributes[:2000])).lower()
 
 
 def weigh(nodes: list[Node]) -> None:
@@ -81,7 +79,6 @@ def weigh(nodes: list[Node]) -> None:
         node.mass, node.size, node.link = mass, size, link
 
 
-@functools.lru_cache(1 << 14)
 def judge_names(names: str) -> float:
     """What a block's names say against it: SURE_GUARD, GUARD, or 0 for nothing.
 
@@ -92,20 +89,29 @@ def judge_names(names: str) -> float:
     return GUARD if UNWANTED.search(names) and not WANTED.search(names) else 0.0
 
 
+@functools.lru_cache(1 << 14)
+def judge_attributes(attributes: str) -> float:
+    """The same for a block's attributes as they are written: its names, and whether it is hidden.
+
+    'class="post sidebar"' -> GUARD, 'style="display:none"' -> GUARD, 'class="story"' -> 0
+    """
+    share = judge_names(names_of(attributes))
+    if share or not ("none" in attributes or "idden" in attributes):
+        return share
+    return GUARD if HIDDEN.search(attributes) else 0.0
+
+
 def unwanted_share(node: Node) -> float:
     """How much of the page this block may hold and still be dropped for its tag, style or names:
     0 for a block that they say nothing against."""
     if node.tag in DROPPED_TAGS:
         return SURE_GUARD if node.tag in ("aside", "nav", "footer") else GUARD
-    if sum(type(c) is Node and c.tag == "article" for c in node.children) >= 3:
+    if len(node.children) >= 3 and sum(type(c) is Node and c.tag == "article"
+                                       for c in node.children) >= 3:
         return SURE_GUARD               # a list of teasers, beside the story or below it
     if not node.attributes or node.tag in WHOLE_PAGE:
         return 0.0
-    names = names_of(node)
-    share = judge_names(names) if names else 0.0
-    if share or not ("none" in node.attributes or "idden" in node.attributes):
-        return share
-    return GUARD if HIDDEN.search(node.attributes) else 0.0
+    return judge_attributes(node.attributes)
 
 
 def prune(nodes: list[Node], least: float = GUARD) -> None:

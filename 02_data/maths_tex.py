@@ -16,10 +16,11 @@ from urllib.parse import unquote
 
 from html_tree import attribute, unescape
 
-# Only pages with one of these are looked at: one in a hundred. The hints cost less to look for.
-HINTS = ("math", "atex", "imetex", "data-expr", 'class="tex')
-TELLTALES = ("<math", "math/tex", "math/asc", "mwe-math", "math-tex", "atex", "mathtex", "imetex",
-             "data-expr", "texerror", 'class="tex')
+# Only pages with one of these are looked at, one in a hundred: a word that is quick to look for, and
+# what it must be part of.
+HINTS = {"math": re.compile("<math|math/(?:tex|asc)|mwe-math|math-tex|mathtex"),
+         "atex": re.compile("atex"), "imetex": re.compile("imetex"),
+         "data-expr": re.compile("data-expr"), '="tex': re.compile('="tex(?:error)?[" ]')}
 # No pattern may run past the next "<", or a page of unclosed tags would take quadratic time.
 MATHML = re.compile(r"<math\b([^<>]{0,9000})>", re.I)
 ANNOTATION = re.compile(r"<annotation\b[^<>]{0,200}?encoding\s*=\s*[\"']?"
@@ -198,7 +199,7 @@ def inline_maths(page: str) -> str:
     '<p>Let <math><annotation encoding="application/x-tex">a&lt;b</annotation></math>' ->
     '<p>Let $a&lt;b$'. A page without formulae comes back as it is.
     """
-    if not any(hint in page for hint in HINTS) or not any(word in page for word in TELLTALES):
+    if not any(hint in page and pattern.search(page) for hint, pattern in HINTS.items()):
         return page
     for step in (drop_twins, replace_containers, replace_mathml, replace_scripts, replace_images):
         page = step(page)
