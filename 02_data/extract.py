@@ -12,7 +12,7 @@ import re
 from typing import Iterator
 
 from html_tree import BREAK, Node, Run, parse
-from main_text import GUARD, SURE_GUARD, clean, prune, story_node
+from main_text import GUARD, SURE_GUARD, clean, keep_posts, prune, story_node
 from maths_tex import inline_maths
 from pydoc_pages import pydoc_text
 from trim_story import trim
@@ -66,23 +66,32 @@ def _gap(found: re.Match) -> str:
 
 
 def main_text(page: str) -> str:
-    """The main text of a page given as characters.
+    """The main text of a page given as characters."""
+    with collector_off():
+        root, nodes = parse(inline_maths(page))
+        if keep_posts(root, nodes):
+            text = write_text(root)
+        else:
+            text = find_story(root, nodes)
+        for node in nodes:              # parents and children hold each other: let go
+            node.children.clear()
+    return text
+
+
+def find_story(root: Node, nodes: list[Node]) -> str:
+    """The text of the page's story: prune, walk down to it, clean what hangs around it.
 
     If next to nothing is left of a page that has text, its blocks have misleading names: then only
     what is surely unwanted is pruned.
     """
-    with collector_off():
-        root, nodes = parse(inline_maths(page))
-        for least in (GUARD, SURE_GUARD):
-            prune(nodes, least)
-            story = story_node(root, nodes)
-            clean(story)
-            trim(story)
-            text = write_text(story)
-            if len(text) >= ENOUGH or root.size < ENOUGH:
-                break
-        for node in nodes:              # parents and children hold each other: let go
-            node.children.clear()
+    for least in (GUARD, SURE_GUARD):
+        prune(nodes, least)
+        story = story_node(root, nodes)
+        clean(story)
+        trim(story)
+        text = write_text(story)
+        if len(text) >= ENOUGH or root.size < ENOUGH:
+            break
     return text
 
 

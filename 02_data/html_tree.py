@@ -24,6 +24,7 @@ tfoot th thead tr ul math""".split())
 RAW = frozenset("script style title textarea iframe noembed noframes xmp".split())
 SKIPPED = RAW | frozenset("""noscript template svg button select object applet canvas video audio
 datalist map""".split())
+HEADINGS = frozenset("h1 h2 h3 h4 h5 h6".split())
 VOID = frozenset("hr col br img input link meta wbr base area embed param source track".split())
 # An opening tag ends an open element of these kinds, since their end tags may be left out.
 ENDS = {"li": ("li",), "dt": ("dt", "dd"), "dd": ("dt", "dd"), "tr": ("tr", "td", "th"),
@@ -35,11 +36,15 @@ FENCES = frozenset("ul ol menu dir dl table div section article body".split())
 CELL_FENCES = frozenset(("table", "body"))
 CELLS = frozenset(("td", "th", "tr", "tbody", "thead", "tfoot"))
 # What a tag asks us to do, by its name. Most tags are nothing but one of these names.
-START, END, SKIP, BR, LINK, END_LINK, NOTHING = range(7)
+START, END, SKIP, BR, LINK, END_LINK, SPAN, NOTHING = range(8)
 ACTIONS = ({tag: (START, tag) for tag in BLOCKS} | {"/" + tag: (END, tag) for tag in BLOCKS}
            | {tag: (SKIP, tag) for tag in SKIPPED} | {"br": (BR, "br"), "a": (LINK, "a")}
-           | {"/a": (END_LINK, "a"), "/span": (NOTHING, "span")})
+           | {"/a": (END_LINK, "a"), "span": (SPAN, "span"), "/span": (NOTHING, "span")})
 INLINE = (NOTHING, "")
+# Words in a line that are for machines: [edit], the link sign after a heading, screen readers' own.
+UNSEEN = re.compile(r"\b(?:mw-editsection|viewcode-link|sr-only|screen-reader-text|visually-?hidden|"
+                    r"visuallyhidden|assistive-text|a11y-hidden)\b")
+LONGEST_UNSEEN = 40       # pieces
 # What is inside a tag; "++" never gives back what it took, so that this cannot backtrack.
 INSIDE = re.compile(r"""(?:[^>"']++|"[^"]*+"|'[^']*+')*+""")
 
@@ -110,6 +115,16 @@ class _Builder:
             if text.strip():
                 self.here.children.append(Run(text, self.link, self.here))
             self.parts, self.link = [], 0
+
+    def start_link(self, attributes: str, text: str) -> str:
+        """A link's opening tag and the text after it; returns what of that is text of the page."""
+        if "headerlink" in attributes or "anchor" in attributes and len(text) < 2:
+            text = ""                            # the sign after a heading that links to itself
+        if "name=" in attributes and "href" not in attributes:
+            return text                          # marks a place, and often nothing ends it
+        # a heading that leads to itself is no link
+        self.in_link = self.here.tag not in HEADINGS or '="#' not in attributes
+        return text
 
     def pop(self) -> None:
         self.open_tags[self.here.tag] -= 1
@@ -194,6 +209,17 @@ def _skip_element(tag: str, pieces: list[str], at: int, never: set[str]) -> int:
     return len(pieces) if tag in RAW else -1
 
 
+def _skip_span(pieces: list[str], at: int, text: str) -> tuple[str, int]:
+    """(text after the end of a short span that is not shown, next piece); (text, at) if it does not
+    end soon."""
+    depth = 1
+    for i in range(at, min(at + LONGEST_UNSEEN, len(pieces))):
+        depth += pieces[i].startswith("span") - pieces[i].startswith("/span")
+        if not depth:
+            return pieces[i].partition(">")[2], i + 1
+    return text, at
+
+
 def _skip_comment(pieces: list[str], at: int) -> tuple[str, int]:
     """(text after the comment or declaration in piece `at`, next piece)."""
     piece = pieces[at]
@@ -243,10 +269,12 @@ def parse(page: str, keep: frozenset[str] = frozenset()) -> tuple[Node, list[Nod
         elif kind == END:
             builder.end(tag)
         elif kind == LINK:
-            # "<a name=here>" marks a place, and often nothing ends it
-            builder.in_link = "name=" not in attributes or "href" in attributes
+            text = builder.start_link(attributes, text)
         elif kind == END_LINK:
             builder.in_link = False
+        elif kind == SPAN:
+            if attributes and UNSEEN.search(attributes):
+                text, at = _skip_span(pieces, at, text)
         elif kind == BR:
             builder.parts.append(BREAK)
         elif kind == SKIP and tag not in keep and (head[-1] != "/" or tag in RAW):

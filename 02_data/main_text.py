@@ -10,15 +10,20 @@ what hangs around the story in the block where we stop.
 import functools
 import re
 
-from html_tree import Node, Run
+from html_tree import HEADINGS, Node, Run
 
 DOMINANT = 0.75           # walk down while one child holds this share of the mass
 GUARD = 0.4               # never prune a block that holds more of the page than this
 SURE_GUARD = 0.85         # ... or more than this, for a block that says what it is
+TEASERS = 0.8             # ... or than this, for a list of headings that lead elsewhere
+TEASER = 300              # characters of prose under such a heading, at most
 SHORTEST = 20             # characters of a run that can be prose
 SENTENCE = re.compile(r"[.!?,;:。，！？、।؟،]")
-HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden|\bhidden(?!\s*=\s*[\"']?false)\b"
-                    r"|aria-hidden\s*=\s*[\"']?true", re.I)
+# What is not shown. "hidden" is an attribute, or a class of its own (but "hidden md:block" is shown
+# on wide screens); "overflow-hidden" is shown, and "until-found" opens on a click.
+HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden|aria-hidden\s*=\s*[\"']?true"
+                    r"|(?<![-:\w])(?<!: )hidden(?![-:\w])(?!\s*=\s*[\"']?(?:false|until-found))"
+                    r"(?![^\"']*\w:(?:block|flex|grid|inline|table))", re.I)
 NAMES = re.compile(r"(?:^|\s)(?:class|id|role|itemprop|data-component|data-testid|aria-label)"
                    r"\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))", re.I)
 # Words in class and id that say "not the text", at word boundaries of camelCase, - and _.
@@ -27,7 +32,7 @@ UNWANTED = re.compile(r"""comments?\b|comment-|disqus|respond\b|replies|share\b|
     footer|masthead|navbar|\bnav\b|navigation|\bmenu|cookie|consent|gdpr|banner|popup|modal|
     overlay|advert|sponsor|\bads?\b|\bad-|-ad\b|outbrain|taboola|(?<!elementor-)widget|toolbar|
     pagination|\bpager\b|\btags?\b|tag-list|tags-list|byline|author-bio|author-info|about-author|
-    \bbio\b|meta\b|copyright|disclaimer|legal\b|most-read|mostread|popular|trending|more-stories|
+    \bbio\b|meta\b|signature|copyright|disclaimer|legal\b|most-read|mostread|popular|trending|more-stories|
     read-more|readmore|read-next|also-read|you-may|teaser|\brating|\bprint\b|noprint|skip-link|
     caption|credit|gallery-nav|login|paywall|dateline|timestamp|\bdate\b|\btoc\b|jump-link|
     mw-editsection|reflist|navbox|catlinks|printfooter|story-footer|hatnote|feedback|survey|
@@ -40,6 +45,11 @@ SURELY_UNWANTED = re.compile(r"cookie|consent|gdpr|disqus|popup|lightbox|widget-
 WANTED = re.compile(r"article-?body|story-?body|post-?body|entry-?content|article-?content|"
                     r"post-?content|main-?content|articletext|story-?content|content-?body|"
                     r"article__body|embed|tweet|page-?content|body-?text|mainbody")
+# schema.org's names for pages that are made of posts, and for the text of a post; and what the text
+# of a post is called by forum programs that know no schema.
+FORUM = re.compile(r"schema\.org/(?:DiscussionForumPosting|QAPage|Question)\b")
+POST = re.compile(r"itemprop\s*=\s*[\"']?(?:text|articleBody)\b", re.I)
+OLD_POST = re.compile(r"\bid\s*=\s*[\"']?(?:post_message_|post_content|msg_)\d|\bbbWrapper\b")
 WHOLE_PAGE = frozenset(("html", "body", "article", "main"))
 DROPPED_TAGS = frozenset(("nav", "footer", "aside", "dialog", "menu", "legend", "fieldset", "dir",
                           "figcaption"))
@@ -114,6 +124,43 @@ def unwanted_share(node: Node) -> float:
     return judge_attributes(node.attributes)
 
 
+def teaser_lists(nodes: list[Node]) -> set[Node]:
+    """The blocks that are lists of other stories: three headings or more, all but one of which are
+    links, with little prose between them and none before the first.
+
+    An article's own headings lead nowhere. `nodes` are weighed.
+    """
+    # 1. Count the headings below each block: all, and those that are links.
+    counts: dict[Node, list[int]] = {}
+    for node in reversed(nodes):
+        own = counts.get(node, (0, 0))
+        if node.tag in HEADINGS and node.size:
+            own = (own[0] + 1, own[1] + (2 * node.link > node.size))
+        if own[0] and node.parent is not None:
+            above = counts.setdefault(node.parent, [0, 0])
+            above[0] += own[0]
+            above[1] += own[1]
+    # 2. Where they are a list of teasers, what comes first is not a story of its own.
+    return {node for node, (count, linked) in counts.items()
+            if linked >= 3 and count - linked <= 1 and node.mass <= TEASER * linked
+            and not prose_first(node)}
+
+
+def prose_first(node: Node, most: int = 50) -> bool:
+    """True if a block has prose before its first linked heading, or none among its first items."""
+    waiting = [node]
+    for _ in range(most):
+        item = waiting.pop() if waiting else None
+        if type(item) is Run:
+            if item.mass:
+                return True
+        elif item is None or item.tag in HEADINGS and 2 * item.link > item.size:
+            return False
+        elif not item.dropped:
+            waiting.extend(reversed(item.children[:most]))
+    return True
+
+
 def prune(nodes: list[Node], least: float = GUARD) -> None:
     """Mark the unwanted blocks as dropped, except one that holds much of the page; blocks whose
     `unwanted_share` is below `least` stay, and what was dropped before comes back.
@@ -124,7 +171,9 @@ def prune(nodes: list[Node], least: float = GUARD) -> None:
     for node in nodes:
         node.dropped = False
     weigh(nodes)
-    shares, dropped = [unwanted_share(node) for node in nodes], 0
+    lists = teaser_lists(nodes)
+    shares = [unwanted_share(node) or TEASERS * (node in lists) for node in nodes]
+    dropped = 0
     for guard in (SURE_GUARD, GUARD):
         total, before = nodes[0].mass, dropped
         for node, share in zip(nodes, shares):
@@ -159,6 +208,39 @@ def story_node(root: Node, nodes: list[Node]) -> Node:
                 or heaviest.mass < DOMINANT * node.mass:
             return node
         node = heaviest
+
+
+def keep_posts(root: Node, nodes: list[Node]) -> bool:
+    """On a page that says it is a forum, or a question with answers: drop all but the posts. False
+    if it is none, or if its posts hold less than half of the text.
+
+    There what other pages call comments is the text.
+    """
+    told = {n for n in nodes if "schema.org/" in n.attributes and FORUM.search(n.attributes)}
+    named = {n for n in nodes if "post_" in n.attributes or "msg_" in n.attributes
+             or "bbWrapper" in n.attributes}
+    inside = ({n for n in named if OLD_POST.search(n.attributes)}
+              or {n for n in nodes if told and POST.search(n.attributes)})
+    for node in nodes:
+        node.dropped = False
+    weigh(nodes)
+    if len(inside) < 2 or 2 * sum(post.size for post in inside) < root.mass:
+        return False
+    # Keep a block that holds a post (children come first backwards), is one, or lies in one.
+    holding = {root} | inside
+    for node in reversed(nodes):
+        if node in holding and node.parent is not None:
+            holding.add(node.parent)
+    for node in nodes:
+        if node.parent in inside:
+            inside.add(node)
+            node.dropped = unwanted_share(node) > 0
+        elif node not in inside:
+            node.dropped = node not in holding
+            for child in node.children:
+                if type(child) is Run:
+                    child.mass = -1
+    return True
 
 
 def clean(node: Node) -> None:

@@ -7,9 +7,8 @@ are in their first words, in the dozen languages that most news is written in.
 
 import re
 
-from html_tree import Node, Run
+from html_tree import HEADINGS, Node, Run
 
-HEADINGS = frozenset("h1 h2 h3 h4 h5 h6".split())
 # Lines that lead elsewhere, wherever they stand. Only dropped if they are mostly a link, or short.
 ELSEWHERE = re.compile(r"""\W*(?:read\ (?:more|also|next|the\ full)|see\ (?:also|more)|
     also\ (?:read|see|on)|also:|more:|more\ on|related|recommended|don['’]?t\ miss|watch:?|
