@@ -11,8 +11,9 @@ import gc
 import re
 from typing import Iterator
 
+from forum_posts import keep_posts
 from html_tree import BREAK, Node, Run, parse
-from main_text import GUARD, SURE_GUARD, clean, keep_posts, prune, story_node
+from main_text import GUARD, SURE_GUARD, clean, prune, story_node
 from maths_tex import inline_maths
 from pydoc_pages import pydoc_text
 from trim_story import trim

@@ -42,8 +42,8 @@ ACTIONS = ({tag: (START, tag) for tag in BLOCKS} | {"/" + tag: (END, tag) for ta
            | {"/a": (END_LINK, "a"), "span": (SPAN, "span"), "/span": (NOTHING, "span")})
 INLINE = (NOTHING, "")
 # Words in a line that are for machines: [edit], the link sign after a heading, screen readers' own.
-UNSEEN = re.compile(r"\b(?:mw-editsection|viewcode-link|sr-only|screen-reader-text|visually-?hidden|"
-                    r"visuallyhidden|assistive-text|a11y-hidden)\b")
+UNSEEN = re.compile(r"\b(?:mw-editsection|viewcode-link|sr-only|screen-reader-text|"
+                    r"visually-?hidden|assistive-text)\b")
 LONGEST_UNSEEN = 40       # pieces
 # What is inside a tag; "++" never gives back what it took, so that this cannot backtrack.
 INSIDE = re.compile(r"""(?:[^>"']++|"[^"]*+"|'[^']*+')*+""")

@@ -32,8 +32,9 @@ UNWANTED = re.compile(r"""comments?\b|comment-|disqus|respond\b|replies|share\b|
     footer|masthead|navbar|\bnav\b|navigation|\bmenu|cookie|consent|gdpr|banner|popup|modal|
     overlay|advert|sponsor|\bads?\b|\bad-|-ad\b|outbrain|taboola|(?<!elementor-)widget|toolbar|
     pagination|\bpager\b|\btags?\b|tag-list|tags-list|byline|author-bio|author-info|about-author|
-    \bbio\b|meta\b|signature|copyright|disclaimer|legal\b|most-read|mostread|popular|trending|more-stories|
-    read-more|readmore|read-next|also-read|you-may|teaser|\brating|\bprint\b|noprint|skip-link|
+    \bbio\b|meta\b|signature|copyright|disclaimer|legal\b|most-read|mostread|popular|trending|
+    more-stories|read-more|
+    readmore|read-next|also-read|you-may|teaser|\brating|\bprint\b|noprint|skip-link|
     caption|credit|gallery-nav|login|paywall|dateline|timestamp|\bdate\b|\btoc\b|jump-link|
     mw-editsection|reflist|navbox|catlinks|printfooter|story-footer|hatnote|feedback|survey|
     follow\b|follow-|dontmiss|highlights?-list|latest|outstream|video-player|slideshow|carousel"""
@@ -45,11 +46,7 @@ SURELY_UNWANTED = re.compile(r"cookie|consent|gdpr|disqus|popup|lightbox|widget-
 WANTED = re.compile(r"article-?body|story-?body|post-?body|entry-?content|article-?content|"
                     r"post-?content|main-?content|articletext|story-?content|content-?body|"
                     r"article__body|embed|tweet|page-?content|body-?text|mainbody")
-# schema.org's names for pages that are made of posts, and for the text of a post; and what the text
-# of a post is called by forum programs that know no schema.
-FORUM = re.compile(r"schema\.org/(?:DiscussionForumPosting|QAPage|Question)\b")
-POST = re.compile(r"itemprop\s*=\s*[\"']?(?:text|articleBody)\b", re.I)
-OLD_POST = re.compile(r"\bid\s*=\s*[\"']?(?:post_message_|post_content|msg_)\d|\bbbWrapper\b")
+FORMULA = re.compile(r"\$[^$\\^_{=]{0,2000}[\\^_{=][^$]{0,2000}\$")
 WHOLE_PAGE = frozenset(("html", "body", "article", "main"))
 DROPPED_TAGS = frozenset(("nav", "footer", "aside", "dialog", "menu", "legend", "fieldset", "dir",
                           "figcaption"))
@@ -114,6 +111,10 @@ def judge_attributes(attributes: str) -> float:
 def unwanted_share(node: Node) -> float:
     """How much of the page this block may hold and still be dropped for its tag, style or names:
     0 for a block that they say nothing against."""
+    # a caption with a formula in it is worth more than its picture, which we cannot read
+    if node.tag == "figcaption" or "caption" in node.attributes:
+        if any(type(c) is Run and FORMULA.search(c.text) for c in node.children):
+            return 0.0
     if node.tag in DROPPED_TAGS:
         return SURE_GUARD if node.tag in ("aside", "nav", "footer") else GUARD
     if len(node.children) >= 3 and sum(type(c) is Node and c.tag == "article"
@@ -186,13 +187,35 @@ def prune(nodes: list[Node], least: float = GUARD) -> None:
             weigh(nodes)
 
 
+def one_of_several(node: Node) -> bool:
+    """True if a block stands among others of its kind: they are parts of one text, and the longest
+    is not the whole.
+
+    Of its kind are blocks of its tag and class with a tenth of their parent's mass, and any prose
+    in a <section> beside a <section> that differ by a number only.
+    """
+    kind, chapter = node.attribute("class"), False
+    if node.tag == "section":
+        chapter = not kind or any(c.isdigit() for c in kind)
+    if not kind and not chapter:
+        return False
+    least = 1 if chapter else max(node.parent.mass / 10, 1)
+
+    def same(other: str) -> bool:
+        return other == kind or chapter and re.sub(r"\d+", "", other) == re.sub(r"\d+", "", kind)
+    return any(type(other) is Node and other is not node and not other.dropped
+               and other.tag == node.tag and other.mass >= least and same(other.attribute("class"))
+               for other in node.parent.children)
+
+
 def story_node(root: Node, nodes: list[Node]) -> Node:
     """The block that holds the text.
 
     A block that calls itself "articleBody" (in any spelling of upper and lower case) and holds more
     than a third of the page's mass; else walk down from `root`, while one child block that is not
-    dropped holds at least DOMINANT of the mass of the block we are in. A <p> is never entered: one
-    long paragraph is not the whole story. Where there is no mass, there is nowhere to walk.
+    dropped holds at least DOMINANT of the mass of the block we are in. A <p> is never entered, nor
+    one of several parts (`one_of_several`): one long paragraph or chapter is not the whole story.
+    Where there is no mass, there is nowhere to walk.
     """
     # schema.org's name for it is the most honest word on the web, but it may be on a teaser.
     for node in nodes:
@@ -205,42 +228,9 @@ def story_node(root: Node, nodes: list[Node]) -> Node:
         heaviest = max((c for c in node.children if type(c) is Node and not c.dropped),
                        key=lambda c: c.mass, default=None)
         if not node.mass or heaviest is None or heaviest.tag == "p" \
-                or heaviest.mass < DOMINANT * node.mass:
+                or heaviest.mass < DOMINANT * node.mass or one_of_several(heaviest):
             return node
         node = heaviest
-
-
-def keep_posts(root: Node, nodes: list[Node]) -> bool:
-    """On a page that says it is a forum, or a question with answers: drop all but the posts. False
-    if it is none, or if its posts hold less than half of the text.
-
-    There what other pages call comments is the text.
-    """
-    told = {n for n in nodes if "schema.org/" in n.attributes and FORUM.search(n.attributes)}
-    named = {n for n in nodes if "post_" in n.attributes or "msg_" in n.attributes
-             or "bbWrapper" in n.attributes}
-    inside = ({n for n in named if OLD_POST.search(n.attributes)}
-              or {n for n in nodes if told and POST.search(n.attributes)})
-    for node in nodes:
-        node.dropped = False
-    weigh(nodes)
-    if len(inside) < 2 or 2 * sum(post.size for post in inside) < root.mass:
-        return False
-    # Keep a block that holds a post (children come first backwards), is one, or lies in one.
-    holding = {root} | inside
-    for node in reversed(nodes):
-        if node in holding and node.parent is not None:
-            holding.add(node.parent)
-    for node in nodes:
-        if node.parent in inside:
-            inside.add(node)
-            node.dropped = unwanted_share(node) > 0
-        elif node not in inside:
-            node.dropped = node not in holding
-            for child in node.children:
-                if type(child) is Run:
-                    child.mass = -1
-    return True
 
 
 def clean(node: Node) -> None:

@@ -16,8 +16,8 @@ from urllib.parse import unquote
 
 from html_tree import attribute, unescape
 
-# Only pages with one of these are looked at, one in a hundred: a word that is quick to look for, and
-# what it must be part of.
+# Only pages with one of these are looked at, one in a hundred: a word that is quick to look for,
+# and what it must be part of.
 HINTS = {"math": re.compile("<math|math/(?:tex|asc)|mwe-math|math-tex|mathtex"),
          "atex": re.compile("atex"), "imetex": re.compile("imetex"),
          "data-expr": re.compile("data-expr"), '="tex': re.compile('="tex(?:error)?[" ]')}
@@ -203,4 +203,5 @@ def inline_maths(page: str) -> str:
         return page
     for step in (drop_twins, replace_containers, replace_mathml, replace_scripts, replace_images):
         page = step(page)
-    return page
+    # "$n$ -th" was "<math>...</math>-th"
+    return re.sub(r"\$ (?=[^\s\w$<]|th\b)", "$", page)

@@ -59,6 +59,47 @@ def test_comments_and_related_stories_are_left_out():
     assert text.count("The mayor") == 12
 
 
+def test_other_stories_are_known_by_their_linked_headings():
+    """No name says so, and they hold more prose than the story."""
+    teaser = "<div><h4><a href=x>Roads closed</a></h4><p>Drivers were told to stay at home.</p></div>"
+    page = f"<body><div><div>{STORY}{STORY}</div><div><h3>Picks</h3>{teaser * 12}</div></div>"
+    assert extract_text(page.encode()).count("The mayor") == 8
+    assert "Drivers" not in extract_text(page.encode())
+    front = "<body><ul>" + teaser.replace("div", "li") * 12 + "</ul>"
+    assert "Drivers" in extract_text(front.encode()), "a page of nothing else keeps them"
+    blog = "".join(f"<div class=post><h2><a href={i}>Day {i}</a></h2>{STORY * 2}</div>"
+                   for i in range(4))
+    assert extract_text(f"<body>{blog}".encode()).count("The mayor") == 32, "a blog's own posts"
+
+
+def test_chapters_of_one_text_stay_together():
+    page = f"""<main><section class=part-1>{STORY}</section><section class=part-2>{STORY * 9}
+        </section><section class=part-3 hidden="until-found">{STORY}</section></main>"""
+    assert extract_text(page.encode()).count("The mayor") == 44, "the longest is not the whole"
+
+
+@pytest.mark.parametrize("post, kind", [
+    ("<div itemprop=text>{}</div>", "itemtype='https://schema.org/DiscussionForumPosting'"),
+    ("<div class=answer><div itemprop='text'>{}</div></div>", "itemtype='http://schema.org/QAPage'"),
+    ("<td><div id=post_message_7>{}</div>", "class=page"), ("<div class=bbWrapper>{}</div>", "")])
+def test_on_a_forum_the_replies_are_the_text(post, kind):
+    posts = "".join(f"<div class='comment reply'><b>bob{i}</b><p>Joined: May 2009, 12 posts.</p>"
+                    f"{post.format(STORY)}<p>Like, share, report this post.</p></div>"
+                    for i in range(5))
+    text = extract_text(f"<body><div {kind}>{posts}</div><footer>Powered by us".encode())
+    assert text.count("The mayor") == 20, "a reply was taken for a comment"
+    assert "Joined" not in text and "report" not in text and "Powered" not in text
+
+
+def test_what_only_machines_read_is_left_out():
+    page = f"""<main><h2>History<span class="mw-editsection"><span>[</span><a href=e>edit</a>]</span>
+        </h2>{STORY}<h2 id=x>Use<a class="headerlink" href="#x">¶</a></h2>{STORY}
+        <p>See <a href=y>it</a><span class="sr-only"> (opens in a new window)</span>.</p>"""
+    text = extract_text(page.encode())
+    assert "edit" not in text and "¶" not in text and "window" not in text
+    assert "History" in text and "Use" in text and "See it." in text
+
+
 def test_a_page_whose_blocks_have_misleading_names_keeps_its_text():
     page = f"<body><div class='sidebar'>{STORY}</div><div class='widget'>{STORY}</div>"
     assert extract_text(page.encode()).count("The mayor") == 8

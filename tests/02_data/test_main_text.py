@@ -48,6 +48,7 @@ def in_order(node):
     ("a<script>'<p>no</p>'</script>b<!-- <p>no -->c", ["body", "abc"]),
     ("a &lt;p&gt; &amp;amp; &nosuch; 1 < 2", ["body", "a <p> &amp; &nosuch; 1 < 2"]),
     ("<p>a<script>var x = '<p>b</p>'", ["body", ["p", "a"]]),
+    ("<p>a<a name=x>b<p>c", ["body", ["p", "ab"], ["p", "c"]]),
     ("<P CLASS=x>a</P><button>no</button>b", ["body", ["p", "a"], "b"]),
 ])
 def test_parse(page, want):
@@ -132,9 +133,12 @@ def test_article_body_is_believed_if_it_holds_a_third(mass, dropped, want):
 
 def test_names_tell_what_a_block_is():
     for names in ('class="sidebar"', "id=comments", 'class="cookie-bar"', 'style="display: none"',
-                  "aria-hidden=true", 'role="navigation"', "hidden"):
+                  "aria-hidden=true", 'role="navigation"', "hidden", 'id=x hidden=""',
+                  'style="visibility: hidden"', 'class="a hidden b"'):
         assert unwanted_share(Node("div", names, None)) > 0, names
-    for names in ("", 'class="article-body share"', 'class="story"', 'aria-hidden="false"'):
+    for names in ("", 'class="article-body share"', 'class="story"', 'aria-hidden="false"',
+                  'class="overflow-hidden"', 'style="overflow: hidden"', 'hidden="until-found"',
+                  'class="hidden md:block"', 'class="md:hidden"'):
         assert unwanted_share(Node("div", names, None)) == 0, names
     assert unwanted_share(Node("body", "class=sidebar-left", None)) == 0, "never the whole page"
 

@@ -45,6 +45,14 @@ def test_each_formula_is_kept_once(markup, want):
     assert text == f"We have, as you know, {want} here. It costs $5 or $6."
 
 
+def test_a_caption_is_kept_for_its_formula():
+    story = "<p>The curve is drawn for the reader's convenience, and to scale.</p>" * 5
+    page = f"""<main>{story}<figure><img><figcaption>A plot of <math alttext="y=x^2"></math>, in blue.
+        </figcaption></figure><figure><figcaption>A boat. Photo: $5 (AP).</figcaption></figure>"""
+    assert "A plot of $y=x^2$, in blue." in extract_text(page.encode())
+    assert "boat" not in extract_text(page.encode())
+
+
 def test_a_page_without_formulae_is_not_touched():
     page = "<p>It costs $5 or $6, and the mathematics department pays."
     assert inline_maths(page) is page

@@ -1,0 +1,57 @@
+"""Forums, and questions with their answers: there the page is made of posts, and all of them count.
+
+On a news page what readers wrote below the story is left out; on a forum it is the story. Such
+pages tell what they are, by schema.org's names or by those of the old forum programs. Then the
+posts are kept, and profiles, votes, signatures and buttons between them go.
+"""
+
+import re
+
+from html_tree import Node, Run
+from main_text import unwanted_share, weigh
+
+# Pages that are made of posts, and the text of a post, in schema.org's words ...
+FORUM = re.compile(r"schema\.org/(?:DiscussionForumPosting|QAPage|Question)\b")
+POST = re.compile(r"itemprop\s*=\s*[\"']?(?:text|articleBody)\b", re.I)
+# ... and what vBulletin, phpBB, SMF and XenForo call it.
+OLD_POST = re.compile(r"\bid\s*=\s*[\"']?(?:post_message_|post_content|msg_)\d|\bbbWrapper\b")
+
+
+def posts_of(nodes: list[Node]) -> set[Node]:
+    """The blocks with the text of a post; none on a page that does not say that it is a forum."""
+    named = [n for n in nodes if "post_" in n.attributes or "msg_" in n.attributes
+             or "bbWrapper" in n.attributes]
+    posts = {n for n in named if OLD_POST.search(n.attributes)}
+    told = any("schema.org/" in n.attributes and FORUM.search(n.attributes) for n in nodes)
+    return posts or {n for n in nodes if told and POST.search(n.attributes)}
+
+
+def keep_posts(root: Node, nodes: list[Node]) -> bool:
+    """On a page that says it is a forum, or a question with answers: drop all but the posts. False
+    if it is none, or if its posts hold less than half of the text.
+
+    There what other pages call comments is the text.
+    """
+    inside = posts_of(nodes)
+    if len(inside) < 2:
+        return False
+    for node in nodes:
+        node.dropped = False
+    weigh(nodes)
+    if 2 * sum(post.size for post in inside) < root.mass:
+        return False
+    # Keep a block that holds a post (children come first backwards), is one, or lies in one.
+    holding = {root} | inside
+    for node in reversed(nodes):
+        if node in holding and node.parent is not None:
+            holding.add(node.parent)
+    for node in nodes:
+        if node.parent in inside:
+            inside.add(node)
+            node.dropped = unwanted_share(node) > 0
+        elif node not in inside:
+            node.dropped = node not in holding
+            for child in node.children:
+                if type(child) is Run:
+                    child.mass = -1
+    return True
