@@ -12,8 +12,6 @@ With a GPU: --device cuda. With several: torchrun --nproc-per-node 8 04_model_pr
 """
 
 import argparse
-import os
-import shutil
 import signal
 import time
 from dataclasses import asdict
@@ -30,6 +28,7 @@ from flop_rate import flops_per_token, measured_peak
 from generate import generate
 from gpt import GPT
 from held_out import LN2, Evaluation, sliding_loss
+from machine import fitted
 from plan_file import Plan, make_plan
 from ranks import Ranks, join
 from run_files import Journal, RunState
@@ -149,18 +148,6 @@ class Recorder:
                 "ranks": self.ranks.world, "threads": torch.get_num_threads()}
 
 
-def compiled(model: GPT, plan: Plan, ranks: Ranks) -> torch.nn.Module:
-    """The model compiled if the plan says so and this machine can: a CPU needs a C++ compiler."""
-    if not plan.compile:
-        return model
-    compilers = (os.environ.get("CXX"), "g++", "clang++", "cl")
-    if ranks.device.type == "cpu" and not any(c and shutil.which(c) for c in compilers):
-        if ranks.first:
-            print("no C++ compiler found: training without torch.compile, slower")
-        return model
-    return torch.compile(model)
-
-
 def train_plan(plan: Plan, args: argparse.Namespace, ranks: Ranks, train: PackedBatches,
                evaluation: Evaluation, tokenizer: Tokenizer, state: RunState
                ) -> tuple[GPT, dict]:
@@ -173,7 +160,7 @@ def train_plan(plan: Plan, args: argparse.Namespace, ranks: Ranks, train: Packed
     parts = args.accumulate or 1
     if not args.accumulate and ranks.device.type == "cpu":
         parts = max(1, plan.rows * plan.model.sequence_length // 1024 // ranks.world)
-    steps = training_steps(ranks.wrap(compiled(model, plan, ranks)), optimizers, train, plan.steps,
+    steps = training_steps(ranks.wrap(fitted(model, ranks.device, plan.compile)), optimizers, train, plan.steps,
                            plan.recipe, start=state.step, accumulate=parts,
                            precision=plan.precision, guard=guard,
                            average=ranks.average if ranks.world > 1 else None)
@@ -239,6 +226,9 @@ def finish(plan: Plan, model: GPT, final: dict, timing: dict, train: Shard, held
 def main() -> None:
     args = parse()
     ranks = join(args.device)
+    if ranks.device.type == "cuda":     # what a GPU is made for, whatever the plan found on a CPU
+        args.precision = args.precision or "bf16"
+        args.compile = True if args.compile is None else args.compile
     folder, data = Path(args.out), Path(args.data)
     inputs = [args.plan, args.tokenizer, *(data / name for name in ("train.bin", "val.bin",
                                                                     "index.json"))]

@@ -134,6 +134,8 @@ def training_steps(model: nn.Module, optimizers: list[torch.optim.Optimizer], ba
     for step in range(start, steps):
         ids, targets = batches(step)
         loss, counted = torch.zeros((), device=device), (targets != -100).sum().item()
+        if average:     # ranks hold unlike numbers of targets: over all of them it is one mean
+            counted = float(average(torch.tensor(float(counted), device=device)))
         parts = list(zip(ids.chunk(accumulate), targets.chunk(accumulate)))
         for number, (x, y) in enumerate(parts, start=1):
             # each part weighs as much as it has targets: then the sum is the whole batch's mean
