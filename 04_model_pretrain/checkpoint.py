@@ -28,16 +28,18 @@ def save_checkpoint(path: Path | str, *, model: torch.nn.Module, stage: str = "b
                     rng: dict | None = None, extra: dict | None = None) -> Path:
     """Write everything that is needed to use `model` again, whole or not at all.
 
-    `model` has a GPTConfig as `.config`; its state is saved under plain names (a compiled or
-    DDP-wrapped model's prefixes are removed). `optimizer` and `rng` are state dicts for resuming,
-    left out when None. `extra` is a dict of plain values or tensors. Returns the path.
+    The model's state is saved under plain names (a compiled or DDP-wrapped model's prefixes are
+    removed), beside its GPTConfig `.config` (a module without one: an empty config). `optimizer`
+    and `rng` are state dicts for resuming, left out when None. `extra` is a dict of plain values
+    or tensors. Returns the path.
     """
     # torch.compile and DDP each put a word in front of every name; a checkpoint knows neither
     state = {name.replace("_orig_mod.", "").removeprefix("module."): value
              for name, value in model.state_dict().items()}
-    config = getattr(model, "module", model).config
-    content = {"format": FORMAT, "stage": stage, "config": asdict(config), "model": state,
-               "tokenizer_sha256": tokenizer_sha256, "step": step, "extra": extra or {}}
+    config = getattr(getattr(model, "module", model), "config", None)
+    content = {"format": FORMAT, "stage": stage, "config": asdict(config) if config else {},
+               "model": state, "tokenizer_sha256": tokenizer_sha256, "step": step,
+               "extra": extra or {}}
     content |= {"optimizer": optimizer} if optimizer is not None else {}
     content |= {"rng": rng} if rng is not None else {}
     # a plain torch.save to the final name, killed, left a broken file 9 times out of 10

@@ -93,7 +93,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
     the T_total positions (T < T_total when a cache holds the earlier ones). `mask`, bool
     (B, 1, T, T_total), True = may attend, replaces the causal rule. Source: Vaswani et al. 2017.
     """
-    T, T_total, D = q.shape[2], k.shape[2], q.shape[3]
+    (T, D), T_total = q.shape[-2:], k.shape[-2]
     if mask is None and T > 1:      # query i stands at T_total - T + i, and sees up to there
         mask = torch.ones(T, T_total, dtype=torch.bool, device=q.device).tril(T_total - T)
     scores = (q @ k.transpose(-2, -1) * D ** -0.5).float()      # (B, H, T, T_total)

@@ -174,6 +174,8 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     Source: Pascanu et al. 2013, algorithm 1.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:
+        return torch.zeros(())
     norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
     # One factor for all, never above 1; the tiny number keeps 0/0 away.
     factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)

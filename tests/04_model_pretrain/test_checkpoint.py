@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from artifacts import BadInput
-from checkpoint import check_tokenizer, load_checkpoint, load_model, save_checkpoint
+from checkpoint import (check_tokenizer, load_checkpoint, load_model, restore,
+                        save_checkpoint)
 from gpt import GPT, GPTConfig
 
 torch.set_num_threads(1)
@@ -99,3 +100,20 @@ def test_a_failed_save_leaves_the_old_checkpoint(saved, monkeypatch):
         save_checkpoint(path, model=model)
     assert path.read_bytes() == before, "a failed save damaged the checkpoint that was there"
     assert [p.name for p in path.parent.iterdir()] == ["a.pt"], "a stray file stays behind"
+
+
+def test_a_module_without_config_is_saved_too(tmp_path):
+    """CS336's test of serialisation saves a small module of its own and its optimizer."""
+    torch.manual_seed(0)
+    net = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(net.parameters())
+    net(torch.ones(3)).sum().backward()
+    optimizer.step()
+    path = save_checkpoint(tmp_path / "n.pt", model=net, optimizer=optimizer.state_dict(), step=9)
+    content, other = load_checkpoint(path), torch.nn.Linear(3, 2)
+    restore(other, content["model"])
+    again = torch.optim.AdamW(other.parameters())
+    again.load_state_dict(content["optimizer"])
+    assert torch.equal(other.weight, net.weight) and content["step"] == 9
+    assert torch.equal(again.state[other.weight]["exp_avg"],
+                       optimizer.state[net.weight]["exp_avg"])

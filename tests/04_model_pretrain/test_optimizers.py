@@ -199,3 +199,7 @@ def test_lazy_rows_equal_torch_sparse_adam():
     gap = (first - second).abs().amax(dim=1)
     assert gap.max() < 1e-6, (f"rows differ from torch.optim.SparseAdam by {gap.tolist()}: rows "
                               "2 to 4 had gradients, the others must not move at all")
+
+
+def test_clipping_nothing_is_a_length_of_zero():
+    assert clip_gradients([torch.nn.Parameter(torch.ones(2))], 1.0) == 0
