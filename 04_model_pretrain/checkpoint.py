@@ -8,6 +8,7 @@ so that a kill during the save leaves the old one. It is read with `weights_only
 from a stranger can hold wrong numbers, but cannot run code.
 """
 
+import errno
 import hashlib
 import pickle
 from dataclasses import asdict
@@ -44,7 +45,11 @@ def save_checkpoint(path: Path | str, *, model: torch.nn.Module, stage: str = "b
     content |= {"rng": rng} if rng is not None else {}
     # a plain torch.save to the final name, killed, left a broken file 9 times out of 10
     with whole(path, "wb") as file:
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as why:         # how torch's writer puts it when the disk is full
+            raise OSError(errno.EIO, "could not be written, is the disk full? "
+                          f"({str(why).splitlines()[0]})") from why
     return Path(path)
 
 
@@ -95,10 +100,14 @@ def load_model(path: Path | str, device: str = "cpu") -> tuple[GPT, dict]:
     return model.to(device).eval(), content
 
 
+def file_digest(path: Path | str) -> str:
+    """The SHA-256 of a file: what tells one tokenizer.json from another."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
 def check_tokenizer(checkpoint: dict, tokenizer_path: Path | str, path: Path | str) -> None:
     """BadInput if the checkpoint in `path` was trained with another tokenizer than this file:
     its ids would mean other words, and the text would be nonsense without any error."""
-    digest = hashlib.sha256(Path(tokenizer_path).read_bytes()).hexdigest()
-    if checkpoint["tokenizer_sha256"] not in ("", digest):
+    if checkpoint["tokenizer_sha256"] not in ("", file_digest(tokenizer_path)):
         raise BadInput(f"{shown(path)} was trained with another tokenizer than "
                        f"{shown(tokenizer_path)}: give the right --tokenizer, or train again")

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from artifacts import command, need, out
+from artifacts import BadInput, command, need, out
 from gpt import GPT
 
 
@@ -233,6 +233,13 @@ def main() -> None:
 
     from bpe import Tokenizer
     from checkpoint import check_tokenizer, load_model
+    from ranks import device_named
+    device_named(args.device)
+    for name, least, most in (("temperature", 0, 1e9), ("top_k", 1, 1e9), ("top_p", 1e-9, 1),
+                              ("min_p", 0, 1), ("repetition_penalty", 1e-9, 1e9)):
+        if not least <= (least if getattr(args, name) is None else getattr(args, name)) <= most:
+            raise BadInput(f"--{name.replace('_', '-')} {getattr(args, name)} must be between "
+                           f"{least:g} and {most:g}")
     need(args.tokenizer, "01_tokenizer/train_tokenizer.py")
     model, checkpoint = load_model(args.model, args.device)
     check_tokenizer(checkpoint, args.tokenizer, args.model)

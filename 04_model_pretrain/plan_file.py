@@ -62,6 +62,10 @@ def make_plan(args: argparse.Namespace, vocab_size: int, hashes: dict) -> Plan:
 
 def with_flags(plan: Plan, args: argparse.Namespace) -> Plan:
     """`plan` with every flag that was given in place of its value."""
+    for name in ("tokens", "rows", "sequence_length", "layers", "width", "heads"):
+        value = getattr(args, name, None)
+        if value is not None and value < 1:
+            raise BadInput(f"--{name.replace('_', '-')} {value} must be at least 1")
     def given(cls) -> dict:
         names = {f.name for f in fields(cls)} & vars(args).keys()
         return {n: vars(args)[n] for n in names if vars(args)[n] is not None}

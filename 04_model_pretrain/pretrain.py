@@ -23,7 +23,7 @@ from tqdm import tqdm
 from artifacts import (BadInput, command, is_current, mark_made, need, out, shown, write_json)
 from batches import PackedBatches, Shard
 from bpe import Tokenizer
-from checkpoint import save_checkpoint
+from checkpoint import file_digest, save_checkpoint
 from flop_rate import flops_per_token, measured_peak
 from generate import generate
 from gpt import GPT
@@ -238,6 +238,9 @@ def main() -> None:
         return
     tokenizer = Tokenizer.load(need(args.tokenizer, "01_tokenizer/train_tokenizer.py"))
     shard, held_out = Shard(args.data, "train"), Shard(args.data, "val")
+    if file_digest(args.tokenizer) != shard.tokenizer_sha256:
+        raise BadInput(f"{shown(data / 'index.json')} holds tokens of another tokenizer than "
+                       f"{shown(args.tokenizer)}: run python 02_data/build_corpus.py")
     hashes = {"tokenizer_sha256": shard.tokenizer_sha256, "corpus_sha256": shard.corpus_sha256}
     plan = make_plan(args, shard.vocab_size, hashes)
     torch.set_num_threads(plan.threads or torch.get_num_threads())

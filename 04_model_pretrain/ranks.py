@@ -14,6 +14,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from artifacts import BadInput
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -51,6 +53,17 @@ class Ranks:
             dist.destroy_process_group()
 
 
+def device_named(name: str) -> torch.device:
+    """The device of --device; BadInput if there is none of that name, or none in this machine."""
+    try:
+        device = torch.device(name)
+    except RuntimeError as why:
+        raise BadInput(f"--device {name} is not known: cpu or cuda") from why
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise BadInput(f"--device {name}: PyTorch finds no GPU here; leave it out to use the CPU")
+    return device
+
+
 def join(device: str = "cpu", seconds: int = 600) -> Ranks:
     """Take this process's place: RANK, LOCAL_RANK and WORLD_SIZE as torchrun sets them.
 
@@ -58,7 +71,7 @@ def join(device: str = "cpu", seconds: int = 600) -> Ranks:
     gives up, so that a dead partner ends the run instead of hanging it.
     """
     world, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
-    place = torch.device(device)
+    place = device_named(device)
     if place.type == "cuda":
         place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(place)

@@ -88,16 +88,20 @@ def test_another_tokenizer_is_refused(saved, tmp_path):
         check_tokenizer(load_checkpoint(saved[1]), tokenizer, saved[1])
 
 
-def test_a_failed_save_leaves_the_old_checkpoint(saved, monkeypatch):
+@pytest.mark.parametrize("error", [
+    OSError(28, "No space left on device"), RuntimeError("unexpected pos 140032 vs 139920")])
+def test_a_failed_save_leaves_the_old_checkpoint(saved, monkeypatch, error):
+    """torch's writer tells of a full disk in two ways; both name the file, neither harms it."""
     model, path = saved
     before = path.read_bytes()
 
     def full_disk(content, file):
         file.write(b"half")
-        raise OSError(28, "No space left on device")
+        raise error
     monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError) as told:
         save_checkpoint(path, model=model)
+    assert "a.pt" in str(told.value.filename), "the message should name the file"
     assert path.read_bytes() == before, "a failed save damaged the checkpoint that was there"
     assert [p.name for p in path.parent.iterdir()] == ["a.pt"], "a stray file stays behind"
 

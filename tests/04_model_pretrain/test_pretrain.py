@@ -142,3 +142,30 @@ def test_a_plan_for_another_corpus_is_refused(undisturbed, tmp_path):
         make_plan(args, 261, {"tokenizer_sha256": "mine", "corpus_sha256": "c"})
     with pytest.raises(BadInput, match="not a plan for this code"):
         make_plan(args, 261, {"corpus_sha256": "c"})
+
+
+@pytest.mark.parametrize("flags, message", [
+    (("--rows", "0"), "--rows 0 must be at least 1"), (("--layers", "0"), "--layers 0"),
+    (("--device", "abacus"), "--device abacus is not known"), (("--width", "33"), "no model")])
+def test_flags_that_make_no_run_are_refused_in_one_line(flags, message, undisturbed, tmp_path,
+                                                        monkeypatch):
+    from artifacts import BadInput
+    import pretrain
+    inputs, _ = undisturbed
+    monkeypatch.setattr(sys, "argv", [
+        "pretrain.py", "--plan", str(inputs / "no plan"), "--data", str(inputs), "--out",
+        str(tmp_path), "--tokenizer", str(inputs / "tokenizer.json"), "--tokens", "4096", *flags])
+    with pytest.raises(BadInput, match=message):
+        pretrain.main()
+
+
+def test_shards_of_another_tokenizer_are_refused(undisturbed, tmp_path, monkeypatch):
+    from artifacts import BadInput
+    import pretrain
+    inputs, _ = undisturbed
+    other = tmp_path / "tokenizer.json"
+    Tokenizer({i: bytes([i]) for i in range(256)}, [], ["<|endoftext|>"]).save(other)
+    monkeypatch.setattr(sys, "argv", ["pretrain.py", "--data", str(inputs), "--out",
+                                      str(tmp_path), "--tokenizer", str(other), "--tokens", "4096"])
+    with pytest.raises(BadInput, match="another tokenizer.*02_data/build_corpus.py"):
+        pretrain.main()
