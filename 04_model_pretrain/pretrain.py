@@ -160,9 +160,10 @@ def train_plan(plan: Plan, args: argparse.Namespace, ranks: Ranks, train: Packed
     parts = args.accumulate or 1
     if not args.accumulate and ranks.device.type == "cpu":
         parts = max(1, plan.rows * plan.model.sequence_length // 1024 // ranks.world)
-    steps = training_steps(ranks.wrap(fitted(model, ranks.device, plan.compile)), optimizers, train, plan.steps,
-                           plan.recipe, start=state.step, accumulate=parts,
-                           precision=plan.precision, guard=guard,
+    module = ranks.wrap(fitted(model, ranks.device, plan.compile))
+    steps = training_steps(module, optimizers, train, plan.steps, plan.recipe,
+                           start=state.step, accumulate=parts, precision=plan.precision,
+                           guard=guard,
                            average=ranks.average if ranks.world > 1 else None)
     stopping = False
     try:
