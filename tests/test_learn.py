@@ -90,7 +90,8 @@ def repo(tmp_path):
         (root / folder).mkdir(parents=True)
     for name in ("learn.py", "artifacts.py", "requirements.txt", "pyproject.toml", "LICENSE"):
         shutil.copy(learn.ROOT / name, root / name)
-    shutil.copy(learn.ROOT / "tests" / "conftest.py", root / "tests" / "conftest.py")
+    for name in ("conftest.py", "selfcheck.py"):
+        shutil.copy(learn.ROOT / "tests" / name, root / "tests" / name)
     (root / "01_toy" / "toyshapes.py").write_text(TOY, encoding="utf-8")
     (root / "01_toy" / "exercises.toml").write_text(EXERCISES, encoding="utf-8")
     (root / "tests" / "01_toy" / "test_toyshapes.py").write_text(TESTS, encoding="utf-8")
@@ -137,11 +138,21 @@ def test_an_empty_mine_is_never_a_pass(repo):
     assert done.returncode == 4 and "would test the reference" in done.stdout + done.stderr
 
 
-def test_selfcheck_catches_bugs_and_reports_one_that_slips_through(repo):
-    assert "2 exercises, 3 planted bugs, 0 misses" in call(repo, "selfcheck", "1")
-    file = repo / "01_toy" / "exercises.toml"
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the self-check forks a child for each bug")
+def test_selfcheck_catches_bugs_and_reports_what_slips_through_or_spreads(repo):
+    assert "2 exercises, 3 planted bugs, 0 misses, 0 caught by another" in call(repo, "selfcheck")
+    file, tests = repo / "01_toy" / "exercises.toml", repo / "tests" / "01_toy" / "test_toyshapes.py"
     file.write_text(EXERCISES.replace('"x * x"', '"x + x"'), encoding="utf-8")
-    assert "NOT CAUGHT: squares" in call(repo, "selfcheck", "1", code=1)
+    assert "NOT CAUGHT: 1.1 twice: squares" in call(repo, "selfcheck", "1", code=1)
+    file.write_text(EXERCISES, encoding="utf-8")
+    tests.write_text(TESTS.replace("Box().area(2, 3) == 6", "Box().area(2, twice(1) + 1) == 6"),
+                     encoding="utf-8")
+    assert "NOT BY ITS OWN ALONE: 1.1 twice: never ends: also reddens 1.2" in call(
+        repo, "selfcheck", "1", code=1)
+    tests.write_text(TESTS.replace("def test_twice(): assert twice(3)",
+                                   "def test_twice(three=twice(3)): assert three"), "utf-8")
+    assert "0 misses, 0 caught by another exercise too, 3 the slow way" in call(
+        repo, "selfcheck", "1"), "work done while importing needs a fresh import"
 
 
 def test_the_handout_has_no_solution_and_grades_in_place(repo, tmp_path):
