@@ -32,9 +32,11 @@ PATTERNS = {
 }
 # Unicode's White_Space property. Python's own \s also takes U+001C to U+001F, and cuts elsewhere.
 SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+UNLIKE = {r"\p", r"\P", r"\w", r"\W", r"\b", r"\B", r"\S"}     # no or another meaning to `re`
 ASTRAL = "\U00010000-\U0010ffff"          # beyond the first 65,536 code points: emoji, old scripts
 LAST_PLANE = 0x40000                      # no letter or number is assigned above plane 3
 BLOCK = 1 << 16                           # characters in a block of a stream
+SAMPLE = "ab Cd  12 3\n4 é\te! f.  - \n(x) y\r\n 'z 一 二\n"     # letters, signs and white space
 
 
 @lru_cache(maxsize=None)
@@ -68,19 +70,22 @@ def character_class(category: str, last: int = 0x10FFFF) -> str:
 def translate(pattern: str, astral: bool = True) -> str:
     r"""A published pattern in words that `re` knows: `\p{..}`, `\s` and `\S` become plain classes.
 
-    With `astral=False` no class matches a character above U+FFFF (`\S` still does).
+    With `astral=False` no class matches a character above U+FFFF (`\S` still does). BadInput for
+    what other engines read otherwise than `re`, or what it lacks: `\w`, `\b`, scripts, `&&`.
     """
     last, beyond = (0x10FFFF, "") if astral else (0xFFFF, ASTRAL)
     inside, parts = False, []
     # One symbol of the pattern at a time; only brackets and the classes matter.
-    for symbol in re.findall(r"\\p\{\w+\}|\\.|\[\^|.", pattern, re.S):
-        if symbol.startswith(r"\p"):
-            members = character_class(symbol[3:-1], last)
+    for symbol in re.findall(r"\\p\{\w+\}|\\.|\[\^|&&|.", pattern, re.S):
+        if symbol.startswith(r"\p{") and (members := character_class(symbol[3:-1], last)):
             parts.append(members if inside else f"[{members}]")
         elif symbol == r"\s":
             parts.append(SPACE if inside else f"[{SPACE}]")
-        elif symbol == r"\S":
+        elif symbol == r"\S" and not inside:
             parts.append(f"[^{SPACE}]")
+        elif symbol[:2] in UNLIKE or symbol == "&&" and inside:
+            raise BadInput(f"the split pattern {pattern!r} has {symbol}: say it with general "
+                           r"categories such as \p{L}, \p{Lu}, \p{N}")
         else:
             inside = symbol in ("[", "[^") or inside and symbol != "]"
             parts.append(symbol + (beyond if symbol == "[^" else ""))
@@ -95,7 +100,7 @@ def compiled(pattern: str, ascii_only: bool = False) -> re.Pattern:
     """
     if pattern not in PATTERNS:
         try:
-            return re.compile(translate(pattern))
+            return re.compile(translate(pattern, astral=not ascii_only))
         except re.error as error:
             raise BadInput(f"the split pattern {pattern!r} does not compile: {error}")
     # In these two patterns nothing after a class could use what the class gave back, so that
@@ -114,7 +119,15 @@ def split(text: str, pattern: str = "gpt2") -> list[str]:
 
     `split("a  b\\n")` is `['a', ' ', ' b', '\\n']`: of two spaces the second goes with the word.
     """
-    return compiled(pattern, text.isascii()).findall(text)
+    find = compiled(pattern, text.isascii())
+    if pattern in PATTERNS:
+        return find.findall(text)
+    # What a pattern of the reader's own leaves out between two matches is a piece too.
+    pieces, end = [], 0
+    for match in find.finditer(text):
+        pieces += [text[end:match.start()], match[0]]
+        end = match.end()
+    return [piece for piece in (*pieces, text[end:]) if piece]
 
 
 @lru_cache(maxsize=64)
@@ -137,16 +150,35 @@ def split_special(text: str, special_tokens: Iterable[str]) -> list[str]:
     return pattern.split(text) if pattern else [text]
 
 
-# A piece never crosses from an ASCII letter or digit to a space, in either pattern, and what
-# stands left of the cut does not change how the right side splits. After a newline this fails.
-SAFE_CUT = re.compile(r"(?s:.*)[0-9A-Za-z](?=[\t-\r ])")
+@lru_cache(maxsize=None)
+def safe_cut(pattern: str) -> re.Pattern:
+    """A pattern that matches up to the last place where text may be cut and split in two parts.
+
+    In GPT-2's split no piece goes on from a character to white space. In GPT-4's a line feed joins
+    the signs before it (`!\\n`), so that there one cuts before it only after a letter or a number;
+    and behind it, if no more white space follows, where GPT-2's may not (`\\r\\n` before `x`).
+    Another pattern is tried at the places that both allow; if it crosses one, nothing matches.
+    """
+    if pattern == "gpt2":
+        return re.compile(f"(?s:.*)(?<=[^{SPACE}])(?=[{SPACE}])")
+    known = character_class("L") + character_class("N")
+    blank = SPACE.replace(r"\t-\r", r"\t\v\f")
+    places = f"(?<=[{known}])(?=[{SPACE}])|(?<=[^{SPACE}])(?=[{blank}])"
+    if pattern == "gpt4":
+        return re.compile(f"(?s:.*)(?:{places}|(?<=[\r\n])(?=[^{SPACE}]))")
+    for place in re.finditer(places, SAMPLE):
+        left, right = SAMPLE[:place.start()], SAMPLE[place.start():]
+        if split(left, pattern) + split(right, pattern) != split(SAMPLE, pattern):
+            return re.compile("(?!)")
+    return re.compile(f"(?s:.*)(?:{places})")
 
 
-def last_safe_cut(text: str, special_tokens: Iterable[str] = (), start: int = 0) -> int:
-    """The last place after `start` where a stream may be cut although more text will follow; or 0.
+def last_safe_cut(text: str, special_tokens: Iterable[str] = (), pattern: str = "gpt2") -> int:
+    """The last place where a stream may be cut although more text will follow; or 0.
 
     The pieces of `text[:cut]` and those of the rest together are the pieces of the whole,
     whatever comes later. `last_safe_cut("one two\\n")` is 7, `last_safe_cut("one tw")` is 3.
+    `safe_cut` knows where the split pattern allows it; a special token must not be cut either.
     """
     special_tokens = tuple(special_tokens)
     # A special token may have begun but not ended: nothing from its first character on is sure.
@@ -156,36 +188,37 @@ def last_safe_cut(text: str, special_tokens: Iterable[str] = (), start: int = 0)
         if any(len(text) - i < len(s) and s.startswith(text[i:]) for s in special_tokens):
             sure = i
             break
-    # One character more may be read than be given away: the space behind the cut.
-    match = SAFE_CUT.match(text, start, min(len(text), sure + 1))
+    # One character more may be read than be given away: the one behind the cut.
+    match = safe_cut(pattern).match(text, 0, min(len(text), sure + 1))
     cut = match.end() if match else 0
     # A token that lies across the cut moves it to the token's start, which is a hard boundary.
-    pattern = special_splitter(special_tokens)
-    for found in pattern.finditer(text) if pattern and cut else ():
+    splitter = special_splitter(special_tokens)
+    for found in splitter.finditer(text) if splitter and cut else ():
         if found.start() < cut < found.end():
             return found.start()
     return cut
 
 
 def safe_blocks(texts: Iterable[str], special_tokens: Iterable[str] = (),
-                size: int = BLOCK) -> Iterator[str]:
+                size: int = BLOCK, pattern: str = "gpt2") -> Iterator[str]:
     """Join a stream of strings and cut it again into blocks of about `size` characters.
 
     Encoding the blocks one by one gives what encoding the whole stream at once would give. Memory
     holds one block; only text without any safe cut (a megabyte without a space) holds more.
     """
-    waiting, length, looked = [], 0, 0
+    waiting, length, enough = [], 0, size
     for text in texts:
         for part in (text[k:k + size] for k in range(0, len(text), size)):
             waiting.append(part)
             length += len(part)
-            if length >= size + looked:
+            if length >= enough:
                 joined = "".join(waiting)
-                cut = last_safe_cut(joined, special_tokens)
+                cut = last_safe_cut(joined, special_tokens, pattern)
                 if cut:
                     yield joined[:cut]
                 waiting, length = [joined[cut:]], len(joined) - cut
-                looked = length         # at least `size` new characters before we look again
+                # Where there was no cut we look again at twice the length: each character twice.
+                enough = max(size, 2 * length)
     if length:
         yield "".join(waiting)
 
@@ -249,7 +282,7 @@ def count_pretokens(paths_or_texts: Iterable[str | os.PathLike], pattern: str = 
     if isinstance(paths_or_texts, (str, os.PathLike)):
         paths_or_texts = [paths_or_texts]
     special_tokens = tuple(special_tokens)
-    groups = _groups(paths_or_texts, special_tokens, errors)
+    groups = _groups(paths_or_texts, special_tokens, pattern, errors)
     if workers <= 1:
         return count_texts(chain.from_iterable(groups), pattern, special_tokens)
     counts = Counter()
@@ -265,12 +298,13 @@ def count_pretokens(paths_or_texts: Iterable[str | os.PathLike], pattern: str = 
     return counts
 
 
-def _groups(paths_or_texts: Iterable, special_tokens: tuple, errors: str) -> Iterator[list[str]]:
+def _groups(paths_or_texts: Iterable, special_tokens: tuple, pattern: str, errors: str,
+            ) -> Iterator[list[str]]:
     """Lists of about a million characters in all: small texts together, big ones in parts."""
     segments, length = [], 0
     for item in paths_or_texts:
         stream = read_text(item, errors) if isinstance(item, os.PathLike) else [item]
-        for segment in safe_blocks(stream, special_tokens):
+        for segment in safe_blocks(stream, special_tokens, pattern=pattern):
             if not segment.isascii() and not isinstance(item, os.PathLike):
                 segment = mend_surrogates(segment)
             segments.append(segment)

@@ -124,8 +124,12 @@ def test_no_letter_or_number_is_above_the_last_plane_we_look_at():
 
 def test_any_published_pattern_may_be_given_and_a_broken_one_is_refused():
     assert split("Ab1 c", r"\p{Lu}|\p{Ll}+|\p{N}|\s+") == ["A", "b", "1", " ", "c"]
+    assert split("ab, c", r"(a|b)+") == ["ab", ", c"], "what it leaves out is a piece too"
     with pytest.raises(BadInput, match="does not compile"):
         split("a", r"(\p{L}")
+    for pattern in (r"\w+", r"\p{Han}", r"\P{L}", r"[^\S\n]", r"a\b", r"[\p{L}&&[^a]]"):
+        with pytest.raises(BadInput, match="general categories"):
+            split("a", pattern)
 
 
 @pytest.mark.exercise("1.3")
@@ -200,11 +204,12 @@ def test_ascii_counts_equal_the_rules_by_hand():
 
 @pytest.mark.exercise("1.14")
 @pytest.mark.parametrize("text, expected, why", [
-    ("one two\n", 7, "before white space that follows a letter or digit"),
+    ("one two\n", 7, "before white space, which no word ends with"),
     ("one tw", 3, "the last word may go on"),
     ("one\r\nx", 3, "not after a line feed: \\r\\n before x splits otherwise than \\r\\n at the end"),
-    ("a!\nb", 0, "not between a sign and white space: GPT-4's pattern joins them"),
-    ("é b", 0, "only after ASCII letters and digits"),
+    ("a!\nb", 2, "between a sign and white space"),
+    ("мир 🙂", 3, "in every script"),
+    ("我。\u3000", 2, "all white space counts"),
     ("nowhere", 0, "0 if there is no such place"),
     ("a  ", 1, "white space at the end may go on"),
     ("a EN", 1, "not inside a special token that may have begun"),
@@ -219,12 +224,32 @@ def test_last_safe_cut(monkeypatch, text, expected, why):
     assert got == expected, f"{why}: {text!r} expected {expected}, got {got}"
 
 
-@pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
+@pytest.mark.exercise("1.14")
+@pytest.mark.parametrize("text, expected, why", [
+    ("a b!\n", 1, "not between a sign and a line feed: GPT-4's pattern joins them"),
+    ("a b!\nc", 5, "but after the line feed, when no white space follows"),
+    ("a b\nEN", 4, "also before a special token that may have begun"),
+    ("a b! ", 4, "a blank joins no sign before it"),
+])
+def test_last_safe_cut_for_gpt4(monkeypatch, text, expected, why):
+    only_end(monkeypatch)
+    got = last_safe_cut(text, ("END",), "gpt4")
+    assert got == expected, f"{why}: {text!r} expected {expected}, got {got}"
+
+
+@pytest.mark.parametrize("pattern, cut", [
+    (r"\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+", 3), (r"\p{L}+\s*|.", 0), ("(?s:.+)", 0)])
+def test_a_pattern_of_ones_own_is_not_cut_where_its_pieces_cross(pattern, cut):
+    assert last_safe_cut("one two", (), pattern) == cut
+
+
+@pytest.mark.parametrize("pattern", ["gpt2", "gpt4", r"\p{L}+\s?|\d|\s"])
 def test_blocks_of_a_stream_have_the_pieces_of_the_whole(pattern):
     rng = random.Random(11)
     specials = ["<e>", "<e><e>", "a b", "be"]
     for _ in range(1500):
-        alphabet = ["a", "b", "1", " ", "\n", "\r\n", "<e>", "<", "e", "é", "!", "🙂", "'s", "\x85"]
+        alphabet = ["a", "b", "1", " ", "\n", "\r\n", "<e>", "<", "e", "é", "!", "🙂", "'s", "\x85",
+                    "一", "。", "\u3000", "\x1c"]
         text = "".join(rng.choices(alphabet, k=rng.randint(0, 60)))
         cuts = sorted(rng.randint(0, len(text)) for _ in range(4))
         stream = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)])]
@@ -232,18 +257,28 @@ def test_blocks_of_a_stream_have_the_pieces_of_the_whole(pattern):
         def pieces(whole):
             return [piece for k, part in enumerate(split_special(whole, specials))
                     for piece in ([part] if k % 2 else split(part, pattern))]
-        blocks = list(safe_blocks(stream, specials, size=rng.randint(1, 12)))
+        blocks = list(safe_blocks(stream, specials, rng.randint(1, 12), pattern))
         assert "".join(blocks) == text
         assert [p for block in blocks for p in pieces(block)] == pieces(text), (text, blocks)
 
 
-def test_a_stream_needs_memory_for_one_block():
+@pytest.mark.parametrize("line", ["some words of a long stream\n", "слова без латинских букв\n",
+                                  "我姐姐每天早上上班前都看报纸。\n"])
+@pytest.mark.parametrize("pattern", ["gpt2", "gpt4"])
+def test_a_stream_needs_memory_for_one_block_in_every_script(line, pattern):
     tracemalloc.start()
-    for _ in safe_blocks("some words of a long stream\n" for _ in range(120_000)):
+    for _ in safe_blocks((line for _ in range(30_000)), pattern=pattern):
         pass
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 1e6, f"3 MB streamed through {peak / 1e6:.1f} MB"
+    assert peak < 1e6, f"{30_000 * len(line):,} characters went through {peak / 1e6:.1f} MB"
+
+
+def test_a_stream_without_any_cut_is_looked_through_twice_and_not_every_time(monkeypatch):
+    looked = []
+    monkeypatch.setattr(pretokenize, "last_safe_cut", lambda text, *_: looked.append(len(text)) or 0)
+    assert "".join(safe_blocks(["x" * 100] * 1000, size=100)) == "x" * 100_000
+    assert sum(looked) < 300_000, f"{len(looked)} looks at {sum(looked):,} characters"
 
 
 def test_a_file_that_is_not_utf8_says_where_or_is_mended_on_request(tmp_path):
