@@ -15,7 +15,6 @@ from array import array
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import chain
-from operator import itemgetter
 from typing import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -23,8 +22,10 @@ import numpy as np
 from artifacts import BadInput
 from ascii_encode import AsciiEncoder
 from bpe_hybrid import train_hybrid
-from encode_piece import PieceCache
-from pretokenize import mend_surrogates, safe_blocks, special_splitter, split
+from decode_table import DecodeTable
+from encode_piece import PieceCache, standing_whole
+from pretokenize import (mend_surrogates, safe_blocks, special_splitter, split,
+                         split_special)
 
 # GPT-2 shows each byte as a printable character; sorted by it, "!" comes first, then to "~", then
 # the upper half, and the control bytes last. HF numbers the bytes in this order.
@@ -32,6 +33,8 @@ PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 HF_BYTE_ORDER = PRINTABLE + [b for b in range(256) if b not in set(PRINTABLE)]
 
 LONG_TEXT = 4096          # characters: from here on numpy finds the pieces faster
+STREAM_BLOCK = 4096       # characters of a stream that are encoded at once
+STREAM_PIECES = 2048      # pieces that a stream remembers
 
 
 def tie_key(tie: str, tokens: list[bytes]) -> Callable[[int, int], object]:
@@ -113,10 +116,10 @@ class Tokenizer:
         # Ordinary text reaches the bytes and what merges make of them, and no special token.
         specials = set(self.special_tokens.values())
         ordinary = {token: i for i, token in self.vocab.items() if i not in specials}
-        self._cache = PieceCache(*lookup_tables(ordinary, self.merges))
+        whole, *tables = lookup_tables(ordinary, self.merges)
+        self._cache = PieceCache(standing_whole(whole, *tables), *tables)
         self._ascii = None                    # made when the first long text comes
-        # A list is faster than a dict. Its second half is None, so that id -1 is an error too.
-        self._table = [self.vocab.get(i) for i in range(self.vocab_size)] + self.vocab_size * [None]
+        self._table = DecodeTable(self.vocab)
 
     def __reduce__(self) -> tuple:
         """Pickle what makes the tokenizer, not its cache: for processes."""
@@ -126,6 +129,10 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """The number of ids: the greatest id plus one."""
         return max(self.vocab) + 1
+
+    def whole_ids(self) -> list[int]:
+        """The ids of the ordinary tokens whose bytes, encoded alone, are that token again."""
+        return [*self._cache.byte_ids, *self._cache.whole.values()]
 
     def encode(self, text: str, allowed_special: str | Iterable[str] = (),
                disallowed_special: str | Iterable[str] = ()) -> list[int]:
@@ -146,11 +153,19 @@ class Tokenizer:
                         ) -> Iterator[int]:
         """The ids of a stream of strings, lazily: the same as of all strings joined.
 
-        The stream is cut only where the cut cannot change a token, so that memory stays bounded.
+        The stream is cut only where the cut cannot change a token, and has a small cache of its
+        own, so that a stream of any length needs less than a megabyte.
         """
         allowed = self._allowed(allowed_special)
-        for block in safe_blocks(texts, allowed, size=1 << 16):
-            yield from self.encode(block, allowed)
+        lookup = self._cache.smaller(STREAM_PIECES).__getitem__
+        for block in safe_blocks(texts, allowed, STREAM_BLOCK, self.pattern):
+            block = block if block.isascii() else mend_surrogates(block)
+            for k, part in enumerate(split_special(block, allowed)):
+                if k % 2:
+                    yield self.special_tokens[part]
+                else:
+                    packed = b"".join(map(lookup, split(part, self.pattern)))
+                    yield from memoryview(packed).cast("I").tolist()
 
     def encode_batch(self, texts: Iterable[str], workers: int = 1,
                      allowed_special: str | Iterable[str] = ()) -> list[list[int]]:
@@ -167,15 +182,7 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes that the ids stand for; an unknown id is BadInput: which, and where."""
-        ids = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
-        try:
-            # One call that looks all ids up; for fewer than two it would not return a tuple.
-            return b"".join(itemgetter(*ids)(self._table) if len(ids) > 1 else
-                            [self._table[i] for i in ids])
-        except (IndexError, TypeError):
-            at = next((k for k, i in enumerate(ids) if i not in self.vocab), 0)
-            raise BadInput(f"token id {ids[at]!r} at place {at} is not in the vocabulary "
-                           f"(ids 0 to {self.vocab_size - 1})") from None
+        return self._table.decode(ids)
 
     def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
         """The text of the ids; bytes that are not UTF-8 become U+FFFD (or raise, "strict")."""

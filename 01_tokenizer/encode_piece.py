@@ -66,6 +66,41 @@ def merge_long(ids: list[int], ranks: Mapping[Pair, int], merged: list[int]) -> 
     return [i for i in ids if i != gone]
 
 
+def standing_whole(whole: Mapping[bytes, int], byte_ids: list[int], ranks: Mapping[Pair, int],
+                   merged: list[int]) -> dict[bytes, int]:
+    """Those of the tokens `whole` (bytes -> id) whose bytes, encoded alone, are that one token.
+
+    After a training all are. In a list of merges from elsewhere a lower rank may join the end of
+    one half to the beginning of the other first: with the merges b+c, a+b, ab+c, in this order,
+    the bytes abc become a, bc; abc is then no piece that one may look up.
+    """
+    made = {merged[rank]: (rank, pair) for pair, rank in ranks.items()}
+    orderly = len(made) == len(ranks) and all(
+        made.get(part, (-1,))[0] < rank for pair, rank in ranks.items() for part in pair)
+    if not orderly:                   # a token made twice, or before its parts: simply try all
+        return {token: i for token, i in whole.items()
+                if merge_short([byte_ids[b] for b in token], ranks, merged) == [i]}
+    lost = set()
+    for token, (rank, (left, right)) in made.items():
+        if left in lost or right in lost:
+            lost.add(token)
+        left_end = right_end = rank   # until when `left` and `right` are neighbours
+        while token not in lost:
+            across = ranks.get((left, right), rank)
+            # Of equal ranks the leftmost merges first, also across.
+            if across < left_end and across <= right_end:
+                lost.add(token)
+            # Before the younger of the two was made, a part of it stood here.
+            born_left, born_right = made.get(left, (-1,))[0], made.get(right, (-1,))[0]
+            if born_left < 0 and born_right < 0:
+                break
+            if born_left >= born_right:
+                left_end, left = born_left, made[left][1][1]
+            else:
+                right_end, right = born_right, made[right][1][0]
+    return {token: i for token, i in whole.items() if i not in lost}
+
+
 class PieceCache(dict):
     """Piece (str) -> its token ids, packed as uint32 bytes; a missing piece is encoded and kept.
 
@@ -73,10 +108,15 @@ class PieceCache(dict):
     pieces are joined by one call, and are an array without further work.
     """
 
-    def __init__(self, whole: Mapping[bytes, int], byte_ids: list[int],
-                 ranks: Mapping[Pair, int], merged: list[int]):
+    def __init__(self, whole: Mapping[bytes, int], byte_ids: list[int], ranks: Mapping[Pair, int],
+                 merged: list[int], pieces: int = CACHE_PIECES):
         """`whole`: the tokens that a piece may be as it stands; `byte_ids[b]`: the id of byte b."""
         self.whole, self.byte_ids, self.ranks, self.merged = whole, byte_ids, ranks, merged
+        self.pieces = pieces
+
+    def smaller(self, pieces: int) -> "PieceCache":
+        """An empty cache with the same tables that keeps fewer pieces."""
+        return PieceCache(self.whole, self.byte_ids, self.ranks, self.merged, pieces)
 
     def __missing__(self, piece: str) -> bytes:
         raw = piece.encode()
@@ -90,7 +130,7 @@ class PieceCache(dict):
         packed = array("I", ids).tobytes()
         if len(piece) <= CACHE_LENGTH:
             # Bounded, so that a stream of ever new pieces cannot fill the memory.
-            if len(self) >= CACHE_PIECES:
+            if len(self) >= self.pieces:
                 self.clear()
             self[piece] = packed
         return packed

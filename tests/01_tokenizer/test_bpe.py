@@ -295,13 +295,25 @@ def test_a_stream_has_the_ids_of_the_whole_however_it_is_cut(tokenizer):
         assert list(tokenizer.encode_iterable(parts, "all")) == tokenizer.encode(text, "all")
 
 
-def test_encode_iterable_needs_little_memory(tokenizer):
-    tokenizer.encode("warm up")
+@pytest.mark.parametrize("line", ["low lower {} newest <|end|>\n", "слова без {} латинских букв\n"])
+def test_encode_iterable_needs_little_memory(tokenizer, line):
+    stream = (line.format("".join(map(chr, range(k % 90 + 1040, k % 97 + 1050)))) + hex(k) for k in
+              range(25_000))
+    own = Tokenizer(tokenizer.vocab, tokenizer.merges, tokenizer.special_tokens)
+    own.encode("é")                                  # the pattern is compiled
     tracemalloc.start()
-    count = sum(1 for _ in tokenizer.encode_iterable("low lower newest\n" for _ in range(60_000)))
+    count = sum(1 for _ in own.encode_iterable(stream, "all"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert count > 60_000 and peak < 4e6, f"1 MB of text took {peak / 1e6:.1f} MB"
+    assert count > 200_000 and peak < 1e6, f"a stream of {count:,} ids took {peak / 1e6:.1f} MB"
+
+
+def test_the_longest_token_has_no_precedence_over_a_lower_rank():
+    own = Tokenizer({b: bytes([b]) for b in range(256)} | {256: b"bc", 257: b"ab", 258: b"abc"},
+                    [(b"b", b"c"), (b"a", b"b"), (b"ab", b"c")])
+    for text in ("abc", "abc " * 2000):
+        assert own.encode(text)[:2] == [97, 256], "b c merges first, and a bc never merges"
+        assert list(own.encode_iterable([text])) == own.encode(text)
 
 
 def test_the_longest_special_token_wins(tokenizer):
@@ -334,10 +346,27 @@ def test_one_piece_of_100_kb(tokenizer, piece):
 
 @pytest.mark.parametrize("ids, message", [
     ([108, 9999], "id 9999 at place 1"), ([-1], "id -1 at place 0"), ([108, 108, -3], "-3 at place 2"),
-    ([10 ** 12, 1], "id 1000000000000 at place 0")])
-def test_unknown_ids_are_named(tokenizer, ids, message):
+    ([10 ** 12, 1], "id 1000000000000 at place 0"), ([0.5], "id 0.5 at place 0")])
+@pytest.mark.parametrize("more", [0, 1000])
+def test_unknown_ids_are_named(tokenizer, ids, message, more):
     with pytest.raises(BadInput, match=message):
-        tokenizer.decode(ids)
+        tokenizer.decode(ids + more * [97])
+
+
+def test_decoding_many_ids_at_once_is_decoding_them_one_by_one():
+    rng = random.Random(15)
+    vocab = {b: bytes([b]) for b in range(256)} | {
+        300 + k: rng.randbytes(rng.randint(1, 30)).replace(b"\0", b"" if k % 40 else b"\0")
+        for k in range(400)} | {800: b"x" * 8, 801: b"x" * 9, 802: b""}
+    own = Tokenizer(vocab, [])
+    for k in range(40):
+        chosen = [i for i in vocab if k % 2 or 0 not in vocab[i] and vocab[i]]
+        ids = rng.choices(chosen, k=rng.randint(200, 900))
+        expected = b"".join(vocab[i] for i in ids)
+        for form in (ids, np.array(ids), np.array(ids, np.uint16), iter(ids)):
+            assert own.decode_bytes(form) == expected
+    with pytest.raises(BadInput, match="id 299 at place 700"):
+        own.decode([97] * 700 + [299])
 
 
 def test_decode_of_numpy_of_nothing_and_of_half_a_character(tokenizer):

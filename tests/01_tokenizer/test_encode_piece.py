@@ -5,8 +5,10 @@ import time
 
 import pytest
 
-from encode_piece import PieceCache, merge_long, merge_short
+from bpe import lookup_tables
+from encode_piece import PieceCache, merge_long, merge_short, standing_whole
 
+BYTES = [bytes([b]) for b in range(256)]
 A, B, C = range(3)
 
 
@@ -87,9 +89,28 @@ def test_a_piece_ten_times_as_long_takes_about_ten_times_as_long():
     assert seconds[1] < 40 * seconds[0] + 0.1, f"quadratic: {seconds} seconds"
 
 
-def test_the_cache_gives_the_same_ids_cold_and_warm_and_stays_bounded(monkeypatch):
-    monkeypatch.setattr("encode_piece.CACHE_PIECES", 3)
-    cache = PieceCache({b"ab": 300}, list(range(256)), {(97, 98): 0}, [300])
+def test_only_what_comes_out_whole_may_be_looked_up_whole():
+    ids = {bytes([b]): b for b in range(256)} | {b"bc": 300, b"ab": 301, b"abc": 302}
+    whole = {token: i for token, i in ids.items() if i >= 300}
+    ranks, merged = {(98, 99): 0, (97, 98): 1, (301, 99): 2}, [300, 301, 302]
+    assert standing_whole(whole, list(range(256)), ranks, merged) == {b"bc": 300, b"ab": 301}, (
+        "b c has the lower rank, and what is left, a bc, never merges")
+    rng = random.Random(10)
+    for _ in range(1500):
+        known, merges = [b"a", b"b", b"c"], []
+        for _ in range(rng.randint(1, 12)):
+            merges.append((rng.choice(known), rng.choice(known)))
+            known.append(b"".join(merges[-1]))
+        if rng.random() < 0.2:
+            rng.shuffle(merges)
+        ids = {token: i for i, token in enumerate([*BYTES, *sorted(set(known) - set(BYTES))])}
+        tables = lookup_tables(ids, merges)
+        slow = {token: i for token, i in tables[0].items() if by_hand(list(token), *tables[2:]) == [i]}
+        assert standing_whole(*tables) == slow, merges
+
+
+def test_the_cache_gives_the_same_ids_cold_and_warm_and_stays_bounded():
+    cache = PieceCache({b"ab": 300}, list(range(256)), {(97, 98): 0}, [300]).smaller(3)
     for text in ("ab", "ba", "x", "y", "ab", "aab" * 40):
         assert cache[text] == cache[text]
         assert len(cache) <= 3
