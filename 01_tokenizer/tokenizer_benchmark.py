@@ -129,16 +129,18 @@ def training(documents: list[str], args: argparse.Namespace) -> dict:
         assert merges["ours, cells (taught)"] == merges["ours, hybrid (fast)"]
         if hf:
             assert merges["ours, hybrid (fast)"] == merges["HF tokenizers"], "merges differ from HF"
+        if rust:
+            assert merges["rustbpe"] == as_rustbpe(joined, size), "tokens differ from rustbpe"
         tables |= show(f"training, {megabytes:.0f} MB, {size:,} tokens, merges equal", seconds,
                        "HF tokenizers")
     # The textbook loop only finishes on small jobs.
     small = [joined[:130_000]]
-    counts = count_pretokens(small, special_tokens=[END])
-    seconds, merges = turns({name: lambda t=trainer: train_bpe(counts, 500, trainer=t)[1] for
-                             name, trainer in (("textbook", train_textbook), ("cells", train_cells),
-                                               ("hybrid", train_hybrid))}, args.repeats)
+    seconds, merges = turns({name: lambda t=trainer: train_bpe(count_pretokens(
+        small, special_tokens=[END]), 500, trainer=t)[1] for name, trainer in (
+            ("textbook", train_textbook), ("cells", train_cells), ("hybrid", train_hybrid))},
+        args.repeats)
     assert merges["textbook"] == merges["cells"] == merges["hybrid"]
-    return tables | show("merging, 130 KB, 500 tokens, merges equal", seconds, "textbook")
+    return tables | show("training, 130 KB, 500 tokens, merges equal", seconds, "textbook")
 
 
 def train_hf(hf, documents: list[str], size: int) -> list[tuple[bytes, bytes]]:
@@ -152,9 +154,20 @@ def train_hf(hf, documents: list[str], size: int) -> list[tuple[bytes, bytes]]:
     return [(unprintable(a), unprintable(b)) for a, b in merges]
 
 
-def train_rust(rust, documents: list[str], size: int) -> None:
-    """Train rustbpe; its ties differ, so that its merges are not compared."""
-    rust.Tokenizer().train_from_iterator(iter(documents), size - 1, pattern=PATTERNS["gpt2"])
+def train_rust(rust, documents: list[str], size: int) -> list[bytes]:
+    """The tokens of rustbpe's trainer, in order of rank."""
+    tokenizer = rust.Tokenizer()
+    tokenizer.train_from_iterator(iter(documents), size - 1, pattern=PATTERNS["gpt2"])
+    return [bytes(token) for token, _ in tokenizer.get_mergeable_ranks()]
+
+
+def as_rustbpe(joined: str, size: int) -> list[bytes]:
+    """The same by ours, which only needs its rule: the smallest ids, bytes by their value."""
+    counts = count_pretokens([joined], special_tokens=[END])
+    tokens = [bytes([b]) for b in range(256)]
+    train_hybrid({piece.encode(): n for piece, n in counts.items()}, size - 257, list(range(256)),
+                 lambda a, b: a << 32 | b, lambda a, b: tokens.append(tokens[a] + tokens[b]))
+    return tokens
 
 
 def coding(documents: list[str], args: argparse.Namespace) -> dict:
