@@ -121,7 +121,7 @@ def unlike_ours(content: Mapping) -> str | None:
 
 
 def _pattern_of(content: Mapping) -> str | None:
-    """The split pattern of a tokenizer.json, by our name where it has one; None if it has others."""
+    """The split pattern of a tokenizer.json, by our name where it has one; None if we lack it."""
     pre = content.get("pre_tokenizer") or {}
     *splits, last = pre.get("pretokenizers", [pre])
     if last.get("type") != "ByteLevel" or last.get("add_prefix_space", True) or len(splits) > 1:
