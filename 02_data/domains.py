@@ -4,7 +4,7 @@
 
 DOMAINS lists them. The features are shares of lines or of words, so a page's length does not
 matter; the domain with the highest score wins, "general" if none reaches 1. `is_documentation`
-decides which rule set a page meets (see page_steps.RULES).
+decides which rule set a page meets (see page_steps.choose_rules).
 """
 
 import re

@@ -5,8 +5,8 @@ is a dictionary: url, kind, body (bytes) at first; text, language, rules, masked
 change page["text"]. PAGE_STEPS is the first half of the pipeline, build_corpus has the rest.
 
 Two rule sets, because rules made for web prose reject documentation whatever its quality: its lines
-end without a full stop, braces are code, "the" is rare in signatures. RULES says which page meets
-which; `--rules web` or `--rules documentation` chooses one for all.
+end without a full stop, braces are code, "the" is rare in signatures. `choose_rules` notes which
+set a page meets; `--rules web` or `--rules documentation` chooses one for all.
 """
 
 import functools
@@ -151,16 +151,25 @@ def repetition(page: dict, settings: Settings) -> str | None:
 
 
 def quality_rules(page: dict, settings: Settings) -> str | None:
-    """RULES: Gopher's, C4's and FineWeb's for the web; size, stubs and dirt for documentation."""
-    for rule in RULES[page["rules"]]:
-        if reason := rule(page["text"]):
-            return reason
-    return None
+    """Gopher's rules and dirty words for the web; size and stubs for documentation; dirt for both.
+    """
+    text = page["text"]
+    if page["rules"] == "documentation":
+        return documented(text) or printable(text)
+    # Gopher's stop words are English; a page in another language that was asked for has others
+    stop_words = heuristics.STOP_WORDS if page["language"] == "en" else frozenset()
+    return heuristics.gopher_quality(text, stop_words) or printable(text) or dirty_tokens(text)
 
 
-def c4_without_punctuation(text: str) -> str | None:
-    """C4's page rules without the line rule, as FineWeb uses them."""
-    return heuristics.c4_clean(text, terminal_punctuation=False)[1]
+def line_rules(page: dict, settings: Settings) -> str | None:
+    """C4's notices out of web pages, then C4's page rules and FineWeb's on the lines that stay.
+
+    As in FineWeb, C4 runs without its rule that each line ends in a full stop.
+    """
+    if page["rules"] == "documentation":
+        return None
+    page["text"], reason = heuristics.c4_clean(page["text"], terminal_punctuation=False)
+    return reason or heuristics.fineweb(page["text"])
 
 
 def documented(text: str) -> str | None:
@@ -183,12 +192,6 @@ def printable(text: str) -> str | None:
     return f"unprintable characters: {share:.3g} is over 0.01" if share > 0.01 else None
 
 
-RULES = {
-    "web": (heuristics.gopher_quality, c4_without_punctuation, heuristics.fineweb, printable,
-            dirty_tokens),
-    "documentation": (documented, printable),
-}
-
 PAGE_STEPS = (
     ("page type", is_page),
     ("address", address),
@@ -200,6 +203,7 @@ PAGE_STEPS = (
     ("safety", safety),
     ("repetition", repetition),
     ("quality rules", quality_rules),
+    ("line rules", line_rules),
 )
 
 

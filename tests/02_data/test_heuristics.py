@@ -159,7 +159,23 @@ def test_c4_cuts_citation_marks_and_fineweb_keeps_lines():
             "Fish was free to all.\nMenu")
     assert h.c4_clean(text)[0] == "Salt was dear. Wool was not  cheap. Fish was free to all."
     assert h.c4_clean(text, terminal_punctuation=False)[0].endswith("Menu"), \
-        "without the punctuation rule no line is dropped"
+        "without the punctuation rule a line's end does not matter"
+
+
+@pytest.mark.exercise("2.14")
+def test_c4_as_fineweb_ran_it_still_drops_notices():
+    text = ("Salt was dear.\n    Wool was not.\n\nFish was free to all.\nMenu\n"
+            "Please enable JavaScript\nOur use of cookies\n" + "x" * 1001)
+    assert h.c4_clean(text, terminal_punctuation=False) == (
+        "Salt was dear.\n    Wool was not.\n\nFish was free to all.\nMenu", None), \
+        "notices and endless words go; short lines, indentation and blank lines stay"
+
+
+def test_stop_words_of_another_language():
+    text = "Das Schiff liegt im Hafen und die Leute warten auf den Wind aus Norden.\n" * 5
+    assert h.gopher_quality(text).startswith("Gopher stop words"), "the eight words are English"
+    assert h.gopher_quality(text, frozenset(("und", "die"))) is None
+    assert h.gopher_quality(text, frozenset()) is None, "no stop words, no such rule"
 
 
 def lines_for_fineweb(ended, short, total):
