@@ -8,6 +8,8 @@ sequences collide by chance. Texts are compared after `normalise_text`, so case 
 nothing; a paraphrase does hide.
 """
 
+import csv
+import io
 import json
 from pathlib import Path
 
@@ -40,18 +42,43 @@ def contaminated(text: str, seen: np.ndarray, n: int = NGRAM) -> int:
 
 
 def load_evaluation(paths: list[Path]) -> list[str]:
-    """Texts of evaluation files: each line of a .jsonl (all its strings joined), .csv or .txt."""
+    """Texts of evaluation files: one for each line of .jsonl or .txt, row of .csv, item of .json.
+
+    All strings of a line, row or item are joined: a question, its options, its answer. A row of a
+    .csv may span lines, as in MMLU. A folder stands for all such files in it.
+    """
     texts = []
     for path in map(Path, paths):
-        files = sorted(f for f in path.rglob("*") if f.suffix in (".jsonl", ".csv", ".txt")) \
+        files = sorted(f for f in path.rglob("*") if f.suffix in _READERS) \
             if path.is_dir() else [path]
+        if not files:
+            raise BadInput(f"{shown(path)} holds no {' or '.join(_READERS)} file")
         for file in files:
             try:
-                lines = file.read_text(encoding="utf-8").splitlines()
-            except (OSError, UnicodeDecodeError) as error:
+                text = file.read_text(encoding="utf-8-sig")
+                texts += _READERS.get(file.suffix, str.splitlines)(text)
+            except (OSError, UnicodeDecodeError, csv.Error) as error:
                 raise BadInput(f"{shown(file)} cannot be read as evaluation text ({error})")
-            texts += [_strings(line) for line in lines] if file.suffix == ".jsonl" else lines
     return texts
+
+
+def _lines(text: str) -> list[str]:
+    """The lines of a jsonl file, the strings of each joined (U+2028 is no end of a line here)."""
+    return [_strings(line) for line in text.split("\n") if line.strip()]
+
+
+def _rows(text: str) -> list[str]:
+    """The rows of a CSV file, the fields of each joined."""
+    return [" ".join(row) for row in csv.reader(io.StringIO(text, newline=""))]
+
+
+def _items(text: str) -> list[str]:
+    """The items of a JSON list, the strings of each joined; any other JSON is one item."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return _lines(text)
+    return [_strings(json.dumps(item)) for item in (value if isinstance(value, list) else [value])]
 
 
 def _strings(line: str) -> str:
@@ -69,3 +96,6 @@ def _strings(line: str) -> str:
         elif isinstance(value, list):
             stack += reversed(value)
     return " ".join(found)
+
+
+_READERS = {".jsonl": _lines, ".csv": _rows, ".json": _items, ".txt": str.splitlines}
