@@ -31,14 +31,15 @@ from dedup import normalise_url
 from funnel import Funnel
 from hashed_linear import HashedLinear
 from mixture import natural_mixture
+from near_copies import near_entries, near_pages
 from outliers import count_words
-from parts import (RECORDS_PER_PART, batched, bounded_map, find_sources, name_of, read_pages,
-                   read_source, wait_for, write_pages)
+from parts import (RECORDS_PER_PART, batched, bounded_map, decide, find_sources, finish, name_of,
+                   read_pages, records_of, wait_for, write_pages)
 from safety import load_blocklist
 from shards import assign_splits, write_index, write_shards
 
 
-SAMPLE = 1200         # pages from which the token profile and the default quality model are made
+SAMPLE = 1200         # pages for the token profile and the default quality model
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,12 @@ def parse() -> argparse.Namespace:
     add("--keep-work", action="store_true", help="leave the part files in out-dir/work")
     add("--seed", type=int, default=0)
     add("--quick", action="store_true", help="at most 120 records of each source")
-    add("--fresh", action="store_true", help="build again even if up to date")
+    add("--fresh", action="store_true", help="build again even if up to date (one process)")
     args = parser.parse_args()
     if not 0 <= args.rank < args.world:
         parser.error(f"--rank {args.rank} is not in 0 ... {args.world - 1}")
+    if args.fresh and args.world > 1:
+        parser.error(f"--fresh is for one process: delete {shown(args.out_dir)}, start all ranks")
     if args.quick:
         args.max_pages = args.max_pages or 120
     return args
@@ -119,9 +122,9 @@ def main() -> None:
 
     # The pipeline. Passes run on every process; decisions are taken once, by rank 0.
     read_pages_pass(args, sources, work, settings)
-    decide(args, work, "unique", lambda: decide_copies(args, work))
+    decide(work, args.rank, "unique", lambda: decide_copies(args, work))
     unique_pass(args, work, settings)
-    decide(args, work, "scored", lambda: decide_near_and_train(args, work))
+    decide(work, args.rank, "scored", lambda: decide_near_and_train(args, work))
     score_pass(args, work, settings)
     if args.rank == 0:
         assemble(args, work)
@@ -134,28 +137,15 @@ def prepare_work(args: argparse.Namespace, inputs: list, wishes: dict) -> Path:
     """The folder of part files, emptied if it belongs to other inputs, settings or code."""
     work = args.out_dir / "work"
     started = work / "started"
-    if args.rank == 0 and (args.fresh or not is_current(started, inputs, wishes)):
+    current = is_current(started, inputs, wishes)
+    if args.rank == 0 and (args.fresh or not current):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         started.touch()
         mark_made(started, inputs, wishes)
-    wait_for([started], "rank 0 to start")
+    # what an earlier run left there may still be deleted: wait for this run's note
+    wait_for(lambda: args.rank == 0 or is_current(started, inputs, wishes), "rank 0 to start")
     return work
-
-
-def finish(args: argparse.Namespace, work: Path, stage: str) -> None:
-    """Say that this process is through with a pass, and wait for the others."""
-    (work / f"{stage}.{args.rank}-of-{args.world}").touch()
-    wait_for([work / f"{stage}.{r}-of-{args.world}" for r in range(args.world)], stage)
-
-
-def decide(args: argparse.Namespace, work: Path, stage: str, decision) -> None:
-    """Let rank 0 take a decision over all parts; the others wait for it."""
-    done = work / f"decided.{stage}"
-    if args.rank == 0 and not done.exists():
-        decision()
-        done.touch()
-    wait_for([done], f"rank 0 to decide what is {stage}")
 
 
 def read_pages_pass(args: argparse.Namespace, sources: list[Path], work: Path,
@@ -167,7 +157,7 @@ def read_pages_pass(args: argparse.Namespace, sources: list[Path], work: Path,
         for number, source in enumerate(sources):
             if number % args.world != args.rank:
                 continue
-            records = read_source(source)
+            records = records_of(source, alone=len(sources) == 1)
             if args.max_pages:
                 records = (r for _, r in zip(range(args.max_pages), records))
             for part, items in enumerate(batched(records, RECORDS_PER_PART)):
@@ -178,7 +168,7 @@ def read_pages_pass(args: argparse.Namespace, sources: list[Path], work: Path,
     for _ in bounded_map(steps.read_part, tasks(), args.workers):
         pass
     progress.close()
-    finish(args, work, "pages")
+    finish(work, args.rank, args.world, "pages")
 
 
 def part_names(work: Path, folder: str) -> list[str]:
@@ -191,10 +181,12 @@ def decide_copies(args: argparse.Namespace, work: Path) -> None:
     names = part_names(work, "pages")
     if not names:
         raise BadInput("the sources hold no records: give WARC files with pages in them")
-    keys = steps.load_arrays([work / "pages" / f"{name}.npz" for name in names])
+    arrays = [work / "pages" / f"{name}.npz" for name in names]
+    keys = steps.load_arrays(arrays, steps.COPY_KEYS)
+    drop = steps.decide_copies(keys)
     paths = [work / "pages" / f"{name}.jsonl.gz" for name in names]
-    drop = steps.decide_near_pages(keys["bands"], steps.decide_copies(keys), paths,
-                                   args.near_threshold)
+    alive = np.flatnonzero(drop == steps.KEPT)
+    drop[near_pages(alive, arrays, paths, args.near_threshold)] = steps.NEAR_COPY
     np.save(work / "drop.npy", drop)
     np.save(work / "keep.npy", steps.decide_entries(keys, drop))
 
@@ -208,19 +200,19 @@ def unique_pass(args: argparse.Namespace, work: Path, settings: Settings) -> Non
             tasks.append((name, work, page, entry, settings))
         page, entry = page + len(counts), entry + int(counts.sum())
     run(args, steps.unique_part, tasks, "deduplicate")
-    finish(args, work, "unique")
+    finish(work, args.rank, args.world, "unique")
 
 
 def decide_near_and_train(args: argparse.Namespace, work: Path) -> None:
     """Near-copy entries over all parts, token profile, quality model, evaluation n-grams."""
     names = part_names(work, "unique")
     paths = [work / "unique" / f"{name}.jsonl.gz" for name in names]
-    parts = [dict(np.load(p.with_name(f"{n}.npz"))) for p, n in zip(paths, names)]
+    arrays = [path.with_name(f"{name}.npz") for path, name in zip(paths, names)]
     kept = [steps.read_counters(p.with_name(f"{n}.json"))["kept"] for p, n in zip(paths, names)]
-    for part, start in zip(parts, np.cumsum([0] + kept)):
-        part["owner"] = part["owner"] + start      # page numbers over all parts
-    keys = {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-    np.save(work / "near.npy", steps.decide_near_entries(keys, paths, args.near_threshold))
+    owner = np.concatenate([np.load(part)["owner"] + start
+                            for part, start in zip(arrays, np.cumsum([0] + kept))])   # over all parts
+    number = steps.load_arrays(arrays, ("number",))["number"]
+    np.save(work / "near.npy", near_entries(owner, number, arrays, paths, args.near_threshold))
     sample = steps.sample_pages(paths, min(1, SAMPLE / max(sum(kept), 1)))
     np.save(work / "profile.npy", count_words(page["text"] for page in sample))
     model = HashedLinear.load(args.quality_model) if args.quality_model else \
@@ -238,7 +230,7 @@ def score_pass(args: argparse.Namespace, work: Path, settings: Settings) -> None
             tasks.append((name, work, first_entry, settings))
         first_entry += len(np.load(work / "unique" / f"{name}.npz")["owner"])
     run(args, steps.score_part, tasks, "score")
-    finish(args, work, "final")
+    finish(work, args.rank, args.world, "final")
 
 
 def run(args: argparse.Namespace, function, tasks: list, what: str) -> None:

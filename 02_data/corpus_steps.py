@@ -2,8 +2,8 @@
 
 Between passes only small arrays travel (a few 8-byte hashes per page and entry); texts stay in part
 files, and every pass reads and writes one part at a time. The `decide_...` functions look at the
-arrays of all parts; `unique_part` and `score_part` carry the decisions out, one part per task, on
-any process of any machine.
+arrays of all parts (those for near copies are in near_copies.py); `unique_part` and `score_part`
+carry the decisions out, one part per task, on any process of any machine.
 """
 
 import json
@@ -17,16 +17,14 @@ from decontaminate import contaminated
 from dedup import digest64, entries_of, first_copies
 from domains import classify_domain
 from hashed_linear import HashedLinear
-from minhash import band_keys, candidate_groups, cluster, signatures, survivor
+from near_copies import band_columns
 from outliers import TokenProfile
-from page_steps import (PAGE_STEPS, REJECTS_PER_REASON, page_keys, run_page_steps,
-                        sample)
+from page_steps import PAGE_STEPS, REJECTS_PER_REASON, page_keys, run_page_steps, sample
 from parts import name_of, read_pages, write_pages
 from quality import default_examples, train_quality
-from shingles import shingles
 
-BANDS, ROWS, NGRAM = 14, 8, 5
 LONG_ENTRY = 100              # characters; shorter entries share words by chance
+COPY_KEYS = ("url", "text", "length", "address", "specific", "entries", "entry_counts")
 KEPT, URL_COPY, EXACT_COPY, NEAR_COPY = 0, 1, 2, 3
 COPY_STEPS = {"URL copies": "the same address as a longer page",
               "exact copies": "the same text as another page",
@@ -63,10 +61,10 @@ def save_arrays(path: Path, **arrays: np.ndarray) -> None:
         np.savez(file, **arrays)
 
 
-def load_arrays(paths: list[Path]) -> dict[str, np.ndarray]:
-    """The arrays of all parts, one after the other."""
-    parts = [dict(np.load(path)) for path in paths]
-    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+def load_arrays(paths: list[Path], keys: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """The arrays of these names of all parts, one part after the other."""
+    parts = [np.load(path) for path in paths]
+    return {key: np.concatenate([part[key] for part in parts]) for key in keys}
 
 
 def read_part(task: tuple) -> Path:
@@ -84,9 +82,9 @@ def read_part(task: tuple) -> Path:
     name = name_of(source, part)
     write_pages(work / "pages" / f"{name}.jsonl.gz", pages)
     start = time.process_time()
-    bands = keys_of([page["text"] for page in pages])
+    bands = band_columns([page["text"] for page in pages])
     counters["near copies"] = dict(new_count(), seconds=time.process_time() - start)
-    save_arrays(work / "pages" / f"{name}.npz", **page_keys(pages), bands=bands)
+    save_arrays(work / "pages" / f"{name}.npz", **page_keys(pages), **bands)
     return write_json(work / "pages" / f"{name}.json", counters)
 
 
@@ -114,20 +112,6 @@ def decide_copies(keys: dict[str, np.ndarray]) -> np.ndarray:
         same = keys[key][rows[1:]] == keys[key][rows[:-1]]
         drop[rows[1:][same]] = code
     return drop
-
-
-def decide_near_pages(bands: np.ndarray, drop: np.ndarray, paths: list[Path],
-                      threshold: float) -> np.ndarray:
-    """`drop` with NEAR_COPY for verified near copies among the pages still kept.
-
-    Only pages that met in a band are read again. In a cluster the longest text stays.
-    """
-    alive = np.flatnonzero(drop == KEPT)
-    groups = [[int(alive[i]) for i in group] for group in candidate_groups(bands[alive])]
-    texts = texts_at(paths, {i for group in groups for i in group})
-    out = drop.copy()
-    out[near_copies(len(drop), groups, texts, threshold)] = NEAR_COPY
-    return out
 
 
 def decide_entries(keys: dict[str, np.ndarray], drop: np.ndarray) -> np.ndarray:
@@ -171,55 +155,13 @@ def unique_part(task: tuple) -> Path:
     start = time.process_time()
     long = [(i, j, entry) for i, page in enumerate(kept)
             for j, entry in enumerate(entries_of(page["text"])) if len(entry) >= LONG_ENTRY]
-    arrays = {"bands": keys_of([entry for _, _, entry in long]),
+    arrays = {**band_columns([entry for _, _, entry in long]),
               "owner": np.array([i for i, _, _ in long], np.int64),
               "number": np.array([j for _, j, _ in long], np.int64)}
     counters["near-copy entries"] = dict(new_count(), seconds=time.process_time() - start)
     write_pages(work / "unique" / f"{name}.jsonl.gz", kept)
     save_arrays(work / "unique" / f"{name}.npz", **arrays)
     return write_json(work / "unique" / f"{name}.json", counters | {"kept": len(kept)})
-
-
-def keys_of(texts: list[str]) -> np.ndarray:
-    """The MinHash band keys of texts, (len(texts), BANDS): what is kept of each for comparing."""
-    return band_keys(signatures(texts, NGRAM, BANDS * ROWS), BANDS, ROWS)
-
-
-def texts_at(paths: list[Path], wanted: set[int]) -> dict[int, str]:
-    """The texts of the pages with these numbers, counted over all part files in order."""
-    found, number = {}, 0
-    for path in paths:
-        for page in read_pages(path):
-            if number in wanted:
-                found[number] = page["text"]
-            number += 1
-    return found
-
-
-def decide_near_entries(keys: dict[str, np.ndarray], paths: list[Path],
-                        threshold: float) -> np.ndarray:
-    """Which long entries are near copies of a longer one, (E,) bool: methods of sister classes.
-
-    `keys` has bands, owner (the page's number over all parts) and number (the entry's in its page).
-    """
-    groups = candidate_groups(keys["bands"])
-    met = sorted({i for group in groups for i in group})
-    texts = texts_at(paths, {int(keys["owner"][i]) for i in met})
-    split = {page: entries_of(text) for page, text in texts.items()}
-    entries = {i: split[int(keys["owner"][i])][keys["number"][i]] for i in met}
-    gone = np.zeros(len(keys["bands"]), bool)
-    gone[near_copies(len(gone), groups, entries, threshold)] = True
-    return gone
-
-
-def near_copies(count: int, groups: list[list[int]], texts: dict[int, str],
-                threshold: float) -> list[int]:
-    """All members but the survivor of each verified cluster."""
-    gone = []
-    for members in cluster(count, groups, lambda i: shingles(texts[i], NGRAM), threshold):
-        best = survivor(members, texts)
-        gone += [i for i in members if i != best]
-    return gone
 
 
 def sample_pages(paths: list[Path], share: float) -> list[dict]:

@@ -13,7 +13,9 @@ import itertools
 import json
 import multiprocessing
 import signal
+import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Callable, Iterable, Iterator
 
@@ -73,6 +75,20 @@ def read_source(path: Path) -> Iterator[tuple[str, str, bytes, str | None]]:
                            "example with iconv, or give HTML pages inside a WARC file")
         for i, piece in enumerate(data.split(f"\n{END_OF_TEXT}\n".encode())):
             yield "text", f"file:///{path.name}#{i}", piece, None
+
+
+def records_of(path: Path, alone: bool) -> Iterator[tuple[str, str, bytes, str | None]]:
+    """The records of one source of a run; an unreadable file among many is one record that says so.
+
+    What was read before it broke off stays. BadInput if the source is `alone`: nothing else to do.
+    """
+    try:
+        yield from read_source(path)
+    except (BadInput, OSError, EOFError, zlib.error) as error:
+        if alone:
+            raise error if isinstance(error, (BadInput, OSError)) else BadInput(
+                f"{shown(path)} breaks off ({error}): fetch it again")
+        yield "unreadable file", f"{path.name}: {error}", b"", None
 
 
 def record_kind(record: Record) -> str | None:
@@ -159,14 +175,39 @@ def read_pages(path: Path) -> Iterator[dict]:
             yield json.loads(line)
 
 
-def wait_for(paths: list[Path], what: str, minutes: float = 60) -> None:
-    """Wait until all `paths` exist: how one process learns that the others are done."""
-    patience = time.monotonic() + 60 * minutes
-    while missing := [path for path in paths if not path.exists()]:
-        if time.monotonic() > patience:
-            raise BadInput(f"gave up after {minutes:g} minutes waiting for {what}: "
-                           f"{shown(missing[0])} (is every rank running?)")
-        time.sleep(0.2)
+def wait_for(done: Callable[[], bool], what: str, hours: float = 24) -> None:
+    """Wait until `done()`: how one process learns of others. After a minute, say for what.
+
+    Ranks may start, and end a pass, hours apart; a day without one is an error.
+    """
+    began, pause, told = time.monotonic(), 0.1, False
+    while not done():
+        waited = time.monotonic() - began
+        if waited > 3600 * hours:
+            raise BadInput(f"gave up after {hours:g} hours of waiting for {what}: is every rank "
+                           "running?")
+        if waited > 60 and not told:
+            print(f"waiting for {what}", file=sys.stderr)
+            told = True
+        time.sleep(pause)
+        pause = min(2 * pause, 5)
+
+
+def finish(work: Path, rank: int, world: int, stage: str) -> None:
+    """Say that this process is through with a pass; rank 0 waits for the others."""
+    (work / f"{stage}.{rank}-of-{world}").touch()
+    if rank == 0:
+        others = [work / f"{stage}.{r}-of-{world}" for r in range(world)]
+        wait_for(lambda: all(path.exists() for path in others), f"the other ranks' {stage}")
+
+
+def decide(work: Path, rank: int, stage: str, decision: Callable[[], None]) -> None:
+    """Let rank 0 take a decision over all parts, once; the others wait for it."""
+    done = work / f"decided.{stage}"
+    if rank == 0 and not done.exists():
+        decision()
+        done.touch()
+    wait_for(done.exists, f"rank 0 to decide what is {stage}")
 
 
 def name_of(source: int, part: int) -> str:

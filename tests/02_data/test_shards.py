@@ -47,10 +47,17 @@ def test_nothing_to_compare_is_no_contamination():
     assert dc.contaminated("", dc.evaluation_ngrams([EXAM])) == 0
 
 
-def test_evaluation_files_of_three_kinds(tmp_path):
+def test_evaluation_files_of_four_kinds(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"q": "why", "choices": ["x", "y"]}) + "\n")
-    (tmp_path / "b.csv").write_text("what,A,B\n")
-    assert dc.load_evaluation([tmp_path]) == ["why x y", "what,A,B"]
+    (tmp_path / "b.csv").write_text('"what is\nthis, then",A,B\nand that,C,D\n')
+    (tmp_path / "c.json").write_text(json.dumps([{"instruction": "do"}, {"instruction": "undo"}]))
+    (tmp_path / "d.txt").write_text("\ufeffone\ntwo\n", encoding="utf-8")
+    assert dc.load_evaluation([tmp_path]) == [
+        "why x y", "what is\nthis, then A B", "and that C D", "do", "undo", "one", "two"], \
+        "a quoted field may span lines: its 13-grams must not be cut there"
+    with pytest.raises(BadInput, match="holds no"):
+        (tmp_path / "empty").mkdir()
+        dc.load_evaluation([tmp_path / "empty"])
 
 
 def documents(count=400):
@@ -166,6 +173,20 @@ def test_bad_sources_are_one_clear_line(tmp_path):
     (tmp_path / "not.jsonl").write_text("plain words\n")
     with pytest.raises(BadInput, match="is it jsonl"):
         list(parts.read_source(tmp_path / "not.jsonl"))
+
+
+def test_one_unreadable_file_among_many_is_counted_and_alone_an_error(tmp_path):
+    whole = gzip.compress(b'{"text": "one"}\n{"text": "two"}\n' * 2000)
+    cut, empty = tmp_path / "cut.jsonl.gz", tmp_path / "empty.warc.gz"
+    cut.write_bytes(whole[:len(whole) // 2])
+    empty.touch()
+    records = list(parts.records_of(cut, alone=False))
+    assert records[0][2] == b"one" and len(records) > 2, "what was read before stays"
+    assert records[-1][0] == "unreadable file" and "cut.jsonl.gz" in records[-1][1]
+    assert [kind for kind, *_ in parts.records_of(empty, alone=False)] == ["unreadable file"]
+    for path in (cut, empty):
+        with pytest.raises(BadInput, match=path.name):
+            list(parts.records_of(path, alone=True))
 
 
 def test_pages_files_have_the_same_bytes_each_time(tmp_path):
