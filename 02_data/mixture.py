@@ -50,7 +50,7 @@ class MixingLaw:
     """L_i(r) = c_i + exp(b_i + sum_j t_ij r_j^power): c (M,), b (M,) = log k, t (M, D).
 
     power 1 is the paper's law. The first tokens of a domain are worth most, which it cannot bend
-    to; with power 0.5 (RegMix's square roots) it can. `choose_power` asks the data.
+    to, so it may give a domain nothing at all; a power below 1 can. `choose_power` asks the data.
     """
     c: np.ndarray
     b: np.ndarray
@@ -108,11 +108,13 @@ def fit_mixing_law(weights: np.ndarray, losses: np.ndarray, ridge: float = 1e-3,
     return MixingLaw(table[:, 0], table[:, 1], table[:, 2:], power)
 
 
-def choose_power(weights: np.ndarray, losses: np.ndarray, powers=(1.0, 0.5)) -> float:
-    """The power whose law, fitted on three quarters of the runs, best predicts the rest."""
-    cut = len(weights) * 3 // 4
-    errors = [np.abs(fit_mixing_law(weights[:cut], losses[:cut], power=p).predict(weights[cut:])
-                     - losses[cut:]).mean() for p in powers]
+def choose_power(weights: np.ndarray, losses: np.ndarray, powers=(1.0, 0.75, 0.5),
+                 folds: int = 4) -> float:
+    """The power whose law best predicts runs it was not fitted on, by cross-validation."""
+    fold = np.arange(len(weights)) % folds
+    errors = [np.mean([np.abs(
+        fit_mixing_law(weights[fold != k], losses[fold != k], power=p).predict(weights[fold == k])
+        - losses[fold == k]).mean() for k in range(folds)]) for p in powers]
     return powers[int(np.argmin(errors))]
 
 
