@@ -209,8 +209,9 @@ def decide_near_and_train(args: argparse.Namespace, work: Path) -> None:
     paths = [work / "unique" / f"{name}.jsonl.gz" for name in names]
     arrays = [path.with_name(f"{name}.npz") for path, name in zip(paths, names)]
     kept = [steps.read_counters(p.with_name(f"{n}.json"))["kept"] for p, n in zip(paths, names)]
+    # page numbers over all parts
     owner = np.concatenate([np.load(part)["owner"] + start
-                            for part, start in zip(arrays, np.cumsum([0] + kept))])   # over all parts
+                            for part, start in zip(arrays, np.cumsum([0] + kept))])
     number = steps.load_arrays(arrays, ("number",))["number"]
     np.save(work / "near.npy", near_entries(owner, number, arrays, paths, args.near_threshold))
     sample = steps.sample_pages(paths, min(1, SAMPLE / max(sum(kept), 1)))

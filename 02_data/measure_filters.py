@@ -6,9 +6,11 @@ The same counting model (counting_model.py) is trained on equal numbers of token
 without its tags, extracted text, text that passed the page rules, and the finished corpus; then on
 all of the extracted text there is: more tokens, but dirtier. The judge is held-out clean text.
 
-Fairness: pages of held-out packages, pages whose address is in the validation split, and pages that
-quote it at length are left out of every training set. Left out: a model that generalises; chapter 4
-may repeat this with a transformer, at a thousand times the cost.
+Fairness: pages whose address is in the validation split, and pages that quote it at length, are in
+no training set; and of the held-out text only entries count of which no training set holds a
+sequence of 13 words, else the set with the most copies would know the answers by heart. Left out: a
+model that generalises. 04_model_pretrain/data_quality.py trains one on the same sets, which this
+command leaves in out/02_data/steps.
 """
 
 import argparse
@@ -23,10 +25,11 @@ from artifacts import (BadInput, command, is_current, mark_made, need, out, read
 from bpe import Tokenizer
 from counting_model import CountingModel
 from decontaminate import contaminated, evaluation_ngrams
-from dedup import digest64, normalise_url
+from dedup import digest64, entries_of, normalise_url
 from extract import extract_text
 from page_steps import Settings, run_page_steps
-from parts import find_sources, read_pages, read_source
+from parts import file_sha256, find_sources, read_pages, read_source
+from shards import dtype_for
 
 STAGES = ("raw HTML", "tags stripped", "extracted", "page rules", "corpus")
 LONGEST = 200_000        # characters of one page that take part: no page may be a tenth of a set
@@ -64,24 +67,63 @@ class TokenPool:
     """Documents of one stage as token ids; `draw` gives random documents up to a budget."""
 
     def __init__(self, tokenizer: Tokenizer):
-        self.tokenizer, self.documents, self.size = tokenizer, [], 0
+        self.tokenizer, self.documents, self.sizes, self.size = tokenizer, [], [], 0
 
     def add(self, text: str) -> None:
         """Tokenise one document and keep it."""
         ids = self.tokenizer.encode_to_numpy(text)
         end = np.array([self.tokenizer.special_tokens["<|endoftext|>"]], ids.dtype)
         self.documents.append(np.concatenate([ids, end]))
+        self.sizes.append(len(text.encode("utf-8")))
         self.size += len(ids) + 1
+
+    def pick(self, budget: int, seed: int) -> list[int]:
+        """Numbers of documents in random order, the first that hold `budget` tokens."""
+        order = np.random.default_rng(seed).permutation(len(self.documents))
+        sizes = np.cumsum([len(self.documents[i]) for i in order])
+        return order[: int(np.searchsorted(sizes, budget)) + 1].tolist()
 
     def draw(self, budget: int, seed: int) -> np.ndarray:
         """Whole documents in random order, cut at `budget` tokens."""
-        picked, count = [], 0
-        for i in np.random.default_rng(seed).permutation(len(self.documents)):
-            picked.append(self.documents[i])
-            count += len(picked[-1])
-            if count >= budget:
-                break
-        return np.concatenate(picked)[:budget]
+        return np.concatenate([self.documents[i] for i in self.pick(budget, seed)])[:budget]
+
+
+def quotes(text: str, held_out: np.ndarray) -> np.ndarray:
+    """Which of the hashes `held_out` (sorted) of 13-word sequences occur in `text`."""
+    hashes = evaluation_ngrams([text])
+    place = np.minimum(np.searchsorted(held_out, hashes), len(held_out) - 1)
+    return hashes[held_out[place] == hashes]
+
+
+def unseen_entries(pages: list[dict], seen: np.ndarray) -> list[str]:
+    """The entries of held-out pages, 100 characters or more, that share no 13 words with `seen`."""
+    return [entry for page in pages for entry in entries_of(page["text"])
+            if len(entry) >= 100 and not contaminated(entry, seen)]
+
+
+def save_steps(folder: Path, pools: dict[str, TokenPool], judge: TokenPool, most: int,
+               tokenizer_path: Path) -> None:
+    """Each stage as token shards that chapter 4 can train on: folder/<stage>/train.bin, val.bin.
+
+    `most` tokens of a stage at most, in random documents; the judge is each one's val.
+    """
+    dtype = dtype_for(judge.tokenizer.vocab_size)
+    for name, pool in pools.items():
+        target, splits = folder / name.replace(" ", "_"), {}
+        for split, part, chosen in (("train", pool, pool.pick(most, 0)),
+                                    ("val", judge, range(len(judge.documents)))):
+            lengths = [len(part.documents[i]) for i in chosen]
+            with whole(target / f"{split}.bin", "wb") as file:
+                for i in chosen:
+                    file.write(part.documents[i].astype(dtype).tobytes())
+            splits[split] = {"tokens": sum(lengths), "documents": {
+                "start": np.cumsum([0] + lengths)[:-1].tolist(), "length": lengths,
+                "bytes": [part.sizes[i] for i in chosen], "domain": [0] * len(lengths)}}
+        write_json(target / "index.json", {
+            "format": 1, "tokenizer_sha256": file_sha256(tokenizer_path), "corpus_sha256": "",
+            "vocab_size": judge.tokenizer.vocab_size, "domains": [name], "mixture": {},
+            "dtype": {"<u2": "uint16", "<u4": "uint32"}[dtype], "splits": splits,
+            "eot": judge.tokenizer.special_tokens["<|endoftext|>"]})
 
 
 def draw(path: Path, results: dict[str, list[float]], tokens: dict[str, int]) -> None:
@@ -162,20 +204,30 @@ def main() -> None:
 
     pages = list(read_pages(corpus))
     held = [p for p in pages if p["split"] == "val"]
-    test = np.concatenate([tokenizer.encode_to_numpy(p["text"]) for p in held])
-    size = sum(len(p["text"].encode("utf-8")) for p in held)
-    avoid, seen = {p["url"] for p in held}, evaluation_ngrams([p["text"] for p in held])
+    if not held:
+        raise BadInput("no page is held out to judge by: build a larger corpus")
+    avoid, quoted = {p["url"] for p in held}, evaluation_ngrams([p["text"] for p in held])
     pools = {name: TokenPool(tokenizer) for name in STAGES}
-    for page in tqdm(crawl_sample(sources, avoid, seen, args.share), unit=" pages",
+    known = []          # the held-out sequences that some training set holds
+    for page in tqdm(crawl_sample(sources, avoid, quoted, args.share), unit=" pages",
                      desc="pages of the crawl", disable=None):
+        known.append(quotes(page["extracted"], quoted))
         for name, text in stage_texts(page, Settings()).items():
             pools[name].add(text)
     for page in pages:
         if page["split"] == "train" and digest64(f"sample {page['url']}") < 2**63:
+            known.append(quotes(page["text"], quoted))
             pools["corpus"].add(page["text"][:LONGEST])
+    judge = TokenPool(tokenizer)
+    for entry in unseen_entries(held, np.unique(np.concatenate(known or [quoted[:0]]))):
+        judge.add(entry)
     budget = min(args.tokens, *(pool.size for pool in pools.values()))
-    if budget < 1000:
+    if budget < 1000 or not judge.size:
         raise BadInput("too few pages to compare: build a larger corpus, or raise --share")
+    test, size = np.concatenate(judge.documents), sum(judge.sizes)
+    print(f"judge: {len(judge.documents):,} held-out entries that no training set quotes, "
+          f"{size / 1e6:.2f} MB")
+    save_steps(args.data / "steps", pools, judge, 2 * args.tokens, args.tokenizer)
     results, tokens = {}, {}
     plan = [(name, budget) for name in STAGES] + [("all extracted", pools["extracted"].size)]
     for name, count in plan:
