@@ -44,7 +44,7 @@ def group_advantages(rewards: Tensor, group: int, divide_by_sd: bool = True,
     if group < 2 or len(rewards) % group:
         raise ValueError(f"{len(rewards)} rewards do not split into groups of {group}")
     # One row per prompt; each answer is judged against the answers to the same prompt.
-    groups = rewards.view(-1, group)
+    groups = 1.0 * rewards.view(-1, group)
     centred = groups - groups.mean(1, keepdim=True)
     # The sd makes easy and hard prompts count alike (Dr. GRPO leaves it out for that reason).
     if divide_by_sd:

@@ -48,7 +48,9 @@ def from_sharegpt(record: dict) -> list[dict]:
 
 
 def checked(messages: list[dict]) -> list[dict]:
-    """Messages that alternate user, assistant, ... and end with the assistant, or ValueError."""
+    """Messages that alternate user, assistant, ... and end with the assistant, or ValueError.
+    A system message is dropped."""
+    messages = [m for m in messages if m.get("role") != "system"]
     for message in messages:
         if not isinstance(message.get("content"), str) or not message["content"].strip():
             raise ValueError("no content")
@@ -62,27 +64,42 @@ def checked(messages: list[dict]) -> list[dict]:
     return messages
 
 
+def parse_json(text: str):
+    """The value of a JSON text; ValueError also for one nested too deep or a number too long."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
 def read_records(path: Path) -> list:
-    """The records of a .json list or a .jsonl file; BadInput names file and line."""
+    """The records of a .json list or a .jsonl file; a line that is no JSON is None. BadInput names
+    a file that is not UTF-8, or a list that is damaged."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInput(f"{shown(path)} is not UTF-8 ({error.reason} at byte {error.start}): "
                        "convert it first") from None
-    try:
-        if text.lstrip().startswith("["):
-            return json.loads(text)
-        return [json.loads(line) for line in text.split("\n") if line.strip()]
-    except json.JSONDecodeError as error:
-        raise BadInput(f"{shown(path)} is no JSON list and no JSON lines ({error}): give an "
-                       "Alpaca, ShareGPT or messages file") from None
+    if text.lstrip().startswith("["):
+        try:
+            return parse_json(text)
+        except ValueError as error:
+            raise BadInput(f"{shown(path)} is no JSON list ({error}): give an Alpaca, ShareGPT or "
+                           "messages file") from None
+    records = []
+    for line in filter(str.strip, text.split("\n")):
+        try:
+            records.append(parse_json(line))
+        except ValueError:
+            records.append(None)
+    return records
 
 
 def load_instructions(path: Path | str) -> tuple[list[list[dict]], dict[str, list]]:
     """A file of any of the three forms -> (conversations, skipped).
 
     skipped: {reason: [count, number of the first such record]}, records counted from 0. BadInput
-    if the file is missing, no JSON, or holds no usable record at all.
+    if the file is missing, not UTF-8, a damaged list, or holds no usable record at all.
     """
     path = Path(path)
     if not path.exists():
@@ -93,13 +110,20 @@ def load_instructions(path: Path | str) -> tuple[list[list[dict]], dict[str, lis
             if not isinstance(record, dict):
                 raise ValueError("no JSON object")
             if "conversations" in record:
-                conversations.append(from_sharegpt(record))
+                messages = from_sharegpt(record)
             elif "messages" in record:
-                conversations.append(checked(record["messages"]))
+                messages = checked(record["messages"])
             else:
-                conversations.append(from_alpaca(record))
-        except (ValueError, AttributeError, TypeError) as error:
+                messages = from_alpaca(record)
+            # Half of an emoji, "\\ud83d" alone, passes for JSON and cannot be written as UTF-8.
+            "".join(m["content"] for m in messages).encode()
+            conversations.append(messages)
+        except UnicodeEncodeError:
+            skipped.setdefault("half a character (lone surrogate)", [0, number])[0] += 1
+        except ValueError as error:
             skipped.setdefault(str(error), [0, number])[0] += 1
+        except (AttributeError, TypeError):
+            skipped.setdefault("a field has the wrong type", [0, number])[0] += 1
     if not conversations:
         raise BadInput(f"{shown(path)} holds no usable record (skipped: {skipped or 'none'})")
     return conversations, skipped

@@ -53,9 +53,12 @@ def from_file(records: list[dict]) -> tuple[list[dict], Counter]:
     """Pairs of somebody's file -> (pairs, how many were skipped and why)."""
     pairs, skipped = [], Counter()
     for record in records:
-        fields = [record.get(name) for name in ("prompt", "chosen", "rejected")]
-        if not all(isinstance(field, str) and field.strip() for field in fields):
-            skipped["prompt, chosen or rejected is missing"] += 1
+        fields = [record.get(name) if isinstance(record, dict) else None
+                  for name in ("prompt", "chosen", "rejected")]
+        # "ignore" drops half an emoji, which no file of ours can hold.
+        if not all(isinstance(field, str) and field.strip()
+                   and field.encode(errors="ignore").decode() == field for field in fields):
+            skipped["prompt, chosen or rejected is missing or no text"] += 1
         elif record["chosen"].strip() == record["rejected"].strip():
             skipped["equal answers"] += 1
         else:
@@ -70,7 +73,7 @@ def from_votes(records: list[dict]) -> tuple[list[dict], Counter]:
     """
     pairs, skipped = [], Counter()
     for vote in records:
-        winner = str(vote.get("winner", "")).removeprefix("model_")
+        winner = str(vote.get("winner") if isinstance(vote, dict) else "").removeprefix("model_")
         if winner not in ("a", "b"):
             skipped["no winner"] += 1
             continue

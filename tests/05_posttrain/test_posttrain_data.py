@@ -141,8 +141,25 @@ def test_alpaca_and_sharegpt_load_and_bad_records_are_counted(tmp_path):
     assert len(skipped) == 2 and "unknown speaker 'robot'" in skipped
 
 
+@pytest.mark.parametrize("bad, reason", [
+    ('{"instruction": "a \\ud83d b", "output": "half an emoji"}', "lone surrogate"),
+    ('{"a":' * 20_000, "no JSON"), ('{"instruction": "cut off', "no JSON"),
+    ('{"messages": [{"role": "user", "content": "nobody answers"}]}', "no answered turn"),
+    ('{"instruction": ' + "9" * 5000 + "}", "no JSON"), ('{"conversations": null}', "wrong type")])
+def test_one_bad_line_does_not_spoil_the_file(tmp_path, bad, reason):
+    path = tmp_path / "x.jsonl"
+    good = json.dumps({"messages": [{"role": "system", "content": "Be kind."},
+                                    {"role": "user", "content": "a"},
+                                    {"role": "assistant", "content": "b"}]})
+    path.write_text(f"{good}\n{bad}\n{good}", encoding="utf-8")
+    chats, skipped = load_instructions(path)
+    assert [m["content"] for m in chats[1]] == ["a", "b"], "the system turn is dropped"
+    assert len(chats) == 2 and [v for k, v in skipped.items() if reason in k] == [[1, 1]], skipped
+
+
 @pytest.mark.parametrize("content, error", [
-    (b"\xff\xfe", "not UTF-8"), (b"[{", "no JSON"), (b"[]", "no usable record")])
+    (b"\xff\xfe", "not UTF-8"), (b"[{", "no JSON"), (b"[]", "no usable record"),
+    (b"[" * 100_000, "nested too deep")])
 def test_unusable_files_are_one_clear_line(tmp_path, content, error):
     path = tmp_path / "x.json"
     path.write_bytes(content)
@@ -202,8 +219,9 @@ def test_preference_files_and_votes():
     from preferences import from_file, from_votes, split_pairs
     pairs, skipped = from_file([{"prompt": "q", "chosen": "a", "rejected": "b"},
                                 {"prompt": "q", "chosen": "a", "rejected": "a "},
-                                {"prompt": "q", "chosen": "a"}])
-    assert len(pairs) == 1 and pairs[0]["chosen_ended"] and sum(skipped.values()) == 2
+                                {"prompt": "q", "chosen": "a"}, [], None,
+                                {"prompt": "q", "chosen": "\ud83d", "rejected": "b"}])
+    assert len(pairs) == 1 and pairs[0]["chosen_ended"] and sum(skipped.values()) == 5
     votes = [{"prompt": "q", "answer_a": "x", "answer_b": "y", "winner": w}
              for w in ("a", "b", "tie", "both_bad", "model_b")]
     pairs, skipped = from_votes(votes)
