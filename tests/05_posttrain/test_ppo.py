@@ -26,29 +26,38 @@ def close(got, want, why):
 
 @pytest.mark.exercise("5.9")
 def test_shaped_rewards_by_hand():
-    got = shaped_rewards(table(2.0)[0], table([-1.0, -1, 0]), table([-1.5, -1, 0]),
+    got = shaped_rewards(table(2.0), table([-1.0, -1, 0]), table([-1.5, -1, 0]),
                          table([1.0, 1, 0]), 0.1)
     close(got, [[-0.05, 2.0, 0.0]], "the score belongs to the last answer token, not to the pad")
 
 
 @pytest.mark.exercise("5.9")
 def test_straying_costs_and_the_sign_is_right():
-    bolder = shaped_rewards(table(0.0)[0], table([-1.0, -1]), table([-3.0, -1]), table([1.0, 1]), .5)
+    bolder = shaped_rewards(table(0.0), table([-1.0, -1]), table([-3.0, -1]), table([1.0, 1]), .5)
     close(bolder, [[-1.0, 0.0]], "a token made more likely than the reference had it costs beta r")
 
 
 @pytest.mark.exercise("5.9")
 def test_the_score_is_paid_once_per_answer_wherever_it_ends():
-    mask = table([0.0, 1, 1, 0], [0.0, 1, 1, 1], [1.0, 0, 0, 0])
-    zero = torch.zeros(3, 4, dtype=D)
-    got = shaped_rewards(torch.tensor([1.0, 2, 3], dtype=D), zero, zero, mask, 0.1)
-    close(got, [[0, 0, 1, 0], [0, 0, 0, 2], [3, 0, 0, 0]], "once, at each row's own last token")
+    mask = table([0.0, 1, 1, 0], [0.0, 1, 1, 1], [1.0, 0, 0, 0], [0.0, 0, 0, 0])
+    zero = torch.zeros(4, 4, dtype=D)
+    got = shaped_rewards(torch.tensor([1.0, 2, 3, 4], dtype=D), zero, zero, mask, 0.1)
+    close(got, [[0, 0, 1, 0], [0, 0, 0, 2], [3, 0, 0, 0], [0, 0, 0, 0]],
+          "once, at each row's own last token; an empty answer has none")
+
+
+@pytest.mark.exercise("5.9")
+def test_the_last_token_pays_too_and_small_prices_are_not_rounded():
+    got = shaped_rewards(table(2.0), table([-1.0, -1]), table([-1.0, -3]), table([1.0, 1]), 0.5)
+    close(got, [[0.0, 1.0]], "score 2 less 0.5 * 2 nats: the score is added, the price stays")
+    tiny = shaped_rewards(table(1.0), table([-1.0]), table([-1.0 - 1e-8]), table([1.0]), 1.0)
+    assert tiny.dtype == D and abs(1 - tiny.item() - 1e-8) < 1e-12, "float64 stays float64"
 
 
 @pytest.mark.exercise("5.9")
 def test_no_reward_outside_the_answer_and_no_gradient():
     logprobs = table([-5.0, -1, -7]).requires_grad_()
-    got = shaped_rewards(table(1.0)[0], logprobs, table([0.0, -1, 0]), table([0.0, 1, 0]), 1.0)
+    got = shaped_rewards(table(1.0), logprobs, table([0.0, -1, 0]), table([0.0, 1, 0]), 1.0)
     close(got, [[0, 1, 0]], "prompt and pads get nothing")
     assert not got.requires_grad, "the policy must not be trained through its own price"
 
@@ -155,6 +164,13 @@ def test_policy_loss_is_a_mean_over_real_tokens_of_the_batch():
 
 
 @pytest.mark.exercise("5.12")
+@pytest.mark.parametrize("clip, want", [(0.1, -1.1), (0.4, -1.4), (0.6, -1.5)])
+def test_the_width_of_the_clip_is_the_one_asked_for(clip, want):
+    got = policy_loss(table([math.log(1.5)]), table([0.0]), table([1.0]), table([1.0]), clip)
+    close(got, want, f"A 1, rho 1.5, clip {clip}")
+
+
+@pytest.mark.exercise("5.12")
 def test_only_the_new_log_probabilities_are_trained():
     old, advantages = table([-1.0, -1]).requires_grad_(), table([1.0, -1]).requires_grad_()
     logprobs = table([-1.1, -0.9]).requires_grad_()
@@ -193,6 +209,12 @@ def test_value_loss_by_hand(value, old, target, loss, why):
 
 
 @pytest.mark.exercise("5.13")
+def test_the_clip_of_the_value_is_the_one_asked_for():
+    got = value_loss(table([1.0]), table([0.0]), table([2.0]), table([1.0]), 0.5)
+    close(got, 1.125, "V_clip = 0.5: half of max(1, 1.5^2)")
+
+
+@pytest.mark.exercise("5.13")
 def test_value_loss_counts_real_tokens_and_trains_values_only():
     values = table([1.0, 5, 9]).requires_grad_()
     old, returns = table([1.0, 5, 0]).requires_grad_(), table([2.0, 8, 0]).requires_grad_()
@@ -216,6 +238,14 @@ def test_adaptive_kl_by_hand(kl, want, why):
     got = steering.update(kl, 256)
     close(got, want, why)
     close(steering.beta, want, "the new beta is kept")
+
+
+@pytest.mark.exercise("5.14")
+def test_steering_is_in_proportion_to_answers_and_horizon():
+    close(AdaptiveKL(0.2, 4.0, 1_000).update(4.4, 100), 0.202, "0.2 (1 + 0.1 * 100 / 1000)")
+    steering = AdaptiveKL(1.0, 4.0, 100)
+    steering.update(8.0, 100)
+    close(steering.update(8.0, 50), 1.32, "twice, from the kept beta: 1 * 1.2 * 1.1")
 
 
 @pytest.mark.exercise("5.14")

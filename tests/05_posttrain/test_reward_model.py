@@ -52,7 +52,8 @@ def test_bradley_terry_far_off_is_finite_with_a_right_gradient():
     ([[0, 0, 1, 1]], [3], "no pad: the last column"),
     ([[0, 1, 0, 0], [0, 1, 1, 1]], [1, 3], "each row has its own end"),
     ([[1, 1, 0, 0, 0]], [1], "an answer from the first column on"),
-    ([[0, 1, 1, 0, 1, 1, 0]], [5], "two turns: the last answer counts")])
+    ([[0, 1, 1, 0, 1, 1, 0]], [5], "two turns: the last answer counts"),
+    ([[0, 0, 0], [0, 1, 0]], [0, 1], "a row without an answer gives 0")])
 def test_last_real_token(mask, want, why):
     got = last_real_token(torch.tensor(mask, dtype=torch.float))
     assert got.tolist() == want, f"{why}: expected {want}, got {got.tolist()}"
