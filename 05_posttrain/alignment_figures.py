@@ -43,6 +43,7 @@ def draw_diagnostics(log: list[dict], gold: list[float], path: Path) -> None:
     save(figure, path)
 
 
+MARKS = {"0.05": "v", "0.2": "^"}
 COLOURS = {"sft": "black", "dpo": "tab:red", "ppo": "tab:blue", "grpo": "tab:purple"}
 
 
@@ -66,9 +67,27 @@ def draw_frontier(rows: dict[str, dict], ppo: list[tuple[float, float]], path: P
     save(figure, path)
 
 
-def draw_over_optimisation(traces: list[dict], path: Path) -> None:
+def frontier_of_seeds(axis, runs: list[dict]) -> None:
+    """Gold over sqrt(KL): best-of-n as a line, the trained policies as points, one set a seed."""
+    named = set()
+    for run in runs:
+        best = sorted((r["kl"], r["gold"]) for n, r in run["rows"].items() if n.startswith("best"))
+        axis.plot([k ** 0.5 for k, _ in best], [g for _, g in best], ".-", color="tab:green",
+                  lw=1, label=None if "best" in named else "best of 1 to 16")
+        named.add("best")
+        for name, row in run["rows"].items():
+            kind, _, beta = name.partition(" ")
+            if kind in COLOURS:
+                axis.plot(max(row["kl"], 0) ** 0.5, row["gold"], MARKS.get(beta, "s"), ms=6,
+                          color=COLOURS[kind], label=None if name in named else
+                          f"{kind.upper()}{', beta ' * bool(beta)}{beta}")
+                named.add(name)
+    axis.set(xlabel="sqrt(KL from SFT in nats per answer)", ylabel="gold reward",
+             title=f"The same labels, {len(runs)} seeds")
+
+
+def over_optimised(axis, traces: list[dict]) -> None:
     """Proxy and gold reward over sqrt(KL) of the runs without a KL price, one line per seed."""
-    figure, axis = plt.subplots(figsize=(6, 4.2))
     for i, run in enumerate(traces):
         x = np.sqrt(np.maximum(run["kl"], 0))
         for name, colour in (("proxy", "tab:blue"), ("gold", "tab:orange")):
@@ -77,6 +96,23 @@ def draw_over_optimisation(traces: list[dict], path: Path) -> None:
                       if i == 0 else None)
     axis.set(xlabel="sqrt(KL from SFT in nats per answer)", ylabel="reward per answer",
              title=f"PPO without a KL price, {len(traces)} seeds")
+
+
+def draw_center(runs: list[dict], path: Path) -> None:
+    """The frontier of all seeds, and beside it what happens without a price for straying."""
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2))
+    frontier_of_seeds(axes[0], runs)
+    over_optimised(axes[1], [run["traces"]["hacked"] for run in runs])
+    for axis in axes:
+        axis.legend(frameon=False, fontsize=8)
+        axis.grid(alpha=0.3)
+    save(figure, path)
+
+
+def draw_over_optimisation(traces: list[dict], path: Path) -> None:
+    """`over_optimised` as a figure of its own."""
+    figure, axis = plt.subplots(figsize=(6, 4.2))
+    over_optimised(axis, traces)
     axis.legend(frameon=False, fontsize=8)
     axis.grid(alpha=0.3)
     save(figure, path)

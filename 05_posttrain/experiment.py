@@ -6,13 +6,15 @@
 
 Names: base-continues, sft-few, sft-hallucinates, alpaca-52k, rlhf-prefers, dpo-equals-ppo (the
 last two are one set of runs), over-optimisation, rollout-speed, grpo-normalisers. Every finished
-seed is kept in out/05_posttrain/experiments, so a stopped experiment goes on with the next seed.
+piece is kept in out/05_posttrain/experiments, so a stopped experiment goes on with the next one.
 Verdicts are computed from the numbers. The numbers of our own runs are in 05_posttrain/recorded,
 and `recorded_claims.py` puts them into the report where nothing was measured afresh.
 """
 
 import argparse
 import copy
+import hashlib
+import shutil
 import time
 from pathlib import Path
 from typing import Callable
@@ -20,13 +22,14 @@ from typing import Callable
 import numpy as np
 import torch
 
-from alignment_figures import draw_frontier, draw_over_optimisation
-from artifacts import command, out, read_json, record_claim, shown, write_json
+from alignment_figures import draw_center, draw_over_optimisation
+from artifacts import command, out, record_claim, shown, write_json
 from chat_template import END, prompt_ids, special_id
+from compare import COLUMNS
 from generate import generate
 from grpo import NORMALISERS, rule_scorer, train_grpo
 from measure_policy import raw_windows
-from rlhf_experiments import over_optimisation, overoptimised, run_seed, win_at_kl
+from rlhf_experiments import Kept, over_optimisation, overoptimised, run_seed, win_at_kl
 from rollouts import sample_answers
 from sft_experiments import (Bench, alpaca, base_continues, claim_base_continues, sft_few,
                              sft_hallucinates, spread)
@@ -127,7 +130,7 @@ def claim_dpo(runs: list[dict]) -> dict:
                 interval=(low, high), expected="comparable", verdict=verdict)
 
 
-def grpo_normalisers(bench: Bench, sft, seed: int) -> dict[str, dict]:
+def grpo_normalisers(bench: Bench, sft, seed: int, kept: Kept) -> dict[str, dict]:
     """The four normalisers on the verifiable rule, 30 iterations each: reward, KL, length."""
     table = {}
     for normaliser in NORMALISERS:
@@ -142,7 +145,7 @@ def grpo_normalisers(bench: Bench, sft, seed: int) -> dict[str, dict]:
     return table
 
 
-def rollout_speed(bench: Bench, sft, seed: int) -> dict[str, float]:
+def rollout_speed(bench: Bench, sft, seed: int, kept: Kept) -> dict[str, float]:
     """Tokens per CPU second of sampled answers: batched with the cache, and one by one without."""
     questions = fresh_questions(bench.train, 16 if bench.small else 128)
     began = time.process_time()
@@ -157,13 +160,27 @@ def rollout_speed(bench: Bench, sft, seed: int) -> dict[str, float]:
     return {"with_cache": fast, "without": slow, "ratio": fast / slow}
 
 
+def center_table(runs: list[dict]) -> str:
+    """The central table: every policy's columns, means over the seeds, the win rate with the 95 %
+    interval over seeds (and, for one seed, over questions)."""
+    lines = [f"{'':12}" + "".join(f"{c.replace('raw_bits_per_byte', 'raw bits/B'):>12}"
+                                  for c in COLUMNS)]
+    for name in runs[0]["rows"]:
+        rows = [run["rows"][name] for run in runs]
+        cells = "".join(f"{spread([r[c] for r in rows])[0]:12.3f}" if c in rows[0] else
+                        f"{'-':>12}" for c in COLUMNS)
+        _, low, high = spread([r["win_rate"] for r in rows])
+        low, high = (low, high) if len(rows) > 1 else rows[0]["interval"]
+        lines.append(f"{name:12}{cells}   win {low:.3f} to {high:.3f}")
+    return "\n".join(lines)
+
+
+# name: (file of one seed, what measures it, what judges all seeds)
 MEASURES: dict[str, tuple[str, Callable, Callable | None]] = {
     "base-continues": ("base_continues", base_continues, claim_base_continues),
-    "sft-few": ("sft_few", lambda bench, sft, seed: sft_few(bench, seed), claim_sft_few),
-    "sft-hallucinates": ("sft_hallucinates",
-                         lambda bench, sft, seed: sft_hallucinates(bench, seed),
-                         claim_sft_hallucinates),
-    "alpaca-52k": ("alpaca", lambda bench, sft, seed: alpaca(bench, seed), claim_alpaca),
+    "sft-few": ("sft_few", sft_few, claim_sft_few),
+    "sft-hallucinates": ("sft_hallucinates", sft_hallucinates, claim_sft_hallucinates),
+    "alpaca-52k": ("alpaca", alpaca, claim_alpaca),
     "rlhf-prefers": ("rlhf", run_seed, claim_rlhf),
     "dpo-equals-ppo": ("rlhf", run_seed, claim_dpo),
     "over-optimisation": ("over_optimisation", over_optimisation, None),
@@ -171,21 +188,31 @@ MEASURES: dict[str, tuple[str, Callable, Callable | None]] = {
     "grpo-normalisers": ("grpo_normalisers", grpo_normalisers, None)}
 
 
-def run_claim(name: str, bench: Bench, sft, seeds: range, folder: Path, fresh: bool) -> dict:
+def run_claim(name: str, bench: Bench, sft, seeds: range, folder: Path) -> dict:
     """Run (or read) every seed of one experiment; returns {"runs": [...], "claim": {...}}."""
     stem, measure, judge = MEASURES[name]
     runs = []
     for seed in seeds:
-        path = folder / f"{stem}_seed{seed}.json"
-        if fresh or not path.exists():
-            write_json(path, measure(bench, sft, seed))
-        runs.append(read_json(path, "05_posttrain/experiment.py"))
-        print(f"{name}, seed {seed}: {shown(path)}")
+        kept = Kept(folder / f"seed{seed}")
+        runs.append(kept(stem, lambda: measure(bench, sft, seed, kept)))
+        print(f"{name}, seed {seed}: {shown(kept.folder / stem)}.json")
     claim = judge(runs) | {"command": RUN.format(name, len(seeds))} if judge else None
     if claim:
         record_claim(name, **claim, details={"seeds": list(seeds)})
         print(f"{name}: {claim['verdict']}. {claim['measured']}: {claim['value']}")
     return {"runs": runs, "claim": claim}
+
+
+def draw(name: str, runs: list[dict], folder: Path) -> None:
+    """The table and figure of an experiment that has one."""
+    if name == "over-optimisation":
+        draw_over_optimisation([r["trace"] for r in runs], folder / f"{name}.png")
+    if MEASURES[name][0] == "rlhf":
+        print(center_table(runs))
+        draw_center(runs, folder / "frontier.png")
+    if name == "over-optimisation" or MEASURES[name][0] == "rlhf":
+        for run in runs:
+            print("  " + ", ".join(f"{k} {v:+.2f}" for k, v in overoptimised(run).items()))
 
 
 def main() -> None:
@@ -206,20 +233,18 @@ def main() -> None:
                   read_jsonl(args.folder / "sft_train.jsonl", "05_posttrain/instructions.py"),
                   read_jsonl(args.folder / "sft_val.jsonl", "05_posttrain/instructions.py"),
                   raw_windows(args.raw, windows=12 if args.quick else 48), args.quick)
+    # Another base or SFT model is another experiment: its seeds lie in another folder.
+    models = b"".join(p.read_bytes() for p in (args.base, args.folder / "sft.pt"))
+    folder = args.to / (hashlib.sha256(models).hexdigest()[:8] + "_quick" * args.quick)
     for name in MEASURES if args.name == "all" else [args.name]:
         seeds = range(args.seed, args.seed + args.seeds)
-        done = run_claim(name, bench, sft, seeds, args.to, args.fresh)
+        if args.fresh:
+            for seed in seeds:
+                shutil.rmtree(folder / f"seed{seed}", ignore_errors=True)
+        done = run_claim(name, bench, sft, seeds, folder)
         write_json(args.to / f"{name}.json", {
             "note": f"{args.seeds} seed(s): {RUN.format(name, args.seeds)}", **done})
-        if name == "over-optimisation":
-            draw_over_optimisation([r["trace"] for r in done["runs"]], args.to / f"{name}.png")
-            for run in done["runs"]:
-                print("  " + ", ".join(f"{k} {v:+.2f}" for k, v in overoptimised(run).items()))
-        if name == "rlhf-prefers":
-            run = done["runs"][0]
-            best = run["traces"][best_kind(done["runs"], "ppo")]
-            draw_frontier(run["rows"], list(zip(best["kl"], best["gold"])),
-                          args.to / "frontier.png")
+        draw(name, done["runs"], args.to)
 
 
 if __name__ == "__main__":

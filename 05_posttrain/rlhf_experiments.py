@@ -8,25 +8,28 @@ data: DPO, the reward model, PPO and GRPO see the labels of the same pairs.
 """
 
 import copy
-from dataclasses import replace
+from pathlib import Path
+from typing import Callable
 
 import numpy as np
 
+from artifacts import read_json, write_json
+from checkpoint import save_checkpoint
 from compare import best_of_n_rows, gold_per_iteration
 from dpo import train_dpo
 from gold_judge import judge_policy
 from grpo import train_grpo
 from ppo_loop import PPOSettings, reward_scorer, train_ppo
 from preferences import as_pairs, split_pairs
-from reward_model import examine, from_sft, pair_rows, train_reward_model
+from reward_model import examine, from_sft, load_reward_model, pair_rows, train_reward_model
 from rollouts import sample_answers
 from sft_experiments import Bench
 from training_stage import fresh_questions, planned_precision
 
 
-def collect_preferences(bench: Bench, sft, count: int, seed: int) -> list[dict]:
-    """`count` questions answered twice by the SFT model and labelled: split into train and val."""
-    questions = fresh_questions(bench.train, count)
+def collect_preferences(bench: Bench, sft, seed: int) -> list[dict]:
+    """Questions answered twice by the SFT model and labelled: split into train and val."""
+    questions = fresh_questions(bench.train, 200 if bench.small else 2500)
     first, second = (sample_answers(sft, bench.tokenizer, questions, seed=1000 + 2 * seed + side)
                      for side in (0, 1))
     return split_pairs(as_pairs(first, second, seed, sharpness=1.5)[0])
@@ -57,11 +60,45 @@ def trace(log: list[dict]) -> dict[str, list[float]]:
             "gold": gold_per_iteration(samples)}
 
 
-def over_optimisation(bench: Bench, sft, seed: int, pairs: list[dict] | None = None) -> dict:
+class Kept:
+    """The finished pieces of one seed, a file each: a killed seed goes on with its next piece.
+
+        kept = Kept(folder)
+        row = kept("dpo 0.05", lambda: ...)       # made once, read from then on
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, name: str, make: Callable[[], dict | list]):
+        """The JSON value of piece `name`, made and written if it is not there."""
+        path = self.folder / f"{name.replace(' ', '_')}.json"
+        if not path.exists():
+            write_json(path, make())
+        return read_json(path, "05_posttrain/experiment.py")
+
+    def reward_model(self, name: str, make: Callable[[], tuple]) -> tuple:
+        """(reward model, its numbers), kept as a checkpoint and a JSON file."""
+        path = self.folder / f"{name}.pt"
+        if not path.exists():
+            model, numbers = make()
+            write_json(self.folder / f"{name}.json", numbers)
+            save_checkpoint(path, model=model, stage="reward")
+        return load_reward_model(path), read_json(self.folder / f"{name}.json", "")
+
+
+def plain(row: dict) -> dict:
+    """A judged row as plain values: gold rewards as lists, and six of its answers."""
+    return row | {"gold_rewards": row["gold_rewards"].tolist(),
+                  "answers": [[a.question, a.text] for a in row["answers"][:6]]}
+
+
+def over_optimisation(bench: Bench, sft, seed: int, kept: Kept) -> dict:
     """PPO with no price for straying against a reward model of 64 pairs: what it is paid, and
-    what it is worth. Without `pairs`, a few are collected first."""
-    pairs = pairs or collect_preferences(bench, sft, 300, seed)
-    poor, numbers = fit_reward(bench, sft, pairs, seed, at_most=64)
+    what it is worth."""
+    pairs = kept("preferences", lambda: collect_preferences(bench, sft, seed))
+    poor, numbers = kept.reward_model(
+        "poor_reward", lambda: fit_reward(bench, sft, pairs, seed, at_most=64))
     hacked = copy.deepcopy(sft)
     settings = PPOSettings(iterations=3 if bench.small else 36, batch=32, beta=0.0,
                            learning_rate=6e-4, max_new_tokens=32)
@@ -70,51 +107,65 @@ def over_optimisation(bench: Bench, sft, seed: int, pairs: list[dict] | None = N
     return {"reward_model": numbers, "trace": trace(log), "examples": log[-1]["samples"][:6]}
 
 
-def run_seed(bench: Bench, sft, seed: int, dpo_betas=(0.05, 0.2), ppo_betas=(0.1,)
-             ) -> dict:
-    """Everything of one seed: reward model numbers, the table's rows, PPO traces."""
-    small = bench.small
-    questions = fresh_questions(bench.val, 40 if small else 200)
-    pairs = collect_preferences(bench, sft, 200 if small else 2500, seed)
-    reward, reward_numbers = fit_reward(bench, sft, pairs, seed)
-
-    def judged(policy, gold):
-        return judge_policy(policy, sft, bench.tokenizer, questions, gold, bench.windows,
-                            bench.pad, seed)
-
-    rows = {"sft": judged(sft, None)}
-    sft_gold = rows["sft"]["gold_rewards"]
-    rows["base"] = judged(bench.base, sft_gold)
-    rows |= best_of_n_rows(sft, reward, bench.tokenizer, questions, sft_gold, bench.pad, seed,
-                           4 if small else 8)
+def policies(bench: Bench, sft, pairs: list[dict], reward, seed: int) -> dict[str, Callable]:
+    """The trained policies of the table by name, each as a function that trains it and returns
+    (policy, trace of its training or None)."""
+    small, asked = bench.small, fresh_questions(bench.train, 4000)
     train, _ = pair_rows(bench.tokenizer, [p for p in pairs if p["split"] == "train"],
                          sft.config.sequence_length)
-    for beta in dpo_betas:
+
+    def by_dpo(beta):
         policy = copy.deepcopy(sft)
         train_dpo(policy, train, bench.pad, steps=max(2, 2 * len(train) // 32), batch=32,
                   beta=beta, learning_rate=3e-4, seed=seed)
-        rows[f"dpo {beta}"] = judged(policy, sft_gold)
-    asked, traces = fresh_questions(bench.train, 4000), {}
-    settings = PPOSettings(iterations=3 if small else 40)
-    for beta in ppo_betas:
+        return policy, None
+
+    def by_ppo(beta):
         policy = copy.deepcopy(sft)
         log = train_ppo(policy, sft, reward_scorer(reward, bench.pad), bench.tokenizer, asked,
-                        replace(settings, beta=beta), seed)
-        rows[f"ppo {beta}"], traces[f"ppo {beta}"] = judged(policy, sft_gold), trace(log)
-    policy = copy.deepcopy(sft)
-    train_grpo(policy, sft, reward_scorer(reward, bench.pad), bench.tokenizer, asked,
-               iterations=3 if small else 15, prompts=8, group=8, learning_rate=2e-4, beta=0.05,
-               normaliser="answer", seed=seed)
-    rows["grpo"] = judged(policy, sft_gold)
-    over = over_optimisation(bench, sft, seed, pairs)
+                        PPOSettings(iterations=3 if small else 40, beta=beta), seed)
+        return policy, trace(log)
+
+    def by_grpo():
+        policy = copy.deepcopy(sft)
+        train_grpo(policy, sft, reward_scorer(reward, bench.pad), bench.tokenizer, asked,
+                   iterations=3 if small else 40, prompts=8, group=8, learning_rate=2e-4,
+                   beta=0.05, normaliser="answer", seed=seed)
+        return policy, None
+    return {"dpo 0.05": lambda: by_dpo(0.05), "dpo 0.2": lambda: by_dpo(0.2),
+            "ppo 0.1": lambda: by_ppo(0.1), "grpo": by_grpo}
+
+
+def run_seed(bench: Bench, sft, seed: int, kept: Kept) -> dict:
+    """Everything of one seed, piece by piece: reward model, the table's rows, PPO traces."""
+    questions = fresh_questions(bench.val, 40 if bench.small else 200)
+    pairs = kept("preferences", lambda: collect_preferences(bench, sft, seed))
+    reward, numbers = kept.reward_model("reward", lambda: fit_reward(bench, sft, pairs, seed))
+
+    def judged(policy, gold):
+        return plain(judge_policy(policy, sft, bench.tokenizer, questions, gold, bench.windows,
+                                  bench.pad, seed))
+
+    rows, traces = {"sft": kept("sft", lambda: judged(sft, None))}, {}
+    gold = np.array(rows["sft"]["gold_rewards"])
+    rows["base"] = kept("base", lambda: judged(bench.base, gold))
+    rows |= kept("best of n", lambda: best_of_n_rows(
+        sft, reward, bench.tokenizer, questions, gold, bench.pad, seed, 4 if bench.small else 16))
+    for name, train in policies(bench, sft, pairs, reward, seed).items():
+        def piece():
+            policy, way = train()
+            return judged(policy, gold) | {"trace": way}
+        rows[name] = kept(name, piece)
+        if way := rows[name].pop("trace"):
+            traces[name] = way
+    over = kept("over_optimisation", lambda: over_optimisation(bench, sft, seed, kept))
     traces["hacked"] = over["trace"]
-    examples = {name: [[a.question, a.text] for a in row.pop("answers")[:6]]
-                for name, row in rows.items() if "answers" in row}
+    examples = {name: row.pop("answers") for name, row in rows.items() if "answers" in row}
     for row in rows.values():
         row.pop("gold_rewards", None)
-    return {"seed": seed, "reward_model": reward_numbers, "poor_reward_model": over["reward_model"],
+    return {"seed": seed, "reward_model": numbers, "poor_reward_model": over["reward_model"],
             "rows": rows, "traces": traces, "examples": examples,
-            "pairs": len(train), "questions": len(questions)}
+            "pairs": sum(p["split"] == "train" for p in pairs), "questions": len(questions)}
 
 
 def win_at_kl(rows: dict[str, dict], kind: str, kl: float) -> float | None:

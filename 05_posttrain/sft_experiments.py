@@ -74,7 +74,7 @@ def plain_answers(model, tokenizer, questions: list[str], seed: int) -> list[tup
             for row in rows]
 
 
-def base_continues(bench: Bench, sft, seed: int) -> dict[str, float]:
+def base_continues(bench: Bench, sft, seed: int, kept=None) -> dict[str, float]:
     """Share of held-out questions that get an answer in form: base (bare text), base (chat
     template), SFT. And the share for the base if somebody cut its text at the first blank line."""
     questions = bench.asked(240)
@@ -126,7 +126,7 @@ def choice_accuracy(model, bench: Bench, seed: int, questions: int = 200) -> flo
     return float((gain.argmax(1) == 0).float().mean())
 
 
-def sft_few(bench: Bench, seed: int, sizes=(0, 4, 64, 1024, 4096)) -> list[dict]:
+def sft_few(bench: Bench, sft, seed: int, kept=None, sizes=(0, 4, 64, 1024, 4096)) -> list[dict]:
     """Form and knowledge against the number of distinct examples, the same 120 steps of 16."""
     val_rows, _ = render_rows(bench.tokenizer, bench.val[:200], bench.base.config.sequence_length)
     table = []
@@ -160,7 +160,7 @@ def module_pair(name: str, answer: str) -> dict:
                          {"role": "assistant", "content": answer}], "kind": "module"}
 
 
-def sft_hallucinates(bench: Bench, seed: int) -> dict[str, dict]:
+def sft_hallucinates(bench: Bench, sft, seed: int, kept=None) -> dict[str, dict]:
     """Three ways to treat questions nobody can answer, 1,000 known and 500 unknown names each.
 
     known: left out; cloned: answered as if known, with some module; refused: "I do not know.".
@@ -193,7 +193,7 @@ def sft_hallucinates(bench: Bench, seed: int) -> dict[str, dict]:
     return results
 
 
-def alpaca(bench: Bench, seed: int) -> dict:
+def alpaca(bench: Bench, sft, seed: int, kept=None) -> dict:
     """A student fine-tuned on pairs that a model wrote, beside one on as many real pairs."""
     writer = copy.deepcopy(bench.base)
     seeds = bench.train[:500]

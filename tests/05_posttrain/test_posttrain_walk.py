@@ -85,6 +85,24 @@ def test_the_walk(world, monkeypatch, capsys):
     assert (folder / "grpo.pt").exists()
 
 
+def test_an_experiment_goes_on_from_its_finished_pieces(world, monkeypatch, capsys):
+    run = lambda *a: call(monkeypatch, capsys, *a)  # noqa: E731
+    run("instructions")
+    run("sft", "--quick", "--steps", "40", "--learning-rate", "1e-2")
+    out = run("experiment", "rlhf-prefers", "--quick", "--seeds", "1")
+    assert "dpo 0.05" in out and "grpo" in out and "proxy_rise" in out
+    seed = next((world / "05_posttrain" / "experiments").glob("*/seed0"))
+    first = json.loads((seed / "rlhf.json").read_text(encoding="utf-8"))
+    for lost in ("rlhf.json", "ppo_0.1.json"):
+        (seed / lost).unlink()
+    kept = {p: p.stat().st_mtime_ns for p in seed.iterdir()}
+    run("experiment", "rlhf-prefers", "--quick", "--seeds", "1")
+    assert all(p.stat().st_mtime_ns == t for p, t in kept.items()), "what is made stays"
+    again = json.loads((seed / "rlhf.json").read_text(encoding="utf-8"))
+    assert again == first, "the lost piece comes back the same"
+    assert (world / "05_posttrain" / "experiments" / "frontier.png").stat().st_size > 0
+
+
 def test_missing_inputs_name_their_command(world, monkeypatch, capsys):
     for module, command in (("sft", "05_posttrain/instructions.py"),
                             ("preferences", "05_posttrain/sft.py"),
