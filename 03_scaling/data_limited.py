@@ -53,11 +53,11 @@ def limited_allocation(fit: ParametricFit, C: float, unique: float,
 
 
 def fit_half_life(fit: ParametricFit, N, D, unique, L) -> float:
-    """R* from runs that repeat their data: least squares of their log-loss, R* in 0.3 to 300.
+    """R* from runs that repeat their data: least squares of their log-loss, R* in 0.01 to 300.
 
     N, D, unique, L (n,): runs with D > unique. The rest of the law stays as it is in `fit`.
     """
-    candidates = np.exp(np.linspace(np.log(0.3), np.log(300), 2000))[:, None]
+    candidates = np.exp(np.linspace(np.log(0.01), np.log(300), 2000))[:, None]
     predicted = limited_loss(fit, np.asarray(N), np.asarray(D), np.asarray(unique), candidates)
     errors = ((np.log(predicted) - np.log(np.asarray(L))) ** 2).sum(axis=1)
     return float(candidates[np.argmin(errors), 0])

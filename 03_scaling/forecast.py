@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from artifacts import BadInput, command
-from data_limited import limited_loss
+from data_limited import HALF_LIFE, limited_loss
 from isoflop import fit_isoflop, group_budgets
 from log_lines import fit_envelope
 from power_laws import ParametricFit, fit_parametric, optimal_allocation, predict
@@ -104,14 +104,16 @@ def forecast(laws: dict, N: float, D: float, unique: float = math.inf, offset: f
              ) -> dict:
     """The loss of a run of N parameters and D tokens, written down before it: nats per token.
 
-    `unique`: different tokens at hand; `offset`: loss on all held-out text over loss on the part
+    `unique`: different tokens at hand, what reading them again is worth follows from the laws'
+    "half_life", measured or published; `offset`: loss on all held-out text over loss on the part
     of it that the sweep measured. The 90 % interval joins three doubts about the log loss: other
     runs could have been drawn (bootstrap), runs scatter around any law (residuals), and a law
     that erred by so much one budget ahead errs by more several budgets ahead (held-out runs).
     """
     fit = law_of(laws)
-    loss = float(limited_loss(fit, N, D, min(unique, 1e300))) * offset
-    drawn = [math.log(limited_loss(f, N, D, min(unique, 1e300))) for f in fit.draws()]
+    stale = min(unique, 1e300), laws.get("half_life", HALF_LIFE)
+    loss = float(limited_loss(fit, N, D, *stale)) * offset
+    drawn = [math.log(limited_loss(f, N, D, *stale)) for f in fit.draws()]
     doubts = [float(np.std(drawn)) if drawn else 0.0, laws["residual"]]
     held_out = laws.get("held_out")
     if held_out:
@@ -146,7 +148,7 @@ def main() -> None:
     parser.add_argument("--figure", help="draw the parabolas into this .png")
     args = parser.parse_args()
     N, D, L = load_points(args.csv, fewest=5)
-    rows = read_rows(args.csv)
+    rows = [row for row in read_rows(args.csv) if row.get("family") != "repeat"]
     budgets = [float(row.get("budget_flops") or 6 * n * d) for row, n, d in zip(rows, N, D)]
     try:
         laws = fit_laws(N, D, L, budgets, args.bootstrap)

@@ -21,6 +21,7 @@ import torch
 
 from artifacts import (BadInput, command, is_current, mark_made, out, read_json, shown,
                        write_json)
+from data_limited import HALF_LIFE, epochs_at_price
 from flops import parameters, training_flops
 from forecast import forecast, law_of
 from gpt import GPT, GPTConfig
@@ -77,13 +78,14 @@ def choose_model(laws: dict, seconds: float, unique: float, threads: int, precis
     """Every candidate width with its speed, tokens in `seconds`, and forecast; best first.
 
     Widths go up until the forecast has become worse twice: the loss has one valley in width.
+    Text is not read again where that is worth less than a tenth of fresh text.
     """
-    found, worse = [], 0
+    found, worse, most = [], 0, most_tokens(laws, unique)
     for width in WIDTHS:
         config = model_of(width, laws["vocab_size"], laws["sequence_length"])
         rows = 16 if not found else found[-1]["rows"]
         speed, _ = tokens_per_second(config, rows, threads, precision, False, measure)
-        tokens = speed * seconds
+        tokens = min(speed * seconds, most)
         N = parameters(config)["products"]
         loss = forecast(laws, N, tokens, unique)["loss"]
         worse = worse + 1 if found and loss > min(f["loss"] for f in found) else 0
@@ -96,7 +98,12 @@ def choose_model(laws: dict, seconds: float, unique: float, threads: int, precis
     return sorted(found, key=lambda f: f["loss"])
 
 
-def with_compile(choice: dict, threads: int, precision: str, seconds: float) -> dict:
+def most_tokens(laws: dict, unique: float) -> float:
+    """Tokens beyond which reading the `unique` ones again is worth under a tenth of fresh text."""
+    return unique * epochs_at_price(0.9, laws.get("half_life", HALF_LIFE))
+
+
+def with_compile(choice: dict, threads: int, precision: str, seconds: float, most: float) -> dict:
     """The choice with torch.compile, if that reads more tokens in `seconds`, compiling included."""
     try:
         speed, preparation = tokens_per_second(choice["config"], choice["rows"], threads,
@@ -105,10 +112,10 @@ def with_compile(choice: dict, threads: int, precision: str, seconds: float) -> 
         print(f"torch.compile does not work here ({type(why).__name__}): training without it")
         return choice | {"compile": False}
     tokens = speed * (seconds - preparation)
-    gains = tokens > choice["tokens"] * 1.03
+    gains = tokens > choice["speed"] * seconds * 1.03
     print(f"torch.compile: {speed:,.0f} tokens/s after {preparation:.0f} s of compiling, "
           + ("which pays" if gains else "which does not pay here"))
-    return choice | ({"speed": speed, "tokens": tokens, "compile": True} if gains
+    return choice | ({"speed": speed, "tokens": min(tokens, most), "compile": True} if gains
                      else {"compile": False})
 
 
@@ -125,7 +132,7 @@ def make_plan(args: argparse.Namespace, laws: dict, index: dict) -> dict:
     candidates = choose_model(laws, seconds, unique, threads, precision, measure)
     choice = candidates[0] | {"compile": False}
     if args.compile == "yes" or (args.compile == "auto" and seconds > 200):
-        choice = with_compile(choice, threads, precision, seconds)
+        choice = with_compile(choice, threads, precision, seconds, most_tokens(laws, unique))
     config, T = choice["config"], laws["sequence_length"]
     rows = batch_rows(choice["tokens"], T)
     steps = max(1, int(choice["tokens"] // (rows * T)))
@@ -205,7 +212,7 @@ def main() -> None:
         raise BadInput(f"--minutes {args.minutes:g} must be positive")
     plan = make_plan(args, laws, index)
     write_json(target, plan)
-    runs = read_rows(args.laws.with_name("runs.csv"))
+    runs = [r for r in read_rows(args.laws.with_name("runs.csv")) if r["family"] == "gpt"]
     draw_forecast(args.out / "forecast.png", law_of(laws),
                   [float(r["flops"]) for r in runs], [float(r["loss"]) for r in runs],
                   plan["flops"], plan["forecast"])

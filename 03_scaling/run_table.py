@@ -20,7 +20,7 @@ NAMES = {"N": ("params_products", "params", "parameters", "n", "model size", "n_
          "L": ("loss", "l", "val_loss", "validation_loss")}
 COLUMNS = ("run", "family", "budget_flops", "params_non_embedding", "params", "tokens", "flops",
            "loss", "seed", "learning_rate", "seconds", "width", "layers",
-           "params_products", "whole_loss")
+           "params_products", "whole_loss", "unique_tokens")
 
 
 def read_rows(path: Path | str, made_by: str = "03_scaling/sweep.py") -> list[dict[str, str]]:
@@ -39,8 +39,8 @@ def read_rows(path: Path | str, made_by: str = "03_scaling/sweep.py") -> list[di
 def load_points(path: Path | str, fewest: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(N, D, L) from a csv: parameters, tokens, loss in nats; each (n,), in the file's order.
 
-    BadInput, with the line, for a missing column, a value that is no positive number, or fewer
-    than `fewest` runs.
+    Runs of the family "repeat" are left out: they read their tokens twice. BadInput, with the
+    line, for a missing column, a value that is no positive number, or fewer than `fewest` runs.
     """
     rows = read_rows(path)
     column = {}
@@ -60,6 +60,8 @@ def load_points(path: Path | str, fewest: int = 6) -> tuple[np.ndarray, np.ndarr
     points = []
     for line, row in enumerate(rows, start=2):
         values = {}
+        if row.get("family") == "repeat":
+            continue
         for symbol, name in column.items():
             try:
                 values[symbol] = float(row[name])

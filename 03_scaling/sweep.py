@@ -26,11 +26,13 @@ from tqdm import tqdm
 from artifacts import (BadInput, command, is_current, mark_made, out, read_json, shown,
                        write_json)
 from batches import PackedBatches, Shard
+from data_limited import effective_tokens, fit_half_life
 from flops import parameters, training_flops
 from forecast import fit_laws, law_of, summary
 from gpt import GPT, GPTConfig
 from model_shapes import model_of, parts_of, steps_for
 from on_paper import claim_twenty
+from power_laws import ParametricFit
 from run_table import COLUMNS, load_points, read_rows, write_rows
 from scaling_figures import draw_isoflop, draw_parametric
 from training_loop import Recipe, mean_loss, train
@@ -50,13 +52,18 @@ def train_one(job: dict) -> dict:
     """Train and measure one model in a process of its own; gives its line of runs.csv.
 
     `job`: data, config (GPTConfig fields), recipe, steps, rows, seed, precision, budget, run,
-    evaluation_tokens, whole (also measure on all of the held-out text).
+    evaluation_tokens, whole (also measure on all of the held-out text), epochs (over documents
+    drawn for it; absent: all documents, none of them read twice).
     """
     torch.set_num_threads(1)
     torch.manual_seed(job["seed"])
     config = GPTConfig(**job["config"])
     T, recipe, began = config.sequence_length, Recipe(**job["recipe"]), time.monotonic()
-    batches = PackedBatches(Shard(job["data"], "train"), T, job["rows"], job["seed"])
+    tokens, shard = job["steps"] * job["rows"] * T, Shard(job["data"], "train")
+    if job.get("epochs"):
+        order = np.random.default_rng(job["seed"]).permutation(len(shard.length))
+        shard = shard.part(order[np.cumsum(shard.length[order]) <= tokens / job["epochs"]])
+    batches = PackedBatches(shard, T, job["rows"], job["seed"])
     model = GPT(config)
     train(model, batches, job["steps"], recipe, precision=job["precision"],
           accumulate=parts_of(job["rows"], T))
@@ -68,14 +75,15 @@ def train_one(job: dict) -> dict:
     chosen = range(every // 2, len(held_out), every)
     loss = mean_loss(model, lambda i: held_out(chosen[i]), len(chosen), job["precision"])
     whole = mean_loss(model, held_out, len(held_out), job["precision"]) if job["whole"] else None
-    tokens, count = job["steps"] * job["rows"] * T, parameters(config)
-    return {"run": job["run"], "family": "gpt", "budget_flops": job["budget"],
+    count = parameters(config)
+    return {"run": job["run"], "family": "repeat" if job.get("epochs") else "gpt",
+            "budget_flops": job["budget"],
             "params_non_embedding": count["non_embedding"], "params": count["total"],
             "params_products": count["products"],
             "tokens": tokens, "flops": training_flops(config, tokens), "loss": loss,
             "seed": job["seed"], "learning_rate": recipe.learning_rate,
             "seconds": time.monotonic() - began, "width": config.width, "layers": config.layers,
-            "whole_loss": whole}
+            "whole_loss": whole, "unique_tokens": int(shard.length.sum())}
 
 
 def speed(config: GPTConfig, precision: str, steps: int = 3, rows: int = 4) -> float:
@@ -114,6 +122,11 @@ def make_jobs(args: argparse.Namespace, vocab_size: int, scale: float, precision
     # One good model is measured on all held-out text too: the part is easier or harder than it.
     largest = [job for job in jobs if job["budget"] == jobs[-1]["budget"]]
     largest[len(largest) // 2]["whole"] = True
+    # And one of a smaller budget reads half as much text twice: what is a second epoch worth?
+    below = max((job for job in jobs if job["budget"] < largest[0]["budget"]),
+                key=lambda job: (job["budget"], -job["config"]["width"]), default=jobs[0])
+    jobs.append(below | {"run": below["run"].replace("gpt", "repeat"), "epochs": 2,
+                         "whole": False})
     return sorted(jobs, key=lambda job: -job["budget"])
 
 
@@ -181,6 +194,14 @@ def parse() -> argparse.Namespace:
     return args
 
 
+def half_life_of(rows: list[dict], law: ParametricFit) -> float:
+    """R* of this recipe, from the sweep's run that read half of its text twice."""
+    twice = [row for row in rows if row["family"] == "repeat"]
+    N, D, U, L = (np.array([float(row[name]) for row in twice]) for name in
+                  ("params_products", "tokens", "unique_tokens", "loss"))
+    return fit_half_life(law, N, D, U, L)
+
+
 def settle(args: argparse.Namespace, shard: Shard, path: Path) -> tuple[float, str]:
     """(scale, precision) for this sweep; runs of another recipe, corpus or code are set aside.
 
@@ -214,8 +235,10 @@ def main() -> None:
     scale, precision = settle(args, shard, path)
     rows = run_jobs(make_jobs(args, shard.vocab_size, scale, precision), path, args.workers)
     N, D, L = load_points(path, fewest=5)
-    budgets = np.array([float(row["budget_flops"]) for row in rows])
+    fresh = [row for row in rows if row["family"] == "gpt"]
+    budgets = np.array([float(row["budget_flops"]) for row in fresh])
     laws = fit_laws(N, D, L, budgets, args.bootstrap, args.seed)
+    laws["half_life"] = half_life_of(rows, law_of(laws))
     both = [(float(r["whole_loss"]), float(r["loss"])) for r in rows if r.get("whole_loss")]
     laws |= {"format": 1, "tokenizer_sha256": shard.tokenizer_sha256,
              "corpus_sha256": shard.corpus_sha256, "sequence_length": args.sequence_length,
@@ -224,7 +247,9 @@ def main() -> None:
     write_json(args.out / "laws.json", laws)
     draw_isoflop(args.out / "isoflop.png", laws, budgets, N, L)
     draw_parametric(args.out / "parametric.png", law_of(laws), N, D, L)
-    print(summary(laws, len(rows)) + "\n  " + claim_twenty(laws, law_of(laws)))
+    again = float(effective_tokens(2, 1, laws["half_life"])) - 1
+    print(summary(laws, len(fresh)) + "\n  " + claim_twenty(laws, law_of(laws)))
+    print(f"  a second epoch is worth {again:.0%} of fresh text (R* = {laws['half_life']:.2g})")
     print("wrote " + ", ".join(shown(args.out / name) for name in
                                ("runs.csv", "laws.json", "isoflop.png", "parametric.png")))
     mark_made(args.out / "laws.json", inputs, vars(args))

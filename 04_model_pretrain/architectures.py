@@ -36,14 +36,6 @@ ARCHITECTURES = {
 RATES = (1e-3, 2e-3, 4e-3, 8e-3)        # nanoGPT's AdamW: the best one counts
 
 
-def part_of(shard: Shard, keep) -> Shard:
-    """The same shard with only the documents whose number is in `keep`."""
-    part = object.__new__(Shard)
-    part.__dict__ = shard.__dict__ | {name: getattr(shard, name)[keep] for name in
-                                      ("start", "length", "bytes", "domain")}
-    return part
-
-
 def data_treatments(shard: Shard, tokens: int) -> dict[str, Shard]:
     """The training data as chapter 2 left it, and as it might have been.
 
@@ -53,12 +45,12 @@ def data_treatments(shard: Shard, tokens: int) -> dict[str, Shard]:
     total = shard.length.cumsum(0)
     few = {times: total <= max(tokens / times, shard.length[0]) for times in (4, 16)}
     largest = torch.bincount(torch.as_tensor(shard.domain), torch.as_tensor(shard.length)).argmax()
-    treatments = {"as chapter 2 left it": shard, "each document 4 times": part_of(shard, few[4]),
-                  "each document 16 times": part_of(shard, few[16])}
+    treatments = {"as chapter 2 left it": shard, "each document 4 times": shard.part(few[4]),
+                  "each document 16 times": shard.part(few[16])}
     for name, keep in (("only the largest domain", shard.domain == int(largest)),
                        ("without the largest domain", shard.domain != int(largest))):
         if keep.any():
-            treatments[name] = part_of(shard, keep)
+            treatments[name] = shard.part(keep)
     return treatments
 
 

@@ -66,6 +66,13 @@ class Shard:
         self.mixture = (np.array([weights.get(n, 0.0) for n in names]) if any(weights.values())
                         else None)
 
+    def part(self, keep: np.ndarray) -> "Shard":
+        """The same tokens with only the documents chosen by `keep`, bool (n,) or numbers."""
+        part = object.__new__(Shard)
+        part.__dict__ = self.__dict__ | {name: getattr(self, name)[keep] for name in
+                                         ("start", "length", "bytes", "domain")}
+        return part
+
 
 def copies(domain: np.ndarray, tokens: np.ndarray, mixture: np.ndarray | None,
            rng: np.random.Generator) -> np.ndarray:

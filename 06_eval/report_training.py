@@ -173,7 +173,8 @@ def fitted_curve(out: Path, low: float, high: float) -> list[tuple[float, float]
 def scaling_figure(out: Path, plan: dict | None, result: dict | None) -> str:
     """The sweep's runs, the law fitted to them, and the forecast beside what was reached."""
     families = runs_by_family(out / "03_scaling" / "runs.csv")
-    series = [Series({"gpt": "small models of the sweep", "lstm": "LSTM"}.get(name, name),
+    series = [Series({"gpt": "small models of the sweep", "lstm": "LSTM",
+                      "repeat": "half its text, read twice"}.get(name, name),
                      sorted((r["flops"], r["loss"]) for r in rows), dots=True)
               for name, rows in sorted(families.items())]
     flops = [x for s in series for x, _ in s.points]

@@ -48,10 +48,11 @@ def test_little_text_moves_compute_into_parameters():
     assert float(data_limited.limited_loss(LAW, N, D, 2e8)) <= min(losses) + 1e-9
 
 
-def test_the_half_life_is_recovered():
+@pytest.mark.parametrize("planted", [7.0, 0.05])
+def test_the_half_life_is_recovered(planted):
     N, D, U = np.full(5, 1e8), np.array([2e9, 4e9, 8e9, 2e10, 5e10]), 1e9
-    L = data_limited.limited_loss(LAW, N, D, U, 7.0)
-    assert data_limited.fit_half_life(LAW, N, D, U, L) == pytest.approx(7.0, rel=0.01)
+    L = data_limited.limited_loss(LAW, N, D, U, planted)
+    assert data_limited.fit_half_life(LAW, N, D, U, L) == pytest.approx(planted, rel=0.01)
 
 
 def test_a_tenth_is_lost_after_2_6_epochs():

@@ -46,6 +46,10 @@ def test_repeated_tokens_are_forecast_as_worth_less():
     laws = forecast.fit_laws(*small_sweep(0), bootstrap=5)
     fresh, stale = (forecast.forecast(laws, 3e6, 2e7, unique)["loss"] for unique in (1e9, 1e6))
     assert stale > fresh * 1.01
+    worthless = forecast.forecast(laws | {"half_life": 0.01}, 3e6, 2e7, 1e6)["loss"]
+    once = forecast.forecast(laws, 3e6, 1e6)["loss"]
+    assert worthless == pytest.approx(once, rel=0.01), \
+        "with R* near 0, what was measured in the sweep, reading again is worth nothing"
 
 
 def test_the_largest_budget_is_held_out():

@@ -37,3 +37,9 @@ def test_what_is_written_is_read_again(tmp_path):
     run_table.write_rows(tmp_path / "r.csv", [row] * 6)
     N, D, L = run_table.load_points(tmp_path / "r.csv")
     assert np.allclose([N[0], D[0], L[0]], [12345, 1e9, 2.345679], rtol=1e-9)
+
+
+def test_runs_that_read_their_tokens_twice_are_no_part_of_a_law(tmp_path):
+    path = write(tmp_path / "a.csv", "family,params,tokens,loss",
+                 ["gpt,1e6,1e8,2"] * 6 + ["repeat,1e6,1e8,9"])
+    assert list(run_table.load_points(path)[2]) == [2] * 6

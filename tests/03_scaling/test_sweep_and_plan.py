@@ -51,6 +51,9 @@ def test_jobs_are_largest_first_and_each_has_enough_updates(data):
     budgets = [job["budget"] for job in jobs]
     assert budgets == sorted(budgets, reverse=True) and min(j["steps"] for j in jobs) >= 20
     assert sum(job["whole"] for job in jobs) == 1, "one run is measured on all held-out text"
+    twice = [job for job in jobs if job.get("epochs")]
+    assert len(twice) == 1 and twice[0]["run"].replace("repeat", "gpt") in \
+        [job["run"] for job in jobs], "one run has a twin that reads half as much text twice"
 
 
 def test_a_budget_too_small_for_any_model_is_one_clear_line(data):
@@ -66,6 +69,13 @@ def test_one_run_trains_measures_and_repeats(data):
     assert first["loss"] == second["loss"], "the same job, the same loss"
     assert first["loss"] < math.log(VOCAB), "it learned something"
     assert first["tokens"] == 12 * 4 * 32 and first["whole_loss"] > 0
+
+
+def test_a_run_of_two_epochs_reads_half_as_much_text(data):
+    job = [j for j in sweep.make_jobs(sweep_args(data), VOCAB, 1.0, "fp32") if j.get("epochs")][0]
+    job |= {"steps": 16, "rows": 4, "config": vars(model_of(32, VOCAB, 32, ngram_rows=64))}
+    row = sweep.train_one(job)
+    assert row["family"] == "repeat" and 0.6 < row["unique_tokens"] / (16 * 4 * 32 / 2) <= 1, row
 
 
 def test_finished_runs_are_not_trained_again(data, monkeypatch):
@@ -138,6 +148,18 @@ def test_more_minutes_never_forecast_a_higher_loss(data, monkeypatch):
     losses = [plan.make_plan(plan_args(minutes=m), laws, index)["forecast"]["loss"]
               for m in (0.5, 2, 8)]
     assert losses == sorted(losses, reverse=True), losses
+
+
+def test_text_is_not_read_again_where_that_is_worth_nothing(data, monkeypatch):
+    monkeypatch.setattr(plan, "tokens_per_second", lambda config, rows, *rest, **more:
+                        (2e9 / plan.training_flops(config, 1), 0.0))
+    laws, index = laws_of(), json.loads((data / "index.json").read_text())
+    unique = index["splits"]["train"]["tokens"]
+    worth, worthless = (plan.make_plan(plan_args(minutes=60), laws | {"half_life": R}, index)
+                        for R in (15.39, 0.01))
+    assert worth["epochs"] > 3 and worthless["tokens"] < 1.03 * unique, \
+        f"{worth['epochs']:.2f} epochs where they help, {worthless['epochs']:.2f} where not"
+    assert worthless["model"]["width"] >= worth["model"]["width"]
 
 
 def test_laws_of_another_corpus_are_refused(data, monkeypatch, tmp_path):
