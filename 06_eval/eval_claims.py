@@ -57,8 +57,9 @@ def perplexity_breaks(results: dict) -> dict[str, Any] | None:
     names = sorted(ratings)
     rho = rank_correlation([-bits[m] for m in names], [ratings[m] for m in names])
     preferred = ratings[best] > ratings["base"]
-    return {"measured": f"{best} is preferred to base by {ratings[best] - ratings['base']:.0f} "
-            f"rating points, and predicts raw text worse: {bits[best]:.2f} bits per byte against "
+    gap = ratings[best] - ratings["base"]
+    return {"measured": f"{best.upper()} is preferred to base by {gap:.0f} rating points, and "
+            f"predicts raw text worse: {bits[best]:.2f} bits per byte against "
             f"{bits['base']:.2f}; rank correlation of perplexity with the voters {rho:+.2f}",
             "value": {"rank_correlation": rho, "bits_per_byte": bits, "ratings": ratings},
             "expected": "the models that people prefer have the higher perplexity, or no relation",

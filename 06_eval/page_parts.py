@@ -30,7 +30,9 @@ def number(value: Any, digits: int = 3) -> str:
             return f"{value / unit:.3g} {name}"
     if abs(value) >= 1e15 or 0 < abs(value) < 10 ** -digits:
         return tick_label(float(f"{value:.2e}" if abs(value) >= 1e15 else f"{value:.1e}"))
-    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1e4 else f"{value:.{digits}f}"
+    if isinstance(value, int) or abs(value) >= 1e3:
+        return f"{value:,.0f}"
+    return f"{value:.{1 if abs(value) >= 100 else digits}f}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]], first_is_name: bool = True,

@@ -21,8 +21,8 @@ SAMPLE_WORDS = ("indices", "naïve", "1234567", "你好")
 CAPTIONS = {
     "compression": "Bytes per token by size of the vocabulary, on the documentation of five "
                    "packages: each doubling buys less.",
-    "filters": "A counting model trained on equal amounts of each step's output, judged on "
-               "held-out clean text; the dots are seeds.",
+    "filters": "A counting model trained on equal amounts of each step's output, and at last on "
+               "all that was extracted, judged on held-out clean text; the dots are seeds.",
     "mix": "Left: mixtures that the mixing law had not seen, predicted and measured. Right: four "
            "mixtures and the mean loss over the domains.",
     "isoflop": "Runs of equal compute: for each budget one size of model is best.",
@@ -89,7 +89,7 @@ def tokens(out: Path) -> str:
             f"{tokenizer.vocab_size:,} that byte-pair encoding found in documentation. What it met "
             "often became one piece; what it hardly met falls to single bytes, shown in "
             "hexadecimal:</p>"
-            + table(("word", "bytes", "tokens"), words, raw=True)
+            + table(("word", "bytes", "tokens, with the space before it"), words, raw=True)
             + pictures(out / "01_tokenizer", ["compression"]))
 
 

@@ -237,6 +237,14 @@ def evaluation(out: Path) -> str:
             + "".join(part(results) for part in (format_part, suite_part, arena_part, judge_part)))
 
 
+def is_told(value: object, said: str) -> bool:
+    """Does the sentence give this number already, in any of the usual roundings?"""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    forms = [f"{value:{form}}" for form in (".3f", ".2f", ".2e", ".1e", ".1%", ".2%", ",.0f")]
+    return any(form in said for form in forms if sum(c.isdigit() for c in form) > 1)
+
+
 def value_text(value: object, interval: object) -> str:
     """What a claim measured, as text: a number with its interval, or a mapping's plain values.
 
@@ -251,9 +259,10 @@ def value_text(value: object, interval: object) -> str:
         return [f"{name} {number(item)}".strip()]
 
     parts = flat(value) if value is not None else []
-    text = ", ".join(parts[:8]) + (", ..." if len(parts) > 8 else "")
+    text = ", ".join(parts[:8]) + (", …" if len(parts) > 8 else "")
     if text and isinstance(interval, (list, tuple)) and len(interval) == 2:
-        text += f" ({number(interval[0])} to {number(interval[1])})"
+        text += (" (" if len(parts) == 1 else "; interval ") + f"{number(interval[0])} to "
+        text += number(interval[1]) + (")" if len(parts) == 1 else "")
     return text
 
 
@@ -263,8 +272,8 @@ def claims(out: Path) -> str:
     counts = tally(ledger)
     strip = "".join(f'<i class="{CLASS_OF[v]}" style="flex:{n}" title="{escape(v)}: {n}"></i>'
                     for v, n in counts.items() if n)
-    words = " · ".join(f"{n} {escape(v)}" for v, n in counts.items() if n)
-    words = words.replace("holds", "hold").replace("does not", "do not")
+    words = " · ".join(f"{n} " + (v if n == 1 else v.replace("holds", "hold").replace(
+        "does not", "do not")) for v, n in counts.items() if n)
     parts = [f'<p>{len(ledger)} claims of the article, each an experiment. Verdicts are computed '
              f'from the measurement.</p><div class="tally">{strip}</div>'
              f'<p class="soft">{words}</p>']
@@ -272,9 +281,7 @@ def claims(out: Path) -> str:
     for claim in sorted(ledger, key=lambda c: order.index(c.verdict)):
         kind = CLASS_OF[claim.verdict]
         said = claim.measured[:1].upper() + claim.measured[1:].rstrip(".")
-        # A bare number that the sentence before it already gives would only be said twice.
-        told = not isinstance(claim.value, dict) and any(c.isdigit() for c in said)
-        value = "" if told else value_text(claim.value, claim.interval)
+        value = "" if is_told(claim.value, said) else value_text(claim.value, claim.interval)
         found = (f'<p class="found">{escape(said)}.' + (f" <b>{value}</b>" if value else "")
                  + "</p>" if said or value else "")
         expected = f"Expected: {escape(claim.expected)}. " if claim.expected else ""

@@ -40,14 +40,15 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten inside [low, high]; with fewer than three, also 2 and 5 times a power."""
+    """Powers of ten inside [low, high]; with fewer than three, also 2 and 5 times a power; where
+    even those are too few, round numbers of equal distance."""
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1,), (1, 2, 5)):
         ticks = [f * 10.0 ** e for e in exponents for f in factors
                  if low * 0.999 <= f * 10.0 ** e <= high * 1.001]
         if len(ticks) >= 3:
             return ticks
-    return ticks or [low, high]
+    return nice_ticks(low, high, 4)
 
 
 def tick_label(value: float) -> str:
@@ -94,21 +95,20 @@ def _text(x: float, y: float, text: str, anchor: str = "middle", kind: str = "ti
             f"{html.escape(text)}</text>")
 
 
-def _frame(x_axis: Axis, y_axis: Axis, x: str, y: str, height: float) -> list[str]:
-    """Grid lines, tick labels and axis titles."""
+def _frame(x_axis: Axis, y_axis: Axis, x: str, height: float) -> list[str]:
+    """Grid lines, tick labels and the title of the x axis; that of y stands above the figure.
+    Every second label of x carries a class by which a narrow screen can leave it out."""
     parts = []
     for tick in y_axis.ticks:
         parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y_axis(tick)}" '
                      f'y2="{y_axis(tick)}" class="grid"/>')
         parts.append(_text(LEFT - 8, y_axis(tick) + 4.5, tick_label(tick), "end"))
-    for tick in x_axis.ticks:
-        parts.append(_text(x_axis(tick), height - BOTTOM + 20, tick_label(tick)))
+    for i, tick in enumerate(x_axis.ticks):
+        parts.append(_text(x_axis(tick), height - BOTTOM + 20, tick_label(tick),
+                           kind="tick second" if i % 2 else "tick"))
     parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{height - BOTTOM}" '
                  f'y2="{height - BOTTOM}" class="axis"/>')
     parts.append(_text((LEFT + WIDTH - RIGHT) / 2, height - 10, x, kind="title"))
-    middle = (TOP + height - BOTTOM) / 2
-    parts.append(f'<text transform="translate(15 {middle:g}) rotate(-90)" text-anchor="middle" '
-                 f'class="title">{html.escape(y)}</text>')
     return parts
 
 
@@ -147,7 +147,7 @@ def line_chart(series: Sequence[Series], x: str, y: str, log_x: bool = False, lo
         top, bottom = y_axis(band[1]), y_axis(band[0])
         parts.append(f'<rect x="{LEFT}" width="{WIDTH - LEFT - RIGHT}" y="{top}" '
                      f'height="{max(2.0, bottom - top):g}" class="band"/>')
-    parts += _frame(x_axis, y_axis, x, y, HEIGHT)
+    parts += _frame(x_axis, y_axis, x, HEIGHT)
     for i, s in enumerate(shown):
         colour = f"var(--c{(i % 6) + 1})"
         names.append((s.name, i, "dot" if s.dots else "dash" if s.dashed else "line"))
@@ -166,11 +166,14 @@ def line_chart(series: Sequence[Series], x: str, y: str, log_x: bool = False, lo
         parts.append(f'<circle cx="{at}" cy="{y_axis(value)}" r="5.5" '
                      f'class="mark{"" if high > low else " full"}"/>')
         side = "end" if at > WIDTH * 0.6 else "start"
-        parts.append(_text(at + (-12 if side == "end" else 12), y_axis(value) - 9, name, side,
-                           "note"))
+        # Of two points at one place the lower one has its words below.
+        under = any(place == other[0] and value < other[1] for other in marks)
+        parts.append(_text(at + (-12 if side == "end" else 12),
+                           y_axis(value) + (24 if under else -9), name, side, "note"))
     if band:        # last, so that its words lie over the lines
         parts.append(_text(WIDTH - RIGHT - 6, y_axis(band[1]) - 7, band[2], "end", "note"))
-    return _legend(names) + _figure(parts, f"{y} over {x}", HEIGHT)
+    return (f'<p class="ylabel">{html.escape(y)}</p>' + _legend(names)
+            + _figure(parts, f"{y} over {x}", HEIGHT))
 
 
 def interval_chart(rows: Sequence[tuple[str, float, float, float]], x: str,
@@ -184,7 +187,8 @@ def interval_chart(rows: Sequence[tuple[str, float, float, float]], x: str,
     left = min(200, 30 + 9 * max(len(name) for name, *_ in rows))
     axis = Axis(values, left, WIDTH - RIGHT - 30, False)
     parts = [f'<line x1="{axis(t)}" x2="{axis(t)}" y1="{TOP}" y2="{height - BOTTOM}" class="grid"/>'
-             + _text(axis(t), height - BOTTOM + 20, tick_label(t)) for t in axis.ticks]
+             + _text(axis(t), height - BOTTOM + 20, tick_label(t),
+                     kind="tick second" if i % 2 else "tick") for i, t in enumerate(axis.ticks)]
     if reference is not None:
         parts.append(f'<line x1="{axis(reference)}" x2="{axis(reference)}" y1="{TOP}" '
                      f'y2="{height - BOTTOM}" class="reference"/>')
