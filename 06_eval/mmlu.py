@@ -77,12 +77,14 @@ def load_mmlu(folder: Path | str) -> dict[str, dict[str, list[Question]]]:
     splits of every subject must be there. BadInput otherwise, naming what is missing.
     """
     folder = Path(folder)
+    if (folder / "data" / "test").is_dir():         # the archive as it unpacks
+        folder = folder / "data"
     for split in SPLITS:
         if not (folder / split).is_dir():
             raise BadInput(f"{shown(folder / split)} is missing: MMLU's archive unpacks to dev, val"
                            " and test; our own is made by python 06_eval/doc_mmlu.py")
     subjects = sorted(path.name.removesuffix("_test.csv")
-                      for path in (folder / "test").glob("*_test.csv"))
+                      for path in (folder / "test").glob("[!.]*_test.csv"))
     if not subjects:
         raise BadInput(f"{shown(folder / 'test')} holds no <subject>_test.csv")
     found: dict[str, dict[str, list[Question]]] = {}

@@ -60,6 +60,10 @@ def test_a_malformed_row_is_named(tmp_path, rows, line):
 
 def test_load_names_what_is_missing(tmp_path):
     loaded = load_mmlu(archive(tmp_path / "full", subjects=("anatomy", "virology")))
+    archive(tmp_path / "unpacked" / "data", subjects=("anatomy", "virology"))
+    # What a Mac leaves beside every file that it packs.
+    (tmp_path / "unpacked" / "data" / "test" / "._anatomy_test.csv").write_bytes(b"\x00\x05\x16")
+    assert load_mmlu(tmp_path / "unpacked") == loaded, "the archive unpacks to data/dev, val, test"
     assert list(loaded) == ["anatomy", "virology"] and set(loaded["anatomy"]) == {
         "dev", "val", "test"}
     (tmp_path / "full" / "dev" / "virology_dev.csv").unlink()
