@@ -59,19 +59,27 @@ def spread(rows: Sequence[dict]) -> dict:
     """The best and the worst cell, and how far apart they are where nobody chose them.
 
     The highest and the lowest of thirty noisy numbers lie apart even if all thirty ways are equally
-    good. So both cells are chosen on one half of the questions and measured on the other, each half
-    in its turn; "spread" is the mean of the two distances, with its 95 % interval over questions.
-    Keys: best, worst (rows, over all questions), chosen (their distance there), spread, low, high.
+    good. So both cells are chosen on one half of the questions (every second one) and measured on
+    the other, each half in its turn: each question gives one difference, 1, 0 or -1. "spread" is
+    their mean, low and high its normal 95 % interval; with one question 0, -1 and 1.
+    rows: "accuracy", and "right", one "1" or "0" a question. Keys: best, worst (rows, over all
+    questions), chosen (the distance of those two), spread, low, high.
+    Example: "right" of "1110" and "0000" -> chosen 0.75, spread 0.75: both halves choose the first,
+    and it is better on questions 0, 1 and 2.
     """
-    right = np.array([[c == "1" for c in row["right"]] for row in rows], dtype=float)   # (cells, n)
+    # One row a cell, one column a question.
+    right = np.array([[c == "1" for c in row["right"]] for row in rows], dtype=float)
     gaps = np.zeros(right.shape[1])
     for half in (slice(0, None, 2), slice(1, None, 2)):
+        # The questions that may not choose are the ones that may measure.
         other = np.ones(right.shape[1], dtype=bool)
         other[half] = False
         if not other.any() or other.all():
             continue            # one question cannot be halved
+        # Choose the two cells on this half, then take their difference on every other question.
         shares = right[:, half].mean(axis=1)
         gaps[other] = right[shares.argmax(), other] - right[shares.argmin(), other]
+    # The differences of one pair of cells on the same questions: a paired interval.
     half = 1.96 * gaps.std(ddof=1) / math.sqrt(len(gaps)) if len(gaps) > 1 else 1.0
     best = max(rows, key=lambda row: row["accuracy"])
     worst = min(rows, key=lambda row: row["accuracy"])

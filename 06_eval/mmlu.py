@@ -238,7 +238,8 @@ def score_all(model, tokenizer, questions: Sequence[Question], style: str,
     worded = bool(set(scorers) - {"letter"})
     branches = [lettered + (q.options if worded else ()) for q in questions]
     sums, tokens = option_log_probabilities(model, tokenizer, prompts, branches, batch_tokens)
-    sizes = np.array([[len((" " + o).encode("utf-8")) for o in q.options] for q in questions])
+    # The option's own bytes, as today's harness counts them: without the space before it.
+    sizes = np.array([[len(o.encode("utf-8")) for o in q.options] for q in questions])
     if "pmi" in scorers and unconditional is None:
         unconditional = unconditional_scores(model, tokenizer, questions, batch_tokens)
     gold = np.array([q.answer for q in questions])

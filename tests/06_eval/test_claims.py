@@ -20,25 +20,47 @@ def cells(chances, n, seed):
     return rows
 
 
+@pytest.mark.exercise("6.24")
 def test_thirty_equal_ways_are_no_spread():
     """Best minus worst of thirty guesses is 0.16 on 120 questions, though none is better."""
     gaps = [spread(cells([0.25] * 30, 120, seed)) for seed in range(60)]
     assert np.mean([g["chosen"] for g in gaps]) > 0.12, "the chosen extremes look like an effect"
-    assert abs(np.mean([g["spread"] for g in gaps])) < 0.02, "measured where nobody chose: none"
+    mean = np.mean([g["spread"] for g in gaps])
+    assert abs(mean) < 0.02, (
+        f"thirty equally good cells: choose on one half, measure on the other, and nothing is left "
+        f"on average; got {mean:.3f}. Are the extremes measured where they were chosen?")
     seen = sum(g["low"] > 0 for g in gaps)
     assert seen <= 6, f"{seen} of 60 intervals at 95 % claim an effect of pure noise"
     assert not any(prompt_format({"formats_spread": g, "formats_of": "x"})["verdict"] == "holds"
                    for g in gaps), "noise earned the verdict 'holds'"
 
 
+@pytest.mark.exercise("6.24")
 def test_a_real_spread_is_found():
     gaps = [spread(cells([0.25] * 29 + [0.6], 120, seed)) for seed in range(40)]
-    assert np.mean([g["spread"] for g in gaps]) == pytest.approx(0.35, abs=0.03)
+    mean = np.mean([g["spread"] for g in gaps])
+    assert mean == pytest.approx(0.35, abs=0.03), (
+        f"one cell of thirty is 0.35 better: expected about 0.35, got {mean:.3f}. Does each half "
+        "measure in its turn?")
+    half = np.mean([g["high"] - g["low"] for g in gaps]) / 2
+    expected = 1.96 * (0.6 * 0.4 + 0.25 * 0.75) ** 0.5 / 120 ** 0.5
+    assert half == pytest.approx(expected, rel=0.15), (
+        f"half the interval of a mean of 120 differences is {expected:.3f}, got {half:.3f}")
     covered = np.mean([g["low"] <= 0.35 <= g["high"] for g in gaps])
     assert covered >= 0.85, f"the interval holds the planted 0.35 in {covered:.0%}"
     assert prompt_format({"formats_spread": gaps[0], "formats_of": "x"})["verdict"] == "holds"
-    few = spread(cells([0.2, 0.9], 1, 0))
-    assert few["low"] < 0 < few["high"] or few["low"] <= -0.5, "one question says nothing"
+
+
+@pytest.mark.exercise("6.24")
+def test_a_spread_by_hand():
+    two = [{"accuracy": 0.5, "right": "1100"}, {"accuracy": 0.5, "right": "0011"}]
+    assert spread(two)["spread"] == 0.0 and spread(two)["chosen"] == 0.0
+    # Places 0 and 2 choose the first cell, which is 1 better at 1 and 0 at 3; 1 and 3 agree.
+    uneven = [{"accuracy": 0.75, "right": "1110"}, {"accuracy": 0.0, "right": "0000"}]
+    got = spread(uneven)
+    assert got["spread"] == 0.75 and got["chosen"] == 0.75 and got["best"] is uneven[0], got
+    one = spread([{"accuracy": 1.0, "right": "1"}, {"accuracy": 0.0, "right": "0"}])
+    assert (one["spread"], one["low"], one["high"]) == (0.0, -1.0, 1.0), "one question: nothing"
 
 
 @pytest.mark.parametrize("choices, verdict", [(33.0, "holds"), (28.0, "holds in part"),

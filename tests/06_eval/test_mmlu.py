@@ -114,10 +114,14 @@ def test_formats_word_for_word(style):
 
 
 @pytest.mark.exercise("6.5")
-def test_formats_without_shots():
+def test_formats_without_shots_and_with_two():
     assert format_prompt(Q, [], "harness_2023") == (
         f"Question: What is light?\nChoices:\n{OPTIONS}Answer:")
+    later = Question("high_school_physics", "What rises?", ("smoke", "lead", "rain", "snow"), 0)
     for style in STYLES:
+        two = format_prompt(Q, [SHOT, later], style)
+        assert two.index("What falls?") < two.index("What rises?") < two.index("What is light?"), (
+            f"{style}: worked examples keep their order, the question stands last: {two!r}")
         assert format_prompt(Q, [], style).endswith("Answer:"), (
             f"{style}: no space after the colon; the answer brings its own")
     with pytest.raises(BadInput, match="cloze"):
