@@ -15,10 +15,11 @@ from typing import Callable
 from artifacts import command, out, shown, whole
 from claims_ledger import OPEN, read_ledger, tally
 from page_parts import answer_cards, escape, short
+from report_claims import claims
+from report_evaluation import evaluation
 from report_stages import post_training
 from report_training import data, pretraining, read, scaling, tokens
 from report_systems import systems
-from report_verdicts import claims, evaluation
 
 SECTIONS: list[tuple[str, str, str, Callable[[Path], str]]] = [
     ("tokens", "1 · Tokens", "Text becomes pieces", tokens),

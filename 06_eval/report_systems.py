@@ -86,7 +86,7 @@ def systems(out: Path) -> str:
         value = read(files[name])
         if isinstance(value, dict):
             machine = value.pop("machine", None) or machine
-            value.pop("quick", None)
+            value = {k: v for k, v in value.items() if k not in ("quick", "seed")}
         title, tell = TOPICS.get(name, (name.replace("_", " "), lambda _: ""))
         try:
             said = tell(value)

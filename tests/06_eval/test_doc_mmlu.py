@@ -76,7 +76,8 @@ def test_places_are_even_and_unpredictable():
     pattern = [q.answer for q in placed]
     assert pattern[:4] != pattern[4:8] or pattern[4:8] != pattern[8:12], "places repeat in a cycle"
     again = place_answers(placed, random.Random(2))
-    assert all(q.options[q.answer] == "right" for q in again), "also where it does not stand first"
+    assert all(q.options[q.answer] == "right" and sorted(q.options) == ["right", "w1", "w2", "w3"]
+               for q in again), f"also where it does not stand first; got {again[0]}, {again[1]}"
 
 
 def test_easy_options_come_from_elsewhere_and_hard_ones_from_the_package():
