@@ -47,6 +47,8 @@ def test_win_matrix_counts_draws_as_half():
     assert np.array_equal(wins, expected), f"expected\n{expected}\ngot\n{wins}"
     doubled = win_matrix(np.array([0]), np.array([1]), np.array([1.0]), 2, np.array([7.0]))
     assert doubled[0, 1] == 7 and doubled[1, 0] == 0, "a weight is how often the battle happened"
+    lost = win_matrix(np.array([0]), np.array([1]), np.array([0.25]), 2, np.array([8.0]))
+    assert lost[0, 1] == 2 and lost[1, 0] == 6, f"a weight counts for both sides: 2 and 6, got {lost}"
     repeated = win_matrix(np.array([0] * 5), np.array([1] * 5), np.ones(5), 2)
     assert repeated[0, 1] == 5, f"five equal battles are five wins, got {repeated[0, 1]}"
 
