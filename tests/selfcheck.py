@@ -51,7 +51,8 @@ def code_of(module_code: types.CodeType, name: str) -> types.CodeType:
     """The code object of `name` ("split" or "Tokenizer.encode") inside a compiled file."""
     code = module_code
     for part in name.split("."):
-        code = [c for c in code.co_consts if isinstance(c, types.CodeType) and c.co_name == part][-1]
+        inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
+        code = [c for c in inner if c.co_name == part][-1]
     return code
 
 
@@ -126,7 +127,7 @@ def mark_listed_functions(exercises: list[dict], reached: Reached) -> None:
     """From now on, importing a chapter's file puts `reached(id)` at the head of listed bodies."""
     files = {}
     for exercise in exercises:
-        if "function" in exercise:
+        if exercise["kind"] == "write":
             path = str(exercise["folder"] / exercise["file"])
             files.setdefault(path, []).append(exercise)
     plain = importlib.machinery.SourceFileLoader.get_code
@@ -161,7 +162,8 @@ class Selfcheck:
     """A pytest plugin: its run loop is the whole self-check; results land in `self.report`."""
 
     def __init__(self, exercises: list[dict], workers: int):
-        self.exercises = {e["id"]: e for e in exercises if "function" in e}
+        self.exercises = {e["id"]: e for e in exercises if e["kind"] == "write"}
+        self.others = [e for e in exercises if e["kind"] != "write"]
         self.workers = workers
         self.reached = Reached()
         self.by_fixture = {}
@@ -184,6 +186,9 @@ class Selfcheck:
         self.items = [i for i in session.items if mark_of(i) in self.exercises]
         self.survey()
         self.run_variants()
+        for exercise, wrong in self.in_children(self.others, self.other_kind, 120):
+            self.report["misses"] += [f"{exercise['id']} {exercise['title']}: {line}" for line in
+                                      (["it did not come to an end"] if wrong is None else wrong)]
         return True
 
     def survey(self) -> None:
@@ -291,6 +296,42 @@ class Selfcheck:
                         break
         return failed
 
+    def other_kind(self, exercise: dict) -> list[str]:
+        """In a child: what is wrong with a number exercise or a bug to find."""
+        try:
+            if exercise["kind"] == "find-bug":
+                return self.wrong_with_test(exercise)
+            return wrong_with_number(exercise)
+        except Exception as error:
+            return [f"{type(error).__name__}: {error}"]
+
+    def wrong_with_test(self, exercise: dict) -> list[str]:
+        """The reference's test passes on right code, with all listed bodies blank, and finds the
+        bug; and the copy handed out gives no listed body away."""
+        listed = [e for e in self.exercises.values() if e["chapter"] == exercise["chapter"]]
+        if (exercise["file"], exercise["function"]) in [(e["file"], e["function"]) for e in listed]:
+            return ["its function is an exercise: the copy handed out would give it away"]
+        importlib.import_module(Path(exercise["file"]).stem)
+        for other in listed:
+            with contextlib.suppress(Unchangeable):
+                exchange(other, learn.variants(other)[0][1])
+        source = (exercise["folder"] / exercise["file"]).read_bytes().decode("utf-8")
+        results = []
+        for text in (source, learn.plant(source, exercise, exercise)):
+            exchange(exercise, text)
+            names = {}
+            exec(compile(exercise["test"], "test_it.py", "exec"), names)
+            tests = [f for name, f in names.items() if name.startswith("test_")]
+            results.append("")
+            for test in tests:
+                try:
+                    test()
+                except Exception as error:
+                    results[-1] = repr(error)
+        wrong = [] if tests else ["its test has no test function"]
+        wrong += [f"its test fails on right code: {results[0]}"] if results[0] else []
+        return wrong + ([] if results[1] else ["its test does not find the bug"])
+
     def in_children(self, jobs, work, limit: float):
         """Call work(job) in forked children, some at a time; yields (job, answer or None)."""
         jobs, running = iter(jobs), {}
@@ -330,6 +371,29 @@ class Selfcheck:
                 pipe.write(answer)
         finally:
             os._exit(0)
+
+
+def wrong_with_number(exercise: dict) -> list[str]:
+    """The answer is accepted to its tolerance; each wrong idea is refused, ten tolerances away."""
+    names = {}
+    exec(exercise["answer"], names)
+    answer, tolerance = float(names["answer"]), exercise["tolerance"]
+    ideas = {b["name"]: float(eval(b["answer"], dict(names))) for b in exercise.get("bugs", [])}
+    computed = {exercise["id"]: {"answer": answer, "wrong": ideas}}
+    handed = {**exercise, "codes": learn.codes(exercise, answer * (1 - tolerance),
+                                               answer * (1 + tolerance))}
+    wrong = [] if len(ideas) >= 2 else ["fewer than two wrong ideas"]
+    for form in (exercise, handed):
+        def judge(number):
+            return learn.judge_number(form, f"{exercise['id']} = {number!r}\n", computed)
+        wrong += [f"{answer * part} is refused" for part in
+                  (1, 1 - 0.9 * tolerance, 1 + 0.9 * tolerance) if not judge(answer * part)[0]]
+        for name, value in ideas.items():
+            if abs(value - answer) < 10 * tolerance * abs(answer):
+                wrong.append(f"{name}: {value:g} is too near to {answer:g}")
+            elif judge(value)[0] or form is exercise and name not in judge(value)[1]:
+                wrong.append(f"{name}: {value:g} is not told apart: {judge(value)[1]}")
+    return wrong
 
 
 def clear_caches() -> None:

@@ -205,12 +205,12 @@ def test_a_zip_with_evil_names_harms_nothing(repo, tmp_path):
     assert not (tmp_path.parent / "toyshapes.py").exists()
 
 
-def exercise_ids():
-    return [pytest.param(e, id=e["id"]) for e in learn.load_exercises()]
+def exercise_ids(*kinds):
+    return [pytest.param(e, id=e["id"]) for e in learn.load_exercises() if e["kind"] in kinds]
 
 
-@pytest.mark.parametrize("exercise", exercise_ids())
-def test_every_listed_exercise_is_well_formed(exercise):
+@pytest.mark.parametrize("exercise", exercise_ids("write"))
+def test_every_function_to_write_is_well_formed(exercise):
     source = (exercise["folder"] / exercise["file"]).read_bytes().decode("utf-8")
     node = learn.find_function(source, exercise["function"])
     assert learn.ast.get_docstring(node), "the docstring is the statement of the exercise"
@@ -221,6 +221,21 @@ def test_every_listed_exercise_is_well_formed(exercise):
     assert len(exercise.get("bugs", [])) >= 3, "at least three planted bugs"
     learn.variants(exercise)
     assert {"title", "why", "difficulty", "minutes", "points"} <= set(exercise)
+
+
+@pytest.mark.parametrize("exercise", exercise_ids("predict", "estimate", "find-bug"))
+def test_every_other_exercise_is_well_formed(exercise):
+    assert {"title", "why", "question", "difficulty", "minutes", "points", "hints"} <= set(exercise)
+    if exercise["kind"] == "find-bug":
+        assert {"file", "function", "name", "find", "replace", "test"} <= set(exercise)
+    else:
+        assert {"answer", "unit", "tolerance", "bugs"} <= set(exercise)
+
+
+@pytest.mark.parametrize("chapter", learn.chapter_folders())
+def test_each_chapter_has_eight_functions_and_every_other_kind(chapter):
+    kinds = [e["kind"] for e in learn.load_exercises(chapter)]
+    assert kinds.count("write") >= 8 and set(kinds) == set(learn.KINDS), kinds
 
 
 def test_exercise_ids_are_unique():

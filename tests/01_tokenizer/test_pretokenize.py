@@ -175,6 +175,8 @@ def only_end(monkeypatch):
 ])
 def test_count_texts(monkeypatch, texts, expected, why):
     only_end(monkeypatch)
+    by_hand = r" ?[A-Za-z]+| ?[^\sA-Za-z]+|\s+(?!\S)|\s+"          # the split is exercise 1.4
+    monkeypatch.setattr(pretokenize, "split", lambda text, *_: re.findall(by_hand, text))
     got = dict(count_texts(texts, special_tokens=("END",)))
     assert got == expected, f"{why}: {texts} expected {expected}, got {got}"
 

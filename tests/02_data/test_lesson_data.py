@@ -53,6 +53,6 @@ def test_the_lesson_lists_every_exercise():
     import tomllib
     with open(ROOT / "02_data" / "exercises.toml", "rb") as file:
         exercises = tomllib.load(file)["exercise"]
-    for e in exercises:
+    for e in [e for e in exercises if "kind" not in e]:
         row = f"| {e['id']} | `{e['file'].removesuffix('.py')}.{e['function']}` |"
         assert row in LESSON, f"exercise {e['id']} is missing in the lesson or named otherwise"
