@@ -118,6 +118,19 @@ def choose_power(weights: np.ndarray, losses: np.ndarray, powers=(1.0, 0.75, 0.5
     return powers[int(np.argmin(errors))]
 
 
+def cross_predict(weights: np.ndarray, losses: np.ndarray, powers=(1.0, 0.75, 0.5),
+                  folds: int = 4) -> np.ndarray:
+    """Each run's losses (R, M) as a law says that has not seen it: powers chosen, law fitted on
+    the other folds. What a scatter of predicted against measured should show."""
+    predicted, fold = np.empty_like(losses), np.arange(len(weights)) % folds
+    for k in range(folds):
+        seen = fold != k
+        power = choose_power(weights[seen], losses[seen], powers) if len(powers) > 1 else powers[0]
+        law = fit_mixing_law(weights[seen], losses[seen], power=power)
+        predicted[~seen] = law.predict(weights[~seen])
+    return predicted
+
+
 def repetition_caps(available: np.ndarray, budget: float,
                     epochs: float = EPOCHS_NEARLY_FREE) -> np.ndarray:
     """The largest weight of each domain: `epochs` passes over its tokens, as a share of budget.

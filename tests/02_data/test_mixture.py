@@ -141,3 +141,13 @@ def test_documentation_is_told_from_prose():
     prose = "The river runs to the sea, and the boats wait in the harbour for the wind.\n" * 20
     docs = "sort(a)\n    Return a sorted copy of ``a``.\n\n    >>> sort([2, 1])\n    [1, 2]\n\n" * 5
     assert domains.is_documentation(docs) and not domains.is_documentation(prose)
+
+
+def test_predictions_come_from_laws_that_have_not_seen_the_run():
+    weights = mx.sample_mixtures(NATURAL, 40)[rng.permutation(40)]
+    losses = TRUE.predict(weights) + rng.normal(0, 0.003, (40, 3))
+    wrong = losses.copy()
+    wrong[7] += 1                       # one run goes badly
+    predicted = mx.cross_predict(weights, wrong, powers=(1.0,))
+    assert np.abs(predicted - losses).mean() < 0.05
+    assert np.abs(predicted[7] - losses[7]).max() < 0.2, "run 7 was fitted, not predicted"
