@@ -68,9 +68,12 @@ def normalise_url(url: str) -> str:
     if kept and re.fullmatch(r"(index|default)\.(html?|php|aspx?)", kept[-1].lower()):
         kept.pop()
     # the query: sorted, without what only names the visitor
-    query = sorted((k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True)
+    # (surrogates carry bytes that are no UTF-8, so that %E4 and %F6 stay two queries)
+    query = sorted((k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True,
+                                                errors="surrogateescape")
                    if k.lower() not in SESSION_KEYS and not k.lower().startswith("utm_"))
-    return urlunsplit(("https", host, "/" + "/".join(kept) if kept else "", urlencode(query), ""))
+    return urlunsplit(("https", host, "/" + "/".join(kept) if kept else "",
+                       urlencode(query, errors="surrogateescape"), ""))
 
 
 def digest64(text: str) -> int:

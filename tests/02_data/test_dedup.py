@@ -26,6 +26,8 @@ import dedup as d
     ("https://www2.example.com/A", "https://example.com/A"),
     ("https://example.com/../../a", "https://example.com/a"),
     ("https://example.com/a?b=&c", "https://example.com/a?b=&c="),
+    ("https://example.com/a?Q=X%20y+z", "https://example.com/a?Q=X+y+z"),
+    ("https://example.com/a?q=%e4", "https://example.com/a?q=%E4"),   # a byte that is no UTF-8
     ("mailto:someone", "mailto:someone"),
     ("http://[broken", "http://[broken"),
     ("", ""),
@@ -109,6 +111,16 @@ def test_entries_are_signatures_with_all_their_paragraphs():
     assert [e.split("\n")[0] for e in entries] == ["sort(a)", "argsort(a)"], \
         "an indented paragraph belongs to the entry above it"
     assert "".join(entries) == API, "cutting must lose nothing"
+
+
+@pytest.mark.exercise("2.16")
+def test_a_signature_begins_an_entry_however_deep_it_stands():
+    page = ("class Ship(Boat)\n    A ship.\n\n    It swims.\n\n    sail(self, wind)\n"
+            "        Go.\n\n    anchor\n        Stay.\n\n    moored\n\n    More about it.\n")
+    first = [e.split("\n")[0].strip() for e in d.entries_of(page)]
+    assert first[:3] == ["class Ship(Boat)", "sail(self, wind)", "anchor"], \
+        "a deeper signature, and a lower-case name above deeper lines, begin entries; " \
+        "deeper prose does not"
 
 
 @pytest.mark.exercise("2.16")

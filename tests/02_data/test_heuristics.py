@@ -34,6 +34,8 @@ def words(n, word="fish"):
     ("\n".join(["- the small fish of rivers"] * 9 + ["one fish and then another"]), True,
      "9 of 10 lines are bullets: 0.9 is allowed"),
     ("\n".join(["\u2022 the small fish of rivers"] * 10), False, "all lines are bullets"),
+    ("\n\n".join(["- the small fish of rivers"] * 10), False,
+     "all lines are bullets: a blank line is no line"),
     ("\n".join(["the fish swims off and..."] * 3 + ["the fish comes back to us"] * 7), True,
      "3 of 10 lines end in an ellipsis: 0.3 is allowed"),
     ("\n".join(["the fish swims off and\u2026"] * 4 + ["the fish comes back to us"] * 6), False,
@@ -144,6 +146,8 @@ def test_c4_lines(line, kept):
 @pytest.mark.parametrize("text, reason", [
     ("One short sentence is here now. A second sentence follows it there.", "C4 sentences"),
     ("One short sentence is here now. A second sentence follows it there. And a third one.", None),
+    ("One short sentence is here now. A second sentence follows it there.\nNo. No. No.",
+     "C4 sentences"),                          # the line of three goes before sentences are counted
     ("if (x) { y } " * 5, "C4 curly bracket"),
     ("Lorem Ipsum dolor sit amet is here. " * 5, "C4 lorem ipsum"),
 ])

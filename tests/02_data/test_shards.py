@@ -77,6 +77,8 @@ def test_no_cluster_is_torn_apart_and_some_packages_are_held_out():
         assert of.setdefault(c, s) == s, f"cluster {c} is in train and in val: a twin leaks"
     whole = {p for p in packages if all(s == "val" for q, s in zip(packages, splits) if q == p)}
     assert whole, "some whole packages are in val"
+    size = sum(b for b, p in zip(sizes, packages) if p in whole) / sum(sizes)
+    assert size <= 0.1, f"whole packages take half of the share of 20 %, not {size:.1%}"
     mixed = {p for p, s in zip(packages, splits) if s == "val"} - whole
     assert mixed, "and some single clusters of other packages"
 
@@ -99,6 +101,13 @@ def test_splits_do_not_depend_on_order_but_on_the_seed():
     assert dict(zip(pick[0], shards.assign_splits(*pick, 0.2))) == first
     other = shards.assign_splits(clusters, packages, sizes, 0.2, seed=1)
     assert dict(zip(clusters, other)) != first
+    one = {tuple(shards.assign_splits(range(20), ["p"] * 20, [10] * 20, 0.1, seed))
+           for seed in range(5)}
+    assert len(one) > 1, "another seed holds out other clusters"
+    whole = [{i // 2 for i in range(0, 40, 2) if splits[i] == splits[i + 1] == "val"}
+             for splits in (shards.assign_splits(range(40), [f"p{i // 2}" for i in range(40)],
+                                                 [10] * 40, 0.2, seed) for seed in range(5))]
+    assert not set.intersection(*whole), "another seed holds out other packages"
     assert "val" not in shards.assign_splits([1, 2], ["a", "b"], [10, 10], 0.04), \
         "a group that is larger than the budget stays in train"
 
