@@ -71,9 +71,9 @@ def gopher_quality(text: str, stop_words: frozenset[str] = STOP_WORDS) -> str | 
     """Gopher's quality rules (Rae et al. 2021, table A1): None if kept, else the first reason.
 
     50 to 100,000 words of mean length 3 to 10; at most 0.1 '#' or ellipses per word; at most 0.9 of
-    the lines (blank ones are none) start with a bullet and 0.3 end in an ellipsis; at least 0.8 of the words hold a
-    letter; at least two different words of `stop_words`, in any case (without any, no such rule:
-    the eight are English).
+    the lines (blank ones are none) start with a bullet and 0.3 end in an ellipsis; at least 0.8 of
+    the words hold a letter; at least two different words of `stop_words`, in any case (without any,
+    no such rule: the eight are English).
     A text of one sentence repeated passes here: that is gopher_repetition's business.
     """
     words, lines = text.split(), lines_of(text)
