@@ -12,6 +12,7 @@ Set BUILD_LLM_OUT to keep the results somewhere else than `out/` beside this fil
 """
 
 import contextlib
+import ctypes
 import functools
 import hashlib
 import json
@@ -161,8 +162,24 @@ def record_claim(claim: str, *, measured: str, value: Any, expected: str, verdic
         "expected": expected, "verdict": verdict, "command": command, "details": details or {}})
 
 
+def keep_freed_memory() -> None:
+    """Let this process and its children use freed memory again instead of giving it back.
+
+    glibc returns every freed block of over 128 KB to the system, and a training step frees
+    hundreds: their pages come back one fault at a time, filled with zeros. Keeping blocks of up
+    to 32 MB made chapter 4's updates 1.2 (width 192) to 1.5 times (width 96) as fast on one core.
+    No effect with another C library.
+    """
+    sizes = {-1: ("MALLOC_TRIM_THRESHOLD_", 2**28), -3: ("MALLOC_MMAP_THRESHOLD_", 2**25)}
+    for option, (name, size) in sizes.items():
+        os.environ.setdefault(name, str(size))      # what child processes read when they start
+        with contextlib.suppress(AttributeError, OSError, TypeError):
+            ctypes.CDLL(None).mallopt(option, size)
+
+
 def command(main: Callable[[], int | None]) -> None:
     """Run a command's `main`; errors the reader can mend become one line and exit code 1."""
+    keep_freed_memory()
     try:
         sys.exit(main() or 0)
     except BadInput as error:
