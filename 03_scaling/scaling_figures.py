@@ -48,11 +48,15 @@ def draw_isoflop(path: Path | str, laws: dict, budgets, N, L) -> None:
             if abs(np.log(fitted / budget)) < 0.1:
                 x = np.linspace(np.log(N[mine].min()) - 0.2, np.log(N[mine].max()) + 0.2, 60)
                 axis.plot(np.exp(x), np.polyval(curve, x), color=colour)
-    if iso["N_opt"]:
-        axis.plot(iso["N_opt"], iso["L_opt"], "k*--", ms=10, lw=1, label="best size")
+    # A minimum left or right of all sizes tried is a guess of the parabola: a hollow star.
+    tried = [N[abs(np.log(budgets / C)) < 0.1] for C in iso["budgets"]]
+    seen = [sizes.min() <= n <= sizes.max() for sizes, n in zip(tried, iso["N_opt"])]
+    axis.plot(iso["N_opt"], iso["L_opt"], "k--", lw=1)
+    for n, L_best, inside in zip(iso["N_opt"], iso["L_opt"], seen):
+        axis.plot(n, L_best, "k*", ms=10, mfc="k" if inside else "w")
     axis.set(xscale="log", xlabel="parameters N that a token is multiplied with",
              ylabel="held-out loss (nats per token)",
-             title="IsoFLOP parabolas: each budget has its best size")
+             title=f"IsoFLOP curves: {sum(seen)} of {len(unique)} budgets show their best size")
     axis.legend(fontsize=8)
     _save(figure, path)
 
@@ -105,7 +109,7 @@ def draw_forecast(path: Path | str, fit: ParametricFit, budgets, L, C: float, pl
 
 
 def draw_rivals(path: Path | str, found: dict) -> None:
-    """Loss against size for both families, and their difference by position in the context."""
+    """Loss against size for both families, and their losses by position in the context."""
     figure, (left, right) = _axes(5, 3.8, panels=2)
     for family, colour, name in (("gpt", "tab:blue", "transformer"),
                                  ("lstm", "tab:orange", "LSTM")):
@@ -117,11 +121,12 @@ def draw_rivals(path: Path | str, found: dict) -> None:
     left.set(xscale="log", xlabel="parameters without embeddings",
              ylabel="held-out loss (nats per byte)")
     left.legend(fontsize=8)
-    gaps = found["positions"]
-    right.bar(range(len(gaps)), list(gaps.values()), color="0.5")
-    right.axhline(0, color="k", lw=1)
-    right.set_xticks(range(len(gaps)), [k.replace("_", " to ") for k in gaps])
-    right.set(xlabel="position in the context (bytes)", ylabel="LSTM minus transformer (nats)")
+    for family, colour in (("gpt", "tab:blue"), ("lstm", "tab:orange")):
+        edges = [tuple(map(int, name.split("_"))) for name in found["positions"][family]]
+        right.plot([((a + 1) * b) ** 0.5 for a, b in edges], found["positions"][family].values(),
+                   "o-", color=colour)
+    right.set(xscale="log", xlabel="position in the context (bytes)",
+              ylabel="loss there, largest size")
     _save(figure, path)
 
 
