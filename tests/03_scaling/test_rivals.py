@@ -75,4 +75,17 @@ def test_the_recorded_race_can_be_read():
     rows = rivals.read_rows(rivals.RECORDED)
     seeds = {(r["family"], r["width"]) for r in rows}
     assert len(rows) >= 2 * len(seeds), "several seeds of each model"
-    assert set(rivals.EXTRA) <= set(rows[0])
+    positions = rivals.compare(rows)["positions"]
+    assert len(positions["gpt"]) >= 5 and positions["gpt"].keys() == positions["lstm"].keys()
+
+
+def test_counting_models_read_the_same_bytes(tmp_path):
+    text = np.frombuffer(b"abcabcabd" * 300, np.uint8)
+    for split in ("train", "val"):
+        text.tofile(tmp_path / f"{split}.bytes")
+    args = type("args", (), {"out": tmp_path, "tokens": 8 * rivals.ROWS * rivals.POSITIONS[-1]})
+    rows = rivals.counting_rows(args)
+    losses = [row["loss"] for row in rows]
+    assert losses == sorted(losses, reverse=True) and losses[0] > 1 and losses[-1] < 0.1, losses
+    table = rivals.ladder(rows + planted((6.0, -0.10), (3.0, -0.01)))
+    assert list(table) == ["1-gram", "2-gram", "5-gram", "8-gram", "lstm", "gpt"]
