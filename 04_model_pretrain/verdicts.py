@@ -46,20 +46,36 @@ def read_log(path: Path) -> tuple[list[dict], list[dict]]:
     return [r for r in records if "loss" in r], [r for r in records if "val_loss" in r]
 
 
+def smoothed(tokens: np.ndarray, losses: np.ndarray, bins: int = 60) -> tuple:
+    """(tokens, losses): means over equal steps of log tokens, as the axis shows them."""
+    edges = np.geomspace(tokens[0], tokens[-1] * 1.001, bins + 1)
+    place = np.digitize(tokens, edges)
+    groups = [place == k for k in np.unique(place)]
+    return (np.array([tokens[g].mean() for g in groups]),
+            np.array([losses[g].mean() for g in groups]))
+
+
+def samples_of(folder: Path, width: int = 96) -> list[str]:
+    """What the model wrote without a prompt, one line for each time it was asked."""
+    path = folder / "samples.jsonl"
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()
+               ] if path.exists() else []
+    return [f"{r['fraction']:>5.0%}  " + " ".join(r["text"].split())[:width]
+            for r in records if r["prompt"] == ""]
+
+
 def draw_loss(folder: Path, final: dict, ngram_loss: float, forecast: dict | None) -> None:
-    """loss.png: loss against tokens, held-out loss, the forecast made before, the 5-gram's line."""
+    """loss.png: loss against tokens, held-out loss, the forecast made before, the 5-gram's line,
+    and below it what the model wrote on the way."""
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     updates, evaluations = read_log(folder / "log.jsonl")
     tokens = np.array([r["tokens"] for r in updates])
     losses = np.array([r["loss"] for r in updates])
-    # a running mean over 2 % of the run: single batches differ by more than training changes
-    window = max(1, len(losses) // 50)
-    smooth = np.convolve(losses, np.ones(window) / window, mode="valid")
-    figure, axes = plt.subplots(figsize=(7, 4.2))
+    figure, axes = plt.subplots(figsize=(7.4, 4.4))
     axes.plot(tokens, losses, color="#bcd", linewidth=0.6, label="each batch")
-    axes.plot(tokens[window - 1:], smooth, color="#1f5f99", label="running mean")
+    axes.plot(*smoothed(tokens, losses), color="#1f5f99", label="mean")
     at = {r["step"]: r["tokens"] for r in updates}
     points = [(at[r["step"]], r["val_loss"]) for r in evaluations if r["step"] in at]
     points.append((tokens[-1], final["val_loss"]))
@@ -71,11 +87,15 @@ def draw_loss(folder: Path, final: dict, ngram_loss: float, forecast: dict | Non
                             [forecast["high"] - forecast["loss"]]],
                       label=f"forecast before training, {forecast['level']:.0%} interval")
     axes.set(xlabel="training tokens", ylabel="loss (nats per token)", xscale="log",
-             ylim=(min(smooth.min(), ngram_loss, final["val_loss"]) - 0.3, losses.max() + 0.2),
+             ylim=(min(losses.min(), ngram_loss, final["val_loss"]) - 0.1, losses.max() + 0.2),
              title=f"Pretraining: {final['val_loss']:.3f} nats per token, "
                    f"{final['val_bits_per_byte']:.3f} bits per byte held out")
     axes.legend(fontsize=8)
     axes.grid(alpha=0.3)
+    # $ would begin a formula
+    written = "\n".join(samples_of(folder)).replace("$", "\\$")
+    figure.text(0.06, -0.02, "What it wrote, by share of the training:\n" + written, va="top",
+                fontsize=6.5, family="monospace")
     with whole(folder / "loss.png", "wb") as file:
         figure.savefig(file, dpi=150, bbox_inches="tight", format="png")
     plt.close(figure)
