@@ -15,6 +15,7 @@ from array import array
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import chain
+from operator import itemgetter
 from typing import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -22,7 +23,6 @@ import numpy as np
 from artifacts import BadInput
 from ascii_encode import AsciiEncoder
 from bpe_hybrid import train_hybrid
-from decode_table import DecodeTable
 from encode_piece import PieceCache, standing_whole
 from pretokenize import (mend_surrogates, safe_blocks, special_splitter, split,
                          split_special)
@@ -119,7 +119,8 @@ class Tokenizer:
         whole, *tables = lookup_tables(ordinary, self.merges)
         self._cache = PieceCache(standing_whole(whole, *tables), *tables)
         self._ascii = None                    # made when the first long text comes
-        self._table = DecodeTable(self.vocab)
+        # A list is faster than a dict. Its second half is None, so that id -1 is an error too.
+        self._table = [self.vocab.get(i) for i in range(self.vocab_size)] + self.vocab_size * [None]
 
     def __reduce__(self) -> tuple:
         """Pickle what makes the tokenizer, not its cache: for processes."""
@@ -182,7 +183,16 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes that the ids stand for; an unknown id is BadInput: which, and where."""
-        return self._table.decode(ids)
+        if not isinstance(ids, (list, tuple)):        # to copy a list costs a third of the decoding
+            ids = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+        try:
+            # One call that looks all ids up; for fewer than two it would not return a tuple.
+            return b"".join(itemgetter(*ids)(self._table) if len(ids) > 1 else
+                            [self._table[i] for i in ids])
+        except (IndexError, TypeError):
+            at = next((k for k, i in enumerate(ids) if i not in self.vocab), 0)
+            raise BadInput(f"token id {ids[at]!r} at place {at} is not in the vocabulary "
+                           f"(ids 0 to {self.vocab_size - 1})") from None
 
     def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
         """The text of the ids; bytes that are not UTF-8 become U+FFFD (or raise, "strict")."""
