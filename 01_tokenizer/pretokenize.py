@@ -32,7 +32,8 @@ PATTERNS = {
 }
 # Unicode's White_Space property. Python's own \s also takes U+001C to U+001F, and cuts elsewhere.
 SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-UNLIKE = {r"\p", r"\P", r"\w", r"\W", r"\b", r"\B", r"\S"}     # no or another meaning to `re`
+# What `re` lacks or reads otherwise than the engines that patterns are published for.
+UNLIKE = re.compile(r"\\[PwWbB]|\\p(?!\{[CLMNPSZ][a-z]?\})|&&|\[[^]]*\\S")
 ASTRAL = "\U00010000-\U0010ffff"          # beyond the first 65,536 code points: emoji, old scripts
 LAST_PLANE = 0x40000                      # no letter or number is assigned above plane 3
 BLOCK = 1 << 16                           # characters in a block of a stream
@@ -70,22 +71,19 @@ def character_class(category: str, last: int = 0x10FFFF) -> str:
 def translate(pattern: str, astral: bool = True) -> str:
     r"""A published pattern in words that `re` knows: `\p{..}`, `\s` and `\S` become plain classes.
 
-    With `astral=False` no class matches a character above U+FFFF (`\S` still does). BadInput for
-    what other engines read otherwise than `re`, or what it lacks: `\w`, `\b`, scripts, `&&`.
+    With `astral=False` no class matches a character above U+FFFF (`\S` still does).
     """
     last, beyond = (0x10FFFF, "") if astral else (0xFFFF, ASTRAL)
     inside, parts = False, []
     # One symbol of the pattern at a time; only brackets and the classes matter.
-    for symbol in re.findall(r"\\p\{\w+\}|\\.|\[\^|&&|.", pattern, re.S):
-        if symbol.startswith(r"\p{") and (members := character_class(symbol[3:-1], last)):
+    for symbol in re.findall(r"\\p\{\w+\}|\\.|\[\^|.", pattern, re.S):
+        if symbol.startswith(r"\p"):
+            members = character_class(symbol[3:-1], last)
             parts.append(members if inside else f"[{members}]")
         elif symbol == r"\s":
             parts.append(SPACE if inside else f"[{SPACE}]")
-        elif symbol == r"\S" and not inside:
+        elif symbol == r"\S":
             parts.append(f"[^{SPACE}]")
-        elif symbol[:2] in UNLIKE or symbol == "&&" and inside:
-            raise BadInput(f"the split pattern {pattern!r} has {symbol}: say it with general "
-                           r"categories such as \p{L}, \p{Lu}, \p{N}")
         else:
             inside = symbol in ("[", "[^") or inside and symbol != "]"
             parts.append(symbol + (beyond if symbol == "[^" else ""))
@@ -96,9 +94,13 @@ def translate(pattern: str, astral: bool = True) -> str:
 def compiled(pattern: str, ascii_only: bool = False) -> re.Pattern:
     """The compiled form of "gpt2", "gpt4" or of any pattern in the published notation.
 
-    With `ascii_only` it is faster, and right for texts that are all ASCII.
+    With `ascii_only` it is faster, and right for texts that are all ASCII. BadInput for a pattern
+    that does not compile, or holds something UNLIKE.
     """
     if pattern not in PATTERNS:
+        if found := UNLIKE.search(pattern):
+            raise BadInput(f"the split pattern {pattern!r} has {found[0]}: say it with general "
+                           r"categories such as \p{L}, \p{Lu}, \p{N}")
         try:
             return re.compile(translate(pattern, astral=not ascii_only))
         except re.error as error:
