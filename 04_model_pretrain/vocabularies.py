@@ -75,7 +75,7 @@ def shard_in_memory(texts: list[str], tokenizer: Tokenizer, end: str = "<|endoft
 
 
 def trained(shard: Shard, held_out: Shard, steps: int, seed: int) -> tuple[float, float, int]:
-    """(bits per byte on all of `held_out`, CPU seconds of training, parameters) of one small GPT."""
+    """(bits per byte on all of `held_out`, CPU seconds of training, parameters) of a small GPT."""
     torch.manual_seed(seed)
     model = GPT(GPTConfig(vocab_size=shard.vocab_size, sequence_length=T, layers=2, width=64,
                           heads=2))
