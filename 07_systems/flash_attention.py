@@ -36,6 +36,8 @@ def check_shapes(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> None:
         raise ValueError(f"{k.shape[1]} key heads do not divide {q.shape[1]} query heads")
     if q.shape[3] > 128:
         raise ValueError(f"head size {q.shape[3]}: the tiles are made for up to 128")
+    if k.shape[2] == 0:
+        raise ValueError("no keys: an average over nothing")
     if causal and q.shape[2] > k.shape[2]:
         raise ValueError(f"{q.shape[2]} queries are the last of {k.shape[2]} positions: impossible")
 
@@ -47,17 +49,15 @@ def _widened(*tensors: Tensor) -> list[Tensor]:
     return [(t.float() if widen and t.element_size() == 2 else t) for t in tensors]
 
 
-def _unit_stride(t: Tensor) -> Tensor:
-    return t if t.stride(-1) == 1 else t.contiguous()
-
-
 @torch.library.custom_op("build_llm::attention_forward", mutates_args=())
 def attention_forward(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
     """o (B, H, T, D) and the natural-log LSE (B, H, T) of q (B, H, T, D), k, v (B, H_kv, S, D)."""
     if attention_kernels is None:
         k, v = (z.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for z in (k, v))
         return tiled_forward(q, k, v, causal)
-    o, lse = attention_kernels.launch_forward(*map(_unit_stride, _widened(q, k, v)), causal)
+    if not q.numel():
+        return torch.empty_like(q), q.new_empty(q.shape[:3], dtype=torch.float32)
+    o, lse = attention_kernels.launch_forward(*_widened(q, k, v), causal)
     return o.to(q.dtype), lse
 
 
@@ -77,7 +77,9 @@ def attention_backward(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, 
         wide = (z.repeat_interleave(group, dim=1) for z in (k, v))
         dq, dk, dv = tiled_backward(q, *wide, o, lse, d_o, causal)
         return dq, *(z.unflatten(1, (-1, group)).sum(2) for z in (dk, dv))
-    wide = [_unit_stride(t) for t in _widened(q, k, v, o, lse, d_o)]
+    if not q.numel():
+        return torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+    wide = _widened(q, k, v, o, lse, d_o)
     return tuple(g.to(q.dtype) for g in attention_kernels.launch_backward(*wide, causal))
 
 

@@ -12,6 +12,7 @@ from gpt import GPT, GPTConfig
 
 torch.set_num_threads(1)
 triton = pytest.importorskip("triton", reason="Triton has wheels for Linux only")
+attention_kernels = pytest.importorskip("attention_kernels")
 
 
 def qkv(B=1, H=1, T=40, D=16, S=None, heads=None, dtype=torch.float32, seed=0):
@@ -111,17 +112,32 @@ def test_gradcheck_of_the_very_kernel_in_fp64():
     assert torch.autograd.gradcheck(lambda *x: flash_attention(*x), inputs, fast_mode=True)
 
 
-def test_nothing_is_written_or_read_outside_of_the_tensors():
-    """Inputs inside larger tensors full of NaN (guard bands): one read too far shows."""
+@pytest.mark.parametrize("row, first", [(32, 4), (29, 1)])
+def test_nothing_is_written_or_read_outside_of_the_tensors(row, first):
+    """Inputs inside larger tensors full of NaN (guard bands): one read too far shows. Rows of 32
+    and an offset of 4 floats can be described as they are; 29 and 1 must be copied first."""
     ours = []
     for t in qkv(1, 2, 37, 24, 53):
-        guarded = torch.full((1, 2, t.shape[2] + 2, 26), math.nan)
-        guarded[:, :, 1:-1, 1:-1] = t.detach()
-        ours.append(guarded[:, :, 1:-1, 1:-1].requires_grad_())
+        guarded = torch.full((1, 2, t.shape[2] + 2, row), math.nan)
+        inside = guarded[:, :, 1:-1, first:first + 24]
+        inside.copy_(t.detach())
+        assert (attention_kernels.aligned(inside) is inside) == (row == 32)
+        ours.append(inside.requires_grad_())
     _, want = exact(*ours, True)
     got = flash_attention(*ours)
     assert_close(got, want, "forward between guard bands")
     assert all(g.isfinite().all() for g in torch.autograd.grad(got.sum(), ours))
+
+
+def test_transposed_broadcast_and_empty_inputs():
+    """(B, T, H, D) in memory, as chapter 4 has it; one key head expanded over all; no queries."""
+    q = torch.randn(2, 9, 3, 16).transpose(1, 2).requires_grad_()
+    k, v = (torch.randn(2, 1, 9, 16).expand(2, 3, 9, 16).requires_grad_() for _ in range(2))
+    _, want = exact(q, k, v, True)
+    assert_close(flash_attention(q, k, v), want, "transposed and expanded inputs")
+    assert flash_attention(q[:, :, :0], k, v).shape == (2, 3, 0, 16)
+    with pytest.raises(ValueError, match="no keys"):
+        flash_attention(q, k[:, :, :0], v[:, :, :0], causal=False)
 
 
 def test_bf16_is_upcast_when_interpreting():
