@@ -118,8 +118,10 @@ def flash_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = True) -> Ten
 
     q (B, H, T, D), k and v (B, H_kv, S, D) with H_kv dividing H -> (B, H, T, D). D up to 128,
     any T and S. With `causal` the T queries are the last of the S positions.
-    ValueError for shapes that do not fit together.
+    ValueError for shapes that do not fit together. Under autocast: in its 16 bits.
     """
+    if torch.is_autocast_enabled(q.device.type):
+        q, k, v = (t.to(torch.get_autocast_dtype(q.device.type)) for t in (q, k, v))
     return FlashAttention.apply(q, k, v, causal)
 
 

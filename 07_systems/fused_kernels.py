@@ -61,7 +61,7 @@ def fused_swiglu(gate: Tensor, up: Tensor) -> Tensor:
     return _SwiGLU.apply(gate, up)
 
 
-def loss_and_gradient_(logits: Tensor, targets: Tensor, scale: float) -> Tensor:
+def loss_and_gradient_(logits: Tensor, targets: Tensor, scale: float | Tensor) -> Tensor:
     """Cross-entropy of each row in nats, (n,); the logits BECOME scale * d loss / d logits.
 
     logits (n, V), changed in place; targets (n,), where -100 means no loss and no gradient.
@@ -70,15 +70,18 @@ def loss_and_gradient_(logits: Tensor, targets: Tensor, scale: float) -> Tensor:
     """
     counted = targets != -100
     rows, columns = torch.arange(len(targets), device=logits.device), targets.clamp(min=0)
+    # 16 bits are too few for exponents: through fp32 and back (32 and 64 bits: the same tensor).
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     # The loss first: log-sum-exp minus the target's logit. After this the logits may go.
-    lse = torch.logsumexp(logits.float() if logits.element_size() == 2 else logits, dim=1)
-    losses = (lse - logits[rows, columns]) * counted
+    lse = torch.logsumexp(wide, dim=1)
+    losses = (lse - wide[rows, columns]) * counted
     # Softmax in place: no second (n, V) tensor.
-    logits.sub_(lse[:, None].to(logits.dtype)).exp_()
+    wide.sub_(lse[:, None]).exp_()
     # Minus one at the target.
-    logits[rows, columns] -= 1
+    wide[rows, columns] -= 1
     # Rows that do not count have no gradient at all.
-    logits.mul_(counted[:, None] * scale)
+    wide.mul_(counted[:, None] * scale)
+    logits.copy_(wide)
     return losses
 
 
@@ -87,7 +90,7 @@ class _CrossEntropy(torch.autograd.Function):
     def forward(ctx, logits: Tensor, targets: Tensor) -> Tensor:
         counted = (targets != -100).sum().clamp(min=1)
         gradient = logits.detach()
-        losses = row_kernels.launch_cross_entropy(gradient, targets, 1 / counted.item())
+        losses = row_kernels.launch_cross_entropy(gradient, targets, counted.double().reciprocal())
         ctx.save_for_backward(gradient)
         return losses.sum() / counted
 
@@ -106,19 +109,6 @@ def cross_entropy_(logits: Tensor, targets: Tensor) -> Tensor:
     return _CrossEntropy.apply(logits, targets)
 
 
-class _LinearCrossEntropy(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> Tensor:
-        loss, dh, dw = chunked_linear_cross_entropy(hidden, weight, targets, chunk)
-        ctx.save_for_backward(dh, dw)
-        return loss
-
-    @staticmethod
-    def backward(ctx, d_loss: Tensor) -> tuple:
-        dh, dw = ctx.saved_tensors
-        return dh * d_loss, dw * d_loss, None, None
-
-
 def chunked_linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int
                                  ) -> tuple[Tensor, Tensor, Tensor]:
     """Loss of logits = hidden weight^T and its gradients, `chunk` rows of logits at a time.
@@ -128,27 +118,59 @@ def chunked_linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor
     exist at once. If nothing counts: loss and gradients are zero.
     """
     counted = (targets != -100).sum().clamp(min=1)
+    share = counted.double().reciprocal()       # stays on the GPU: nobody waits for its value
     dh, dw = torch.empty_like(hidden), torch.zeros_like(weight, dtype=torch.promote_types(
         weight.dtype, torch.float32))
     total = torch.zeros((), device=hidden.device)
-    in_place = row_kernels.launch_cross_entropy if hidden.is_cuda else loss_and_gradient_
+    in_place = loss_and_gradient_
+    if hidden.is_cuda and row_kernels:
+        in_place = row_kernels.launch_cross_entropy
     for start in range(0, len(hidden), chunk):
         rows = slice(start, start + chunk)
         logits = hidden[rows] @ weight.T                        # (chunk, V)
         # Scaled by the count of ALL rows: the chunks' gradients then simply add up.
-        total += in_place(logits, targets[rows], 1 / counted.item()).sum()
+        total += in_place(logits, targets[rows], share).sum()
         # The logits are their gradient now: use it both ways, and forget it.
         dh[rows] = logits @ weight
         dw += logits.T @ hidden[rows]
     return total / counted, dh, dw.to(weight.dtype)
 
 
-def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int = 1024
+@torch.library.custom_op("build_llm::linear_cross_entropy", mutates_args=())
+def _chunked(hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int
+             ) -> tuple[Tensor, Tensor, Tensor]:
+    return chunked_linear_cross_entropy(hidden, weight, targets, chunk)
+
+
+@_chunked.register_fake
+def _(hidden, weight, targets, chunk):
+    return hidden.new_empty((), dtype=torch.float32), torch.empty_like(hidden), torch.empty_like(
+        weight)
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int) -> Tensor:
+        loss, dh, dw = _chunked(hidden, weight, targets, chunk)
+        ctx.save_for_backward(dh, dw)
+        return loss
+
+    @staticmethod
+    def backward(ctx, d_loss: Tensor) -> tuple:
+        dh, dw = ctx.saved_tensors
+        return dh * d_loss, dw * d_loss, None, None
+
+
+def linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int = 4096
                          ) -> Tensor:
     """F.cross_entropy(hidden @ weight.T, targets) in the memory of `chunk` rows of logits.
 
     hidden (..., C), weight (V, C), targets (...). The gradients are computed in forward, so
-    backward costs nothing and forward two thirds of everything.
+    backward costs nothing and forward everything. Under autocast the products are its 16 bits;
+    torch.compile takes the call as one node.
     """
-    return _LinearCrossEntropy.apply(hidden.reshape(-1, hidden.shape[-1]), weight,
-                                     targets.flatten(), chunk)
+    hidden = hidden.reshape(-1, hidden.shape[-1])
+    if torch.is_autocast_enabled(hidden.device.type):
+        dtype = torch.get_autocast_dtype(hidden.device.type)
+        hidden, weight = hidden.to(dtype), weight.to(dtype)
+    return _LinearCrossEntropy.apply(hidden.contiguous(), weight, targets.flatten(), chunk)

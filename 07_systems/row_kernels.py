@@ -66,10 +66,10 @@ def swiglu_backward_kernel(G, U, DY, DG, DU, size, BLOCK: tl.constexpr, ACC: tl.
 
 
 @triton.jit
-def cross_entropy_kernel(LOGITS, TARGETS, LOSS, scale, V: tl.constexpr, BLOCK: tl.constexpr,
+def cross_entropy_kernel(LOGITS, TARGETS, LOSS, SCALE, V: tl.constexpr, BLOCK: tl.constexpr,
                          ACC: tl.constexpr):
     """One row: its loss, and its logits REPLACED by scale * (softmax - one-hot)."""
-    row = tl.program_id(0).to(tl.int64)
+    row, scale = tl.program_id(0).to(tl.int64), tl.load(SCALE)
     base, target = LOGITS + row * V, tl.load(TARGETS + row)
     counted = target >= 0                               # -100: no loss, no gradient
     m = tl.full([], float("-inf"), ACC)
@@ -130,11 +130,15 @@ def launch_swiglu(gate: Tensor, up: Tensor, dy: Tensor | None = None, block: int
     return d_gate, d_up
 
 
-def launch_cross_entropy(logits: Tensor, targets: Tensor, scale: float, block: int = 4096
-                         ) -> Tensor:
-    """Losses (n,) of contiguous logits (n, V), which become scale * their gradient."""
+def launch_cross_entropy(logits: Tensor, targets: Tensor, scale: float | Tensor,
+                         block: int = 4096) -> Tensor:
+    """Losses (n,) of contiguous logits (n, V), which become scale * their gradient.
+
+    `scale` may be a tensor of one number: then the processor need not wait for the GPU to know it.
+    """
     n, V = logits.shape
     losses = logits.new_empty(n, dtype=torch.promote_types(logits.dtype, torch.float32))
+    scale = torch.as_tensor(scale, dtype=losses.dtype, device=logits.device)
     cross_entropy_kernel[(n,)](logits, targets, losses, scale, V=V,
                                BLOCK=min(block, triton.next_power_of_2(V)),
                                ACC=_accumulator(logits.dtype), num_warps=8)

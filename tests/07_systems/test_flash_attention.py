@@ -185,3 +185,17 @@ def test_chapter_4s_gpt_trains_the_same_with_the_kernel_from_outside():
             optimizer.zero_grad()
         losses.append(loss.item())
     assert abs(losses[0] - losses[1]) < 1e-5, f"same training, other loss: {losses}"
+
+
+def test_under_autocast_norms_and_projections_differ_in_dtype_and_the_kernel_takes_both():
+    config = GPTConfig(vocab_size=32, layers=1, width=32, heads=2, sequence_length=20)
+    losses = []
+    for plug in (lambda m: m, use_flash_attention):
+        torch.manual_seed(0)
+        model, ids = plug(GPT(config)), torch.arange(21)[None]
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(ids[:, :-1], ids[:, 1:])[1]
+        loss.backward()
+        losses.append(loss.item())
+    assert abs(losses[0] - losses[1]) < 1e-2, losses
+    assert flash_attention(*qkv(1, 1, 8, 16)).dtype == torch.float32

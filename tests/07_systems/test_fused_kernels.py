@@ -83,6 +83,18 @@ def rows_by_torch(monkeypatch):
     monkeypatch.setattr(fused_kernels, "loss_and_gradient_", by_torch)
 
 
+def test_16_bit_logits_lose_no_more_than_their_rounding():
+    """Exponents taken in bf16 would be off by whole percents."""
+    exact = (randn(6, 101, scale=8).bfloat16().double()).requires_grad_()
+    ours = exact.detach().bfloat16()
+    losses = fused_kernels.loss_and_gradient_(ours, TARGETS, 1.0)
+    F.cross_entropy(exact, TARGETS, reduction="sum").backward()
+    rounded = (ours.double() - exact.grad).abs() <= exact.grad.abs() * 2 ** -8 + 1e-30
+    assert rounded.all(), "each gradient must be the exact one, rounded once to bf16"
+    assert torch.allclose(losses.double(), F.cross_entropy(exact, TARGETS, reduction="none"),
+                          atol=1e-5)
+
+
 @pytest.mark.exercise("7.13")
 @pytest.mark.parametrize("chunk", [1, 3, 10, 64])
 def test_chunked_linear_cross_entropy(chunk, rows_by_torch):
@@ -123,3 +135,16 @@ def test_linear_cross_entropy_has_gradients_for_both():
     check(lambda h, w: fused_kernels.linear_cross_entropy(h, w, targets, chunk=4) * 3,
           lambda h, w: F.cross_entropy((h @ w.T).flatten(0, 1), targets.flatten()) * 3,
           [randn(2, 5, 8), randn(17, 8, seed=1)])
+
+
+@pytest.mark.parametrize("low", [False, True])
+def test_compiled_and_under_autocast_the_loss_is_the_same(low):
+    h, w = randn(6, 16).requires_grad_(), randn(17, 16, seed=1).requires_grad_()
+    targets = torch.tensor([0, 5, -100, 16, 2, 2])
+    compiled = torch.compile(lambda: fused_kernels.linear_cross_entropy(h, w, targets, chunk=4),
+                             fullgraph=True, backend="aot_eager")
+    with torch.autocast("cpu", torch.bfloat16, enabled=low):
+        got, want = compiled(), F.cross_entropy((h @ w.T).float(), targets)
+    assert abs(got - want) < (3e-2 if low else 1e-5)
+    for a, b in zip(torch.autograd.grad(got, (h, w)), torch.autograd.grad(want, (h, w))):
+        assert a.dtype == torch.float32 and (a - b).abs().max() < (1e-2 if low else 1e-6)
