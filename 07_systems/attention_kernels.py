@@ -166,7 +166,7 @@ def dkdv_kernel(Q, K, V, DO, LSE, DELTA, DK, DV, H, G, T, S, scale, qk_scale,
             delta = tl.load(DELTA + line, mask=rows < T, other=0.0)
             q = Q.load([b, h, start, 0]).reshape(M, BLOCK_D)
             # (N, M): transposed, as dK and dV want it. The product starts from -LSE, and below
-            # from -delta, instead of subtracting them after, which took 253 registers at D = 64, not 184.
+            # from -delta: subtracting them after took 253 registers, not 184, at D = 64.
             s = tl.dot(k, tl.trans(q), tl.zeros([N, M], ACC) - lse[None, :],
                        input_precision="ieee", out_dtype=ACC)
             p = tl.exp2(s * qk_scale)

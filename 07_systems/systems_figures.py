@@ -59,16 +59,33 @@ def precision_figure(result: dict, path: Path) -> None:
 
 
 def attention_figure(result: dict, path: Path) -> None:
-    """Bytes kept for backward over length."""
-    figure, axes = plt.subplots(figsize=(6, 3.6))
-    lengths = [row["T"] for row in result["rows"]]
+    """Bytes kept for backward over length; beside it the speed on a GPU, where it was measured."""
+    gpu = result.get("gpu")
+    figure, panels = plt.subplots(1, 2 if gpu else 1, figsize=(11 if gpu else 6, 3.6),
+                                  squeeze=False)
+    axes, lengths = panels[0][0], [row["T"] for row in result["rows"]]
     for name, colour in (("naive", "#ee6677"), ("tiled", "#4477aa")):
         axes.plot(lengths, [row[f"{name}_bytes"] / 1e6 for row in result["rows"]], "o-",
                   color=colour, label=f"{name}: grows with {'T²' if name == 'naive' else 'T'}")
     axes.set(xscale="log", yscale="log", xlabel="sequence length T", ylabel="MB kept for backward",
              title="What attention keeps (2 heads of size 32)")
     axes.legend(fontsize=8)
+    if gpu:
+        _speed_panel(panels[0][1], gpu)
     _save(figure, path)
+
+
+def _speed_panel(axes, gpu: dict) -> None:
+    rows = sorted((r for r in gpu["rows"] if r["head"] == 128), key=lambda r: r["length"])
+    for name, colour in (("ours", "#4477aa"), ("FlashAttention-2", "#ee6677"),
+                         ("cuDNN", "#ccbb44")):
+        for way, line in (("forward", "o-"), ("backward", "s:")):
+            found = [(r["length"], r[name][f"{way}_tflops"]) for r in rows if way in r[name]]
+            axes.plot(*zip(*found) if found else ([], []), line, color=colour,
+                      label=f"{name}, {way}")
+    axes.set(xscale="log", xlabel="sequence length T", ylabel="TFLOP/s",
+             title=f"Causal, D = 128, bf16, {gpu['machine']['gpu']}")
+    axes.legend(fontsize=7)
 
 
 def zero_figure(result: dict, path: Path) -> None:
