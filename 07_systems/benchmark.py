@@ -21,7 +21,7 @@ from equality import DATA_PARALLEL, MODEL_PARALLEL, TINY, compare
 from flash_attention import TiledAttention, attention_kernels, flash_attention, naive_attention
 from gpt import GPT, GPTConfig
 from gpu_benchmark import MEASURED, recorded
-from machine import machine
+from hardware import hardware
 from memory import (activation_bytes, bytes_by_kind, measured_bytes, plan_memory, saved_bytes,
                     training_bytes)
 from moe_experiment import moe_against_dense
@@ -245,7 +245,7 @@ def main() -> None:
         torch.manual_seed(args.seed)
         start = time.process_time()
         result = TABLES[name](args.quick)
-        write_json(target, {"machine": machine(), **settings, **result})
+        write_json(target, {"machine": hardware(), **settings, **result})
         FIGURES[name](result, target.with_suffix(".png"))
         mark_made(target, [MEASURED], settings)
         print(f"{name:10s} {time.process_time() - start:5.1f} CPU-s -> {shown(target)}, .png")

@@ -28,7 +28,7 @@ from artifacts import BadInput, command, read_json, shown, write_json
 from flash_attention import attention_kernels, flash_attention, naive_attention
 from fused_kernels import cross_entropy_, fused_swiglu, linear_cross_entropy, rms_norm
 from gpt import swiglu
-from machine import machine
+from hardware import hardware
 from training_speed import TRAINING_TABLES
 
 MEASURED = Path(__file__).resolve().parent / "measured"
@@ -282,7 +282,7 @@ def main() -> None:
         start = time.monotonic()
         torch.manual_seed(0)
         result = TABLES[name]("cpu" if args.dry else "cuda", args.dry)
-        target = write_json(folder / f"{name}.json", {"machine": machine(), **result})
+        target = write_json(folder / f"{name}.json", {"machine": hardware(), **result})
         if not args.dry:
             torch.cuda.empty_cache()
         print(f"{name:10s} {time.monotonic() - start:6.1f} s -> {shown(target)}", flush=True)

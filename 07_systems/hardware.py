@@ -5,7 +5,7 @@ import platform
 import torch
 
 
-def machine() -> dict:
+def hardware() -> dict:
     """The GPU (None without), the processor, and the versions that decide about speed."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     try:
