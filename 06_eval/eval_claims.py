@@ -30,12 +30,14 @@ def perplexity_choices(results: dict, log: list[dict] | None = None) -> dict[str
     name = "base" if "base" in results["perplexity"] else next(iter(results["perplexity"]))
     report = results["perplexity"][name]
     ratio = report["effective_choices"] / report["perplexity"]
+    unsure = ("; it is surer than it should be" if ratio < 0.9 else
+              "; it is less sure than it could be" if ratio > 1.1 else "")
     course = [math.exp(row["val_loss"]) for row in log or [] if "val_loss" in row]
     fell = (f"; while it trained, perplexity fell from {course[0]:.0f} to {course[-1]:.0f}"
             if len(course) > 1 else "")
     return {"measured": f"{name} model: perplexity {report['perplexity']:.1f}, and the entropy of "
             f"its own guesses is that of {report['effective_choices']:.1f} equally likely tokens"
-            f"{fell}", "value": {"perplexity": report["perplexity"],
+            f"{unsure}{fell}", "value": {"perplexity": report["perplexity"],
                                  "effective_choices": report["effective_choices"]},
             "expected": "the two numbers agree (within 10 %); the best models went from about 70 "
             "in 2017 to under 10 in 2023",
@@ -116,12 +118,14 @@ def judge_98(results: dict) -> dict[str, Any] | None:
     rho, interval = row["spearman"], row["spearman_interval"]
     simulated = correlation_by_models()
     few = simulated[0]
-    low = interval[0] if interval else -1.0
+    low, high = interval or (-1.0, 1.0)
     return {"measured": f"the {name} and the arena rank our {len(row['models'])} models with "
-            f"Spearman {rho:.2f}; in simulation even a good judge of 4 models scatters from "
+            f"Spearman {rho:.2f} ({low:.2f} to {high:.2f} over votes and questions); in simulation even a good judge of 4 models scatters from "
             f"{few['low']:.2f} to {few['high']:.2f}", "value": rho, "interval": interval,
             "expected": "0.98 (AlpacaEval's length-controlled win rate, dozens of models)",
-            "verdict": verdict(low >= 0.9 and rho >= 0.98, rho >= 0.7),
+            # An interval over half the scale is no verdict on the claim.
+            "verdict": "not measurable at this scale" if high - low > 0.5 else
+            verdict(low >= 0.9 and rho >= 0.98, rho >= 0.7),
             "details": {"simulated": simulated,
                         "judges": {n: r["spearman"] for n, r in results["judges"].items()}}}
 
@@ -136,8 +140,11 @@ def judge_length(results: dict) -> dict[str, Any]:
     moved, left = mean["raw"] - mean["truth"], abs(mean["controlled"] - mean["truth"])
     real = {judge: {r["attack"]: r["win_rate"] for r in row["attacked"]["rows"]}
             for judge, row in results["judges"].items()}
+    seen = "".join(f"; the {judge} gives padded answers {rates['pad']:.2f} instead of "
+                   f"{rates['as written']:.2f}" for judge, rates in real.items())
     return {"measured": f"a planted love of length lifts equal answers from {mean['truth']:.2f} to "
-            f"{mean['raw']:.2f}; length control brings {mean['controlled']:.2f}", "value": mean,
+            f"{mean['raw']:.2f}; length control brings {mean['controlled']:.2f}{seen}",
+            "value": mean,
             "expected": "the bias shows, and control removes at least half of it",
             "interval": tuple(np.percentile([r["controlled"] for r in runs], [2.5, 97.5]).tolist()),
             "verdict": verdict(moved > 0.02 and left < 0.5 * moved, moved > 0.02),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from arena import simulate_votes
-from eval_claims import perplexity_breaks, perplexity_choices, prompt_format
+from eval_claims import judge_98, perplexity_breaks, perplexity_choices, prompt_format
 from format_study import spread
 from measurements import judge_table, rating_draws
 
@@ -68,6 +68,16 @@ def test_a_spread_by_hand():
 def test_perplexity_is_choices_only_of_a_model_that_knows_how_unsure_it_is(choices, verdict):
     got = perplexity_choices({"perplexity": {"base": {
         "perplexity": 33.0, "effective_choices": choices, "by_position": []}}})
+    assert got["verdict"] == verdict
+
+
+@pytest.mark.parametrize("interval, rho, verdict", [
+    ([0.2, 1.0], 1.0, "not measurable at this scale"), (None, 1.0, "not measurable at this scale"),
+    ([0.95, 1.0], 0.99, "holds"), ([0.6, 0.9], 0.8, "holds in part"),
+    ([-0.1, 0.3], 0.1, "does not hold here")])
+def test_a_judges_wide_interval_is_no_verdict(interval, rho, verdict):
+    got = judge_98({"arena": {"bradley_terry": dict.fromkeys("abcd")}, "judges": {
+        "reward model": {"spearman": rho, "spearman_interval": interval, "models": "abcd"}}})
     assert got["verdict"] == verdict
 
 
