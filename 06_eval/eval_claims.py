@@ -120,8 +120,9 @@ def judge_98(results: dict) -> dict[str, Any] | None:
     few = simulated[0]
     low, high = interval or (-1.0, 1.0)
     return {"measured": f"the {name} and the arena rank our {len(row['models'])} models with "
-            f"Spearman {rho:.2f} ({low:.2f} to {high:.2f} over votes and questions); in simulation even a good judge of 4 models scatters from "
-            f"{few['low']:.2f} to {few['high']:.2f}", "value": rho, "interval": interval,
+            f"Spearman {rho:.2f} ({low:.2f} to {high:.2f} over votes and questions); in simulation "
+            f"even a good judge of 4 models scatters from {few['low']:.2f} to {few['high']:.2f}",
+            "value": rho, "interval": interval,
             "expected": "0.98 (AlpacaEval's length-controlled win rate, dozens of models)",
             # An interval over half the scale is no verdict on the claim.
             "verdict": "not measurable at this scale" if high - low > 0.5 else
