@@ -38,7 +38,7 @@ def judge_both_orders(judge: Judge, question: str, answer: str, other: str) -> t
     """(P(answer better), consistent): the judge asked twice, each answer shown first once.
 
     The two verdicts are averaged, so that a judge who always likes what comes first says 0.5;
-    `consistent` is False exactly then: when the two orders name different winners.
+    `consistent`: both orders name the same winner, or both call it a draw (0.5).
     A verdict that is not a number in [0, 1] raises ValueError.
     Example: a judge that says 0.8 whatever it sees -> (0.5, False).
     """

@@ -21,21 +21,28 @@ def is_told(value: object, said: str) -> bool:
 def value_text(value: object, interval: object) -> str:
     """What a claim measured, as text: a number with its interval, or a mapping's plain values.
 
-    Example: 0.25, (0.1, 0.4) -> "0.250 (0.100 to 0.400)"; {"a": 1, "b": {"x": 2}} -> "a 1, b x 2".
+    Example: 0.25, (0.1, 0.4) -> "0.25 (0.1 to 0.4)"; {"a": 1, "b": {"x": 2}} -> "a 1, b x 2".
     """
+    def short(item: object) -> str:
+        text = number(item)
+        return text.rstrip("0").rstrip(".") if "." in text and text[-1] == "0" else text
+
     def flat(item: object, name: str = "") -> list[str]:
         if isinstance(item, dict):
             return [text for key, inner in item.items()
                     for text in flat(inner, f"{name} {escape(str(key).replace('_', ' '))}".strip())]
         if isinstance(item, (list, tuple)):
-            return [f"{name} {', '.join(number(v) for v in item[:6])}".strip()]
-        return [f"{name} {number(item)}".strip()]
+            return [f"{name} {', '.join(short(v) for v in item[:6])}".strip()]
+        return [f"{name} {short(item)}".strip()]
 
     parts = flat(value) if value is not None else []
     text = ", ".join(parts[:8]) + (", …" if len(parts) > 8 else "")
     if text and isinstance(interval, (list, tuple)) and len(interval) == 2:
-        text += (" (" if len(parts) == 1 else "; interval ") + f"{number(interval[0])} to "
-        text += number(interval[1]) + (")" if len(parts) == 1 else "")
+        low, high = map(short, interval)
+        if isinstance(value, dict):
+            text += f"; interval {low} to {high}"
+        elif isinstance(value, (int, float)) and interval[0] <= value <= interval[1]:
+            text += f" ({low} to {high})"       # an interval of something else is no bracket
     return text
 
 

@@ -31,6 +31,9 @@ def test_both_orders_cancel_the_love_of_the_first():
     other, _ = judge_both_orders(tilted, "q", "y", "x")
     assert got == pytest.approx(0.75) and same, "0.9 for x first; 0.4 for y first is 0.6 for x"
     assert got + other == pytest.approx(1.0), "judge(a, b) + judge(b, a) = 1"
+    half = lambda q, a, b: {("x", "y"): 0.5, ("y", "x"): 0.2}[a, b]
+    assert judge_both_orders(half, "q", "x", "y") == (pytest.approx(0.65), False), (
+        "a draw in one order and a winner in the other are not the same verdict")
 
 
 @pytest.mark.exercise("6.19")

@@ -43,6 +43,9 @@ def test_line_ends_inside_cells_survive(tmp_path):
     path = tmp_path / "x_test.csv"
     path.write_bytes('\ufeff"one\r\ntwo",a,b,c,d,B\r\n'.encode())
     assert read_questions(path, "x")[0].question == "one\r\ntwo", "the cell is kept as it is"
+    path.write_bytes(b"What is it? ,a, b,c ,d,B\n")
+    assert read_questions(path, "x")[0] == Question("x", "What is it? ", ("a", " b", "c ", "d"), 1), (
+        "no cell is trimmed: a space is part of the prompt that other programs print")
     path.write_bytes(b'says ""hi"",a,b,c,"d, and ""e""",C\n')
     assert read_questions(path, "x")[0].options[3] == 'd, and "e"'
 

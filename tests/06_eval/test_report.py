@@ -56,9 +56,11 @@ def test_verdicts_come_from_the_files(tmp_path, monkeypatch):
 
 def test_values_and_intervals_are_shown():
     from report_claims import is_told, value_text
-    assert value_text(0.25, (0.1, 0.4)) == "0.250 (0.100 to 0.400)"
-    assert value_text({"a": 1, "b": {"x_y": 2.5}}, None) == "a 1, b x y 2.500"
+    assert value_text(0.25, (0.1, 0.4)) == "0.25 (0.1 to 0.4)"
+    assert value_text({"a": 1, "b": {"x_y": 2.5}}, None) == "a 1, b x y 2.5"
     assert "<" not in value_text({"<i>": [1, "<b>"]}, None), "a value's names are text too"
+    assert value_text(-0.05, (2.9, 3.4)) == "-0.050"[:5], "that interval is of another number"
+    assert value_text({"a": 12.0, "b": 100.0}, None) == "a 12, b 100"
     assert value_text(None, None) == "" and value_text(0, None) == "0"
     assert is_told(0.0744, "a difference of 0.074") and is_told(3.16e11, "3.16e+11 parameters")
     assert not is_told(0.6125, "one run, 200 questions") and not is_told({"a": 1}, "a 1")

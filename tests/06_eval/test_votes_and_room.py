@@ -114,6 +114,24 @@ def test_appends_from_many_threads(tmp_path):
     log.close()
 
 
+@pytest.mark.exercise("6.23")
+def test_the_count_belongs_to_the_vote(tmp_path):
+    """Between storing a vote and counting them another voter must not slip in."""
+    class Slow(list):
+        def append(self, vote):
+            super().append(vote)
+            time.sleep(0.002)
+
+    log = VoteLog(tmp_path / "v.jsonl")
+    log.votes = Slow()
+    with ThreadPoolExecutor(12) as pool:
+        counts = list(pool.map(lambda i: log.append(VOTE | {"battle": str(i)}), range(36)))
+    assert sorted(counts) == list(range(1, 37)), (
+        f"36 votes at once are the 1st to the 36th, each number once; got {sorted(counts)}. "
+        "Is the lock held from the write to the count?")
+    log.close()
+
+
 def test_half_a_line_is_set_aside(tmp_path):
     path = tmp_path / "v.jsonl"
     path.write_bytes(json.dumps(VOTE).encode() + b"\n" + b'{"battle": "half')
