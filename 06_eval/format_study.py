@@ -3,8 +3,8 @@
     rows = format_study(model, tokenizer, questions, shots)
 
 Why LLaMA-65B scored 0.637 and 0.488 on the same 14,042 questions (June 2023), read from the code
-that made the numbers: HELM asked for the letter (" A" .. " D") and gave 0.637, as the original
-program did with 0.636. The evaluation harness of January 2023 printed the same options under a
+that made the numbers: HELM let the model write the letter and gave 0.637; the original program
+compared the probabilities of " A" .. " D" and gave 0.636. The evaluation harness of January 2023 printed the same options under a
 line "Choices:", but then compared the probability of the answer's TEXT, without its letter, summed
 over its tokens: 0.488. A strong model knows which letter it means; asked for the text, it must
 also prefer the wording. Weak models show the reverse, because they cannot bind letters yet.
