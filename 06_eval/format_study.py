@@ -4,12 +4,12 @@
 
 Why LLaMA-65B scored 0.637 and 0.488 on the same 14,042 questions (June 2023), read from the code
 that made the numbers: HELM let the model write the letter and gave 0.637; the original program
-compared the probabilities of " A" .. " D" and gave 0.636. The evaluation harness of January 2023 printed the same options under a
-line "Choices:", but then compared the probability of the answer's TEXT, without its letter, summed
-over its tokens: 0.488. A strong model knows which letter it means; asked for the text, it must
-also prefer the wording. Weak models show the reverse, because they cannot bind letters yet.
-Many retellings say that the harness scored letter and text together, and that it normalised by
-tokens; its code did neither (the normalised variant divides by characters).
+compared the probabilities of " A" .. " D" and gave 0.636. The evaluation harness of January 2023
+printed the same options under a line "Choices:", but then compared the probability of the answer's
+TEXT, without its letter, summed over its tokens: 0.488. A strong model knows which letter it means;
+asked for the text, it must also prefer the wording. Weak models show the reverse, because they
+cannot bind letters yet. Many retellings say that the harness scored letter and text together, and
+that it normalised by tokens; its code did neither (the normalised variant divides by characters).
 """
 
 import math

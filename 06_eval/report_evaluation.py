@@ -120,8 +120,9 @@ def format_part(results: dict) -> str:
             f"options</summary>{full}</details>"
             "<details><summary>The published 0.637 and 0.488, read from the code that made them"
             "</summary><p>HELM and the original program ask for the <em>letter</em>: one lets the "
-            "model write it, the other compares four probabilities. The evaluation harness of January 2023 showed the same options and "
-            "then compared the summed log-probability of each answer's <em>text</em>, without its "
+            "model write it, the other compares four probabilities. The evaluation harness of "
+            "January 2023 showed the same options and then compared the summed log-probability of "
+            "each answer's <em>text</em>, without its "
             "letter. LLaMA-65B: 0.637 and 0.488. Weak models show the reverse order, better on "
             f"texts than on letters.{ours}</p>{published}</details>")
 
