@@ -159,6 +159,8 @@ def on_paper(args: argparse.Namespace) -> None:
     C = args.flops or gpu_flops(args.gpus, args.days, args.gpu, args.mfu)
     if not 1e6 <= C < 1e40:
         raise BadInput(f"--flops {C:g} is too small or too large for any model: try 1e23")
+    if args.demand is not None and not 0 <= args.demand < 1e40:
+        raise BadInput(f"--demand {args.demand:g} must be a number of tokens, 0 or more")
     found = answer(C, args.demand)
     if not args.flops:
         print(f"{args.gpus:g} {args.gpu} x {args.days:g} days at {args.mfu:.0%} of peak:")

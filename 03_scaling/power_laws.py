@@ -97,7 +97,8 @@ def fit_parametric(N, D, L, bootstrap: int = 0, *, delta: float = 1e-3, seed: in
     of starts, best one wins. `bootstrap` resamples the runs that many times for intervals.
     `prior` = (mean (5,), sd (5,), noise): beliefs about (a, b, e, alpha, beta), weighed against
     log-losses with this standard deviation; for sweeps too narrow to tell all five constants.
-    ValueError for fewer than 6 runs (5 with a prior), unequal lengths, or values not positive.
+    ValueError for fewer than 6 runs (5 with a prior), all of one N or one D, unequal lengths, or
+    values not positive.
     Source: Hoffmann et al. 2022, section 3.3; refit by Besiroglu et al. 2024.
     """
     N, D, L = (np.asarray(x, dtype=np.float64) for x in (N, D, L))
@@ -107,6 +108,8 @@ def fit_parametric(N, D, L, bootstrap: int = 0, *, delta: float = 1e-3, seed: in
         raise ValueError(f"{len(N)} runs cannot tell five constants: at least 6 are needed")
     if not (np.isfinite([N, D, L]).all() and (np.array([N, D, L]) > 0).all()):
         raise ValueError("N, D and L must all be positive numbers")
+    if min(len(np.unique(N)), len(np.unique(D))) < 2:
+        raise ValueError("all runs have one size or one length: nothing can be told from them")
     log_N, log_D, log_L = np.log(N), np.log(D), np.log(L)
 
     def residuals(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

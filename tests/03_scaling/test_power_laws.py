@@ -130,7 +130,8 @@ def test_allocation_takes_arrays_and_lopsided_laws():
 
 @pytest.mark.parametrize("N, D, L, why", [
     ([1e6] * 5, [1e8] * 5, [3.0] * 5, "at least 6"), ([1e6] * 6, [1e8] * 5, [3.0] * 6, "equally"),
-    ([1e6] * 6, [1e8] * 6, [math.nan] * 6, "positive")])
+    ([1e6] * 6, [1e8] * 6, [math.nan] * 6, "positive"),
+    ([1e6] * 6, [1e8] * 6, [3.0] * 6, "one size")])
 def test_bad_points_are_refused(N, D, L, why):
     with pytest.raises(ValueError, match=why):
         power_laws.fit_parametric(N, D, L)
