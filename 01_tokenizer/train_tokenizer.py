@@ -11,6 +11,7 @@ import argparse
 import gzip
 import json
 import time
+import zlib
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Iterable, Iterator
@@ -32,9 +33,10 @@ SPECIAL_TOKENS = ("<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     source = parser.add_argument_group("the text (default: documentation of installed packages)")
-    source.add_argument("--text", nargs="+", type=Path, metavar="FILE",
+    either = source.add_mutually_exclusive_group()
+    either.add_argument("--text", nargs="+", type=Path, metavar="FILE",
                         help="UTF-8 text files, each one document")
-    source.add_argument("--corpus", type=Path, help="documents of chapter 2, a .jsonl(.gz) file")
+    either.add_argument("--corpus", type=Path, help="documents of chapter 2, a .jsonl(.gz) file")
     source.add_argument("--megabytes", type=float, default=8, help="size of the default text")
     source.add_argument("--errors", choices=("strict", "replace"), default="strict",
                         help="bytes of --text that are not UTF-8: stop, or take U+FFFD for them")
@@ -58,6 +60,7 @@ def main() -> None:
         print(f"{shown(args.output)} is up to date (--fresh makes it again)")
         return
 
+    train_bpe({}, args.vocab_size, args.special)      # what cannot work is said before the reading
     begin = time.perf_counter()
     seen = Seen()
     documents = seen.watch(tqdm(read_documents(args), desc="reading", unit=" documents",
@@ -133,8 +136,10 @@ def read_corpus(path: Path) -> Iterator[Document]:
         with opened(path, "rt", encoding="utf-8", newline="\n") as file:
             for line in file:
                 record = json.loads(line)
+                if not isinstance(record, dict) or not isinstance(record.get("text"), str):
+                    raise ValueError(f"no text in {line[:40]!r}")
                 yield record.get("domain", "text"), record["text"]
-    except (ValueError, KeyError, EOFError, gzip.BadGzipFile) as error:
+    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise BadInput(f"{shown(path)} is damaged ({error!r}): run python 02_data/build_corpus.py")
 
 

@@ -1,5 +1,6 @@
 """The commands, run as a reader runs them, on small text; and what they say when it is wrong."""
 
+import gzip
 import json
 import os
 import subprocess
@@ -72,6 +73,8 @@ def test_same_text_same_bytes_and_a_corpus_is_read(run, tmp_path):
     (b"ab ab", [], "allows only"),
     (TEXT.encode() + b"caf\xe9", [], "not UTF-8"),
     (TEXT.encode(), ["--vocab-size", "200"], "ask for 261"),
+    (TEXT.encode(), ["--special", ""], "an empty one"),
+    (TEXT.encode(), ["--special", "<e>", "<e>"], "twice"),
 ])
 def test_bad_text_is_one_clear_line(run, tmp_path, content, options, message):
     (tmp_path / "text.txt").write_bytes(content)
@@ -84,9 +87,11 @@ def test_bad_text_is_one_clear_line(run, tmp_path, content, options, message):
 def test_a_damaged_or_missing_corpus_names_the_command(run, tmp_path):
     with pytest.raises(BadInput, match="build_corpus.py"):
         run("--corpus", str(tmp_path / "no.jsonl.gz"))
-    (tmp_path / "c.jsonl.gz").write_bytes(b"not gzip")
-    with pytest.raises(BadInput, match="damaged"):
-        run("--corpus", str(tmp_path / "c.jsonl.gz"))
+    for content in (b"not gzip", gzip.compress(b'{"text": "a"}\n' * 9)[:-9], gzip.compress(b"[1]"),
+                    gzip.compress(b'{"text": 3}'), gzip.compress(b'{"text": "\xff"}')):
+        (tmp_path / "c.jsonl.gz").write_bytes(content)
+        with pytest.raises(BadInput, match="damaged"):
+            run("--corpus", str(tmp_path / "c.jsonl.gz"))
 
 
 def test_documentation_is_read_without_importing(tmp_path):
