@@ -243,6 +243,7 @@ def packing(monkeypatch):
     ("é", (), list("é".encode()), "text is UTF-8"),
     ("x\ud83d\ude42\ud800", (), list("x🙂\ufffd".encode()), "surrogates are mended"),
     ("\ud800<e>", "all", [*"\ufffd".encode(), 300], "also beside a special token"),
+    (" \ud800\n", (), list(" \ufffd\n".encode()), "and the blanks around them stay"),
 ])
 def test_pack(packing, text, allowed, expected, why):
     got = packing(text, allowed)

@@ -100,7 +100,7 @@ class Script:
 
     def __init__(self, monkeypatch, counts, effects):
         slots = range(len(counts))
-        self.cells = Cells(token=[], slot=[], weight=[], left=list(slots), right=list(slots),
+        self.cells = Cells(token=[], slot=[], weight=[], left=list(slots), right=[s + 100 for s in slots],
                            count=list(counts), places=[[] for _ in slots], length=[1] * 256)
         self.effects, self.order = effects, []
         monkeypatch.setattr(bpe_cells, "merge_slot", self.merge)
@@ -114,14 +114,16 @@ class Script:
                 cells.count[slot] = count
         for slot, count in self.effects.get(best, {}).items():
             if slot >= len(cells.count):
-                for column in (cells.left, cells.right):
-                    column.append(slot)
+                cells.left.append(slot), cells.right.append(slot + 100)
                 cells.count.append(count), cells.places.append([])
         cells.length.append(2)
         return range(born, len(cells.count))
 
     def run(self, merges=99, key=lambda a, b: a):
-        run_merges(self.cells, merges, key, lambda a, b: None)
+        def checked(a, b):
+            assert b == a + 100, f"key and on_merge take (left, right), in this order: {a, b}"
+            return key(a, b)
+        run_merges(self.cells, merges, checked, checked)
         return self.order
 
 
@@ -130,6 +132,7 @@ class Script:
     ([1, 5, 3], {}, [1, 2, 0], "the most frequent pair first"),
     ([4, 4, 4], {}, [0, 1, 2], "equal counts go by the key"),
     ([9, 8, 6], {0: {1: 3}}, [0, 2, 1], "a pair that shrank waits for its present count"),
+    ([9, 8, 7], {0: {1: 6}}, [0, 2, 1], "it waits also if it is still frequent"),
     ([9, 8, 3], {0: {1: 7}}, [0, 1, 2], "a pair that shrank a little goes back into the queue"),
     ([9, 8, 6], {0: {1: 0}}, [0, 2], "a pair that is gone never merges"),
     ([9, 2], {0: {2: 5}}, [0, 2, 1], "a pair that was born takes its place"),

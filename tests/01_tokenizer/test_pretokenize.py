@@ -93,6 +93,7 @@ def test_gpt2_pieces(text, expected, why):
     ("12345", ["123", "45"], "numbers go by three digits"),
     ("a 12", ["a", " ", "12"], "no blank before a number"),
     ("WE'Ve", ["WE", "'Ve"], "contractions in any case"),
+    ("IT'Sx", ["IT", "'S", "x"], "and they end after their letters"),
     ("it'ſ", ["it", "'ſ"], "ſ is a lower-case S when case is ignored"),
     ("(word", ["(word"], "one character of any kind may lead a word"),
     ("a\n\n  b", ["a", "\n\n", " ", " b"], "line feeds end a run of white space"),
@@ -140,6 +141,7 @@ def test_any_published_pattern_may_be_given_and_a_broken_one_is_refused():
     (("<e>", "<e><e>"), "<e><e>", ["", "<e><e>", ""], "the longest token wins"),
     (("<e><e>", "<e>"), "<e><e>", ["", "<e><e>", ""], "the longest wins in any given order"),
     (("<e>", "<f>"), "<f><e>", ["", "<f>", "", "<e>", ""], "several tokens, side by side"),
+    (("<e>",), "<E>", ["<E>"], "capital letters are other letters"),
 ])
 def test_special_splitter(tokens, text, expected, why):
     got = special_splitter.__wrapped__(tokens).split(text)
@@ -171,6 +173,7 @@ def only_end(monkeypatch):
     ([" a"], {" a": 1}, "nothing is stripped"),
     (["a", "b"], {"a": 1, "b": 1}, "no piece crosses from text to text"),
     (["a\0b"], {"a": 1, "\0": 1, "b": 1}, "NUL is a character"),
+    (["é é é"], {"é": 1, " é": 2}, "how often, also of letters beyond ASCII"),
     ([], {}, "no text"),
 ])
 def test_count_texts(monkeypatch, texts, expected, why):
@@ -179,6 +182,14 @@ def test_count_texts(monkeypatch, texts, expected, why):
     monkeypatch.setattr(pretokenize, "split", lambda text, *_: re.findall(by_hand, text))
     got = dict(count_texts(texts, special_tokens=("END",)))
     assert got == expected, f"{why}: {texts} expected {expected}, got {got}"
+
+
+@pytest.mark.exercise("1.5")
+@pytest.mark.parametrize("text", ["1234", "é1234"])
+def test_count_texts_uses_the_pattern_it_is_given(monkeypatch, text):
+    only_end(monkeypatch)
+    got = dict(count_texts([text], "gpt4", ("END",)))
+    assert got == Counter(["123", "4"] + ["é"] * (text > "9")), f"gpt4 cuts by three digits: {got}"
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -224,6 +235,13 @@ def test_last_safe_cut(monkeypatch, text, expected, why):
                         lambda tokens: re.compile("(STOP NOW|END)") if tokens else None)
     got = last_safe_cut(text, ("END", "STOP NOW"))
     assert got == expected, f"{why}: {text!r} expected {expected}, got {got}"
+
+
+@pytest.mark.exercise("1.14")
+def test_last_safe_cut_when_a_special_token_begins_like_its_end(monkeypatch):
+    monkeypatch.setattr(pretokenize, "special_splitter", lambda tokens: re.compile("(a a b)"))
+    got = last_safe_cut("z a a", ("a a b",))
+    assert got == 1, f"'a a' and 'a' may both begin the token 'a a b': the first counts, got {got}"
 
 
 @pytest.mark.exercise("1.14")
