@@ -6,7 +6,7 @@ The model behind a tokenizer sees ids and nothing else. This measures what that 
 model is trained: what a sentence costs in another language, how many ways there are to write a
 four-digit number, what one typing error costs. Reads out/01_tokenizer/tokenizer.json; writes
 out/01_tokenizer/shapes.json and the claim bpe-shapes. Left out: the loss of a model by vocabulary
-size, which chapter 4 measures.
+size, which 04_model_pretrain/vocabularies.py measures and adds to the claim.
 """
 
 import argparse
