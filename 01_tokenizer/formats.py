@@ -20,6 +20,7 @@ from pretokenize import PATTERNS, UNICODE_VERSION
 TO_PRINTABLE = {b: chr(b) if b in set(PRINTABLE) else chr(256 + HF_BYTE_ORDER.index(b)
                                                          - len(PRINTABLE)) for b in range(256)}
 UNDIVIDED = "(?s:.+)"              # the pattern that takes every text for one piece
+POSSESSIVE = re.compile(r"((?:\\p\{\w+\}|\\.|\[(?:\\.|[^]])*\]|[^\\)])\{\d[\d,]*\})\+")
 FROM_PRINTABLE = {character: byte for byte, character in TO_PRINTABLE.items()}
 
 
@@ -42,9 +43,10 @@ def to_hf(tokenizer: Tokenizer, path: str | os.PathLike) -> None:
     # token (a merge made "the") cannot be in there twice.
     ordinary = set(names.values())
     names |= {i: name for i, name in specials.items() if name not in ordinary}
+    # HF's engine takes `x{1,3}+` for one repeat of the other; this way all engines agree.
+    regex = POSSESSIVE.sub(r"(?>\1)", PATTERNS.get(tokenizer.pattern, tokenizer.pattern))
     split = [] if tokenizer.pattern == UNDIVIDED else [{
-        "type": "Split", "pattern": {"Regex": PATTERNS.get(tokenizer.pattern, tokenizer.pattern)},
-        "behavior": "Isolated", "invert": False,
+        "type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False,
         # What counts as a letter depends on it. HF refuses unknown names elsewhere.
         "unicode_version": UNICODE_VERSION}]
     content = {
@@ -133,8 +135,7 @@ def _pattern_of(content: Mapping) -> str | None:
     if own or split.get("type") != "Split" or split["behavior"] != "Isolated":
         return None
     regex = split["pattern"].get("Regex") or re.escape(split["pattern"]["String"])
-    # HF's engine repeats `x{1,3}+` once more; everyone else, and we, read it as possessive.
-    if re.search(r"\{\d[\d,]*\}\+", regex):
+    if POSSESSIVE.search(regex):
         return None
     return next((name for name, known in PATTERNS.items() if known == regex), regex)
 

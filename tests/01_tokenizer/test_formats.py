@@ -26,6 +26,14 @@ def test_the_printable_alphabet():
     assert unprintable(printable(every)) == every and printable(every).isprintable()
 
 
+def test_a_possessive_count_is_written_so_that_all_engines_agree(tokenizer, tmp_path):
+    own = Tokenizer(tokenizer.vocab, tokenizer.merges, (), r"\p{L}+|\p{N}{1,3}+|[^\s\]]{2}+|\s|.")
+    own.save(tmp_path / "t.json")
+    loaded = Tokenizer.load(tmp_path / "t.json")
+    assert loaded.pattern == r"\p{L}+|(?>\p{N}{1,3})|(?>[^\s\]]{2})|\s|."
+    assert loaded.encode(TEXT + "12345--") == own.encode(TEXT + "12345--")
+
+
 @pytest.mark.parametrize("pattern", ["gpt2", "gpt4", r"\p{L}+|\s+|[^\s\p{L}]+", "(?s:.+)"])
 def test_tokenizer_json_comes_back_the_same(tokenizer, tmp_path, pattern):
     own = Tokenizer(tokenizer.vocab, tokenizer.merges, tokenizer.special_tokens, pattern)
