@@ -141,7 +141,7 @@ def judge_length(results: dict) -> dict[str, Any]:
     moved, left = mean["raw"] - mean["truth"], abs(mean["controlled"] - mean["truth"])
     real = {judge: {r["attack"]: r["win_rate"] for r in row["attacked"]["rows"]}
             for judge, row in results["judges"].items()}
-    seen = "".join(f"; the {judge} gives padded answers {rates['pad']:.2f} instead of "
+    seen = "".join(f"; by the {judge} our padded answers win {rates['pad']:.2f} instead of "
                    f"{rates['as written']:.2f}" for judge, rates in real.items())
     return {"measured": f"a planted love of length lifts equal answers from {mean['truth']:.2f} to "
             f"{mean['raw']:.2f}; length control brings {mean['controlled']:.2f}{seen}",

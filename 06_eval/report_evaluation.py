@@ -78,7 +78,7 @@ def perplexity_part(results: dict) -> str:
 
 
 def format_part(results: dict) -> str:
-    """The heat table of one model under thirty ways to ask, and the published eight models."""
+    """The heat table of one model by the way it is asked, and the published eight models."""
     fewest = min(r["k"] for r in results["formats"])
     rows = [r for r in results["formats"] if r["k"] == fewest]
     low, high = (f(r["accuracy"] for r in rows) for f in (min, max))
@@ -104,12 +104,13 @@ def format_part(results: dict) -> str:
     if {("helm", "letter"), ("harness_2023", "sum")} <= set(cells):
         ours = (f" Ours: {cells['helm', 'letter']['accuracy']:.3f} by HELM's letters, "
                 f"{cells['harness_2023', 'sum']['accuracy']:.3f} by the harness's texts.")
-    return ("<h3>One model, thirty scores</h3>"
+    ways = len(results["formats"])
+    return (f"<h3>One model, {ways} scores</h3>"
             f"<p>The same {n} questions with gold answers ({escape(results['formats_of'])}), the "
             "same weights; only the wording of the prompt and the arithmetic of the score change. "
             f"Accuracy runs from <b>{gap['worst']['accuracy']:.3f}</b> to "
             f"<b>{gap['best']['accuracy']:.3f}</b>; guessing gives 0.250, and half the width of a "
-            f"95 % interval is about {0.85 / n ** 0.5:.2f}. The extremes of thirty noisy numbers "
+            f"95 % interval is about {0.85 / n ** 0.5:.2f}. The extremes of {ways} noisy numbers "
             "lie apart by chance alone, so best and worst are chosen on one half of the questions "
             f"and measured on the other: there the distance is <b>{gap['spread']:.3f}</b> "
             f"({gap['low']:.3f} to {gap['high']:.3f}).</p>"

@@ -101,7 +101,7 @@ def test_the_walk_of_the_chapter(world):
     report = run(out, "report.py")
     assert report.returncode == 0, report.stderr
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert "One model, thirty scores" in page and "cannot be shown" not in page
+    assert "One model, 30 scores" in page and "cannot be shown" not in page
     assert "What does beta.do_0 do?" in page
 
 
