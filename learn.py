@@ -216,6 +216,12 @@ def worksheets(folder: Path) -> dict[str, str]:
     return files
 
 
+def with_path(folders: list[Path]) -> dict:
+    """This process's environment with these folders first on Python's path."""
+    before = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([*map(str, folders), *before])}
+
+
 COMPUTE = """
 import json, sys
 results = {}
@@ -234,9 +240,8 @@ def compute_answers(exercises: list[dict]) -> dict[str, dict]:
              if e["kind"] in NUMBERS and "answer" in e]
     if not asked:
         return {}
-    path = os.pathsep.join(map(str, [ROOT, *chapter_folders().values()]))
     done = subprocess.run([sys.executable, "-c", COMPUTE], input=json.dumps(asked), text=True,
-                          capture_output=True, env={**os.environ, "PYTHONPATH": path})
+                          capture_output=True, env=with_path([ROOT, *chapter_folders().values()]))
     if done.returncode:
         fail(f"an answer cannot be computed: {done.stderr.strip().splitlines()[-1]}")
     return json.loads(done.stdout.strip().splitlines()[-1])
@@ -426,6 +431,8 @@ def status() -> None:
     notes = []
     for number, folder in chapter_folders().items():
         exercises, marks = load_exercises(number), {}
+        if not exercises:
+            continue
         begun = [e for e in exercises if student_file(e).exists()]
         written = [e for e in begun if e["kind"] == "write"]
         if written:
@@ -507,10 +514,8 @@ def run(script: str, arguments: list[str]) -> int:
     mine = sorted(p for p in MINE.glob("0*") if p.is_dir())
     if not mine and not any(e["handout"] for e in load_exercises()):
         fail("mine/ is empty: run python learn.py start 1")
-    path = [*mine, ROOT, *chapter_folders().values()]
     # Without the safe path a script's own folder comes first and the student's files are ignored.
-    environment = {**os.environ, "PYTHONSAFEPATH": "1",
-                   "PYTHONPATH": os.pathsep.join(map(str, path))}
+    environment = {**with_path([*mine, ROOT, *chapter_folders().values()]), "PYTHONSAFEPATH": "1"}
     command = [sys.executable, script, *arguments]
     if script == "torchrun":
         command[1:2] = ["-m", "torch.distributed.run"]
@@ -532,6 +537,23 @@ bodies of the blanked functions, and do not show a solution found elsewhere.
 """
 
 
+def borrowed(chapter: int) -> list[Path]:
+    """Files of later chapters that this one and its predecessors import: chapter 3's sweep trains
+    chapter 4's model, so its handout needs that model."""
+    files = {f.stem: f for folder in chapter_folders().values() for f in folder.glob("*.py")}
+    todo = [f for f in files.values() if int(f.parent.name[:2]) <= chapter]
+    found = []
+    while todo:
+        for node in ast.walk(ast.parse(todo.pop().read_bytes())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [
+                node.module] if isinstance(node, ast.ImportFrom) else []
+            for file in filter(None, map(files.get, names)):
+                if int(file.parent.name[:2]) > chapter and file not in found:
+                    found.append(file)
+                    todo.append(file)
+    return found
+
+
 def export(chapter: int, target: Path) -> None:
     """Write the handout: earlier chapters whole, this one blanked in place, later ones absent."""
     if target.exists() and any(target.iterdir()):
@@ -545,6 +567,9 @@ def export(chapter: int, target: Path) -> None:
             shutil.copytree(ROOT / "tests" / source.name, target / "tests" / source.name,
                             ignore=ignore)
             (target / source.name / "exercises.toml").unlink(missing_ok=True)
+    for file in borrowed(chapter):
+        (target / file.parent.name).mkdir(exist_ok=True)
+        shutil.copy(file, target / file.parent.name)
     for name in ("learn.py", "artifacts.py", "requirements.txt", "pyproject.toml", "LICENSE"):
         shutil.copy(ROOT / name, target / name)
     shutil.copy(ROOT / "tests" / "conftest.py", target / "tests" / "conftest.py")

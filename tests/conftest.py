@@ -7,6 +7,7 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -32,7 +33,38 @@ def pytest_addoption(parser):
     parser.addoption("--outcomes", help="write {exercise|test: outcome} to this JSON file")
 
 
+def fence(inside, hidden):
+    """While strangers' code is graded: writes stay `inside`, and `hidden` is not read.
+
+    Against accidents and curiosity. Not a sandbox: that is your platform's container.
+    """
+    inside, hidden = [os.path.realpath(inside), "/dev"], os.path.realpath(hidden or "/nowhere")
+    environment = os.path.join(hidden, ".venv")
+    writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+    changes = {"os.remove": 1, "os.rmdir": 1, "os.mkdir": 1, "os.truncate": 1, "os.chmod": 1,
+               "shutil.rmtree": 1, "os.rename": 2, "os.link": 2, "os.symlink": 2}
+
+    def below(path, *roots):
+        path = os.path.realpath(os.fsdecode(path))
+        return any(path == root or path.startswith(root + os.sep) for root in roots)
+
+    def guard(event, args):
+        paths = args[:changes.get(event, event == "open")]
+        for path in [p for p in paths if isinstance(p, (str, bytes, os.PathLike))]:
+            if event != "open" or (args[2] or 0) & writing:
+                if not below(path, *inside):
+                    raise PermissionError(f"the grader does not let {path!r} be changed ({event})")
+            elif below(path, hidden) and not below(path, environment):
+                raise PermissionError(f"the grader does not let {path!r} be read")
+        if event in ("os.system", "os.killpg") or event == "os.kill" and args[0] in (
+                os.getppid(), -1, 0, 1):
+            raise PermissionError(f"the grader does not allow {event}")
+    sys.addaudithook(guard)
+
+
 def pytest_configure(config):
+    if os.environ.get("BUILD_LLM_FENCE"):
+        fence(os.environ["BUILD_LLM_FENCE"], os.environ.get("BUILD_LLM_HIDE"))
     in_front = []
     if config.getoption("--mine"):
         in_front = sorted(p for p in (ROOT / "mine").glob("0*") if p.is_dir())
@@ -76,18 +108,28 @@ def pytest_collection_finish(session):
                 pytest.exit(f"{file.stem} was loaded from {source}, not from {file}", returncode=3)
 
 
+def not_started(excinfo):
+    """(file, line, message) if a blanked body was met, in this process or in a rank of it."""
+    said = str(excinfo.value)
+    if excinfo.errisinstance(NotImplementedError) and said.startswith("exercise "):
+        last = excinfo.traceback[-1]
+        return Path(str(last.path)), last.lineno + 1, said
+    told = re.findall(r'File "([^"]+)", line (\d+)(?:(?! *File ").*\n)*?'
+                      r"NotImplementedError: (exercise .*)", said)
+    return (Path(told[-1][0]), int(told[-1][1]), told[-1][2]) if told else None
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """A blanked body is 'not started', shown with its file and line instead of a traceback."""
     report = (yield).get_result()
     outcome = report.outcome
-    if call.excinfo and call.excinfo.errisinstance(NotImplementedError) \
-            and str(call.excinfo.value).startswith("exercise "):
-        last = call.excinfo.traceback[-1]
-        place = Path(str(last.path))
+    blank = call.excinfo and not_started(call.excinfo)
+    if blank:
+        place, line, said = blank
         place = place.relative_to(ROOT) if place.is_relative_to(ROOT) else place
         report.outcome, outcome = "skipped", "not started"
-        report.longrepr = (str(place), last.lineno + 1, f"not started, {call.excinfo.value}")
+        report.longrepr = (str(place), line, f"not started, {said}")
     mark = item.get_closest_marker("exercise")
     if mark and (report.when == "call" or outcome != "passed"):
         outcomes[f"{mark.args[0]}|{item.nodeid}"] = outcome
