@@ -11,8 +11,11 @@ import re
 import zlib
 from typing import Iterator, Mapping
 
-STATUS = re.compile(rb"HTTP/\S+\s+(\d{3})")
+STATUS = re.compile(rb"(?:HTTP/\S+|ICY)\s+(\d{3})")
+FOLD = re.compile(r"\r?\n[ \t]+")
+PACKERS = ("br", "zstd", "compress", "x-compress", "bzip2", "x-bzip2", "xz", "lzma", "sdch", "exi")
 LIMIT = 64 << 20          # bytes of one decoded body
+MEMBERS = 100             # gzip members of one body: each costs a copy of what is left
 
 
 class BadBody(ValueError):
@@ -64,12 +67,12 @@ def parse_headers(block: bytes) -> Headers:
         text = block.decode("utf-8")
     except UnicodeDecodeError:
         text = block.decode("latin-1")
+    if "\n " in text or "\n\t" in text:
+        text = FOLD.sub(" ", text)
     pairs: list[tuple[str, str]] = []
     for line in text.split("\n"):
         name, colon, value = line.partition(":")
-        if line[:1] in (" ", "\t") and pairs:
-            pairs[-1] = (pairs[-1][0], f"{pairs[-1][1]} {line.strip()}".strip())
-        elif colon:
+        if colon:
             pairs.append((name.strip(), value.strip()))
     return Headers(pairs)
 
@@ -109,14 +112,18 @@ def unchunk(body: bytes) -> bytes:
 
 
 def _inflate(body: bytes, window: int, limit: int) -> bytes:
-    inflater = zlib.decompressobj(window)
-    whole = inflater.decompress(body, limit + 1)
-    if len(whole) > limit:
-        raise BadBody(f"body over {limit} bytes")
-    # several gzip members in a row are one body
-    if inflater.eof and window == 31 and inflater.unused_data[:2] == b"\x1f\x8b":
-        whole += _inflate(inflater.unused_data, 31, limit - len(whole))
-    return whole
+    pieces, size = [], 0
+    for _ in range(MEMBERS):
+        inflater = zlib.decompressobj(window)
+        pieces.append(inflater.decompress(body, limit + 1 - size))
+        size += len(pieces[-1])
+        if size > limit:
+            raise BadBody(f"body over {limit} bytes")
+        # several gzip members in a row are one body
+        body = inflater.unused_data
+        if not inflater.eof or window != 31 or not body.startswith(b"\x1f\x8b"):
+            return b"".join(pieces)
+    raise BadBody(f"body of over {MEMBERS} gzip members")
 
 
 def decompress(body: bytes, encodings: str, limit: int = LIMIT) -> bytes:
@@ -124,7 +131,8 @@ def decompress(body: bytes, encodings: str, limit: int = LIMIT) -> bytes:
 
     Encodings are listed in the order they were applied ("gzip" or "deflate, gzip"). A body that
     is not compressed after all is returned as it is, for archives often keep the header of a body
-    that they have unpacked. Raises BadBody on an unknown encoding and over `limit` bytes.
+    that they have unpacked, and some servers write "utf-8" or "none" there. Raises BadBody on a way
+    of packing that the standard library does not know (brotli, zstandard) and over `limit` bytes.
     """
     for encoding in reversed(encodings.lower().split(",")):
         encoding = encoding.strip()
@@ -141,10 +149,10 @@ def decompress(body: bytes, encodings: str, limit: int = LIMIT) -> bytes:
                     break
                 except zlib.error:
                     continue
-        elif encoding not in ("", "identity", "none", "utf-8"):
+        elif encoding in PACKERS:
             # a body stored unpacked under its old header still begins like a page
             if not body[:256].lstrip().startswith((b"<", b"\xef\xbb\xbf<")):
-                raise BadBody(f"content encoding {encoding[:20]}")
+                raise BadBody(f"content encoding {encoding}")
     return body
 
 
@@ -153,7 +161,7 @@ def split_response(block: bytes, limit: int = LIMIT) -> tuple[int, Headers, byte
 
     A block without header lines is all body.
     """
-    if not block.startswith(b"HTTP/"):
+    if not block.startswith((b"HTTP/", b"ICY ")):
         return 0, Headers(), block
     end, start = end_of_headers(block)
     if end < 0:
@@ -162,8 +170,10 @@ def split_response(block: bytes, limit: int = LIMIT) -> tuple[int, Headers, byte
     status = STATUS.match(first)
     headers = parse_headers(rest)
     body = block[start:]
-    if "chunked" in headers.get("transfer-encoding", "").lower():
+    transfer = headers.get("transfer-encoding", "").lower()
+    if "chunked" in transfer:
         body = unchunk(body)
+        body = decompress(body, transfer.replace("chunked", ""), limit)
     if "content-encoding" in headers:
         body = decompress(body, headers["content-encoding"], limit)
     return int(status[1]) if status else 0, headers, body

@@ -8,8 +8,8 @@ bytes, two line ends. In a `.warc.gz` each record is a gzip member of its own, s
 fetched by its offset. Crawls are dirty: lengths lie, files break off, members are damaged. A record
 that cannot be trusted is skipped, noted in `problems` by offset, and reading goes on at the next.
 
-Memory holds one record at a time. It leaves out: revisit records' payloads (they have none) and
-segmented records (nobody writes them).
+Memory holds one record at a time. It leaves out: joining segmented records (nobody writes them),
+and looking up the page that a revisit record stands for (its own payload is empty).
 """
 
 import base64
@@ -69,28 +69,33 @@ class _Window:
     """The decompressed bytes around the place being read, filled from the file as needed."""
 
     def __init__(self, file: IO[bytes], problems: list[Problem]):
-        self.gzipped = file.read(2) == b"\x1f\x8b"
+        head = file.read(CHUNK)
         file.seek(0)
+        self.gzipped = head.startswith(b"\x1f\x8b") or (b"\x1f\x8b\x08" in head
+                                                       and not START.search(head))
         self.pieces = _members(file, problems) if self.gzipped else _plain(file)
-        self.data, self.at, self.dropped = b"", 0, 0
+        self.data, self.at, self.dropped, self.ended = b"", 0, 0, False
         self.members: list[tuple[int, int]] = []      # (position in all bytes, offset in the file)
 
     def have(self, end: int) -> bool:
         """Make `data[at:at + end]` available; False if the file ends before."""
-        if len(self.data) - self.at >= end:
-            return True
+        if len(self.data) - self.at >= end or self.ended:
+            return len(self.data) - self.at >= end
         parts, size = [self.data[self.at:]], len(self.data) - self.at
         self.dropped, self.at = self.dropped + self.at, 0
         while size < end and (piece := next(self.pieces, None)) is not None:
             self.members.append((self.dropped + size, piece[0]))
             parts.append(piece[1])
             size += len(piece[1])
+        self.ended = size < end
         self.data = b"".join(parts)
         return size >= end
 
     def more(self) -> bool:
-        """Make one more piece available; False at the end of the file."""
-        return self.have(len(self.data) - self.at + 1)
+        """Make as much again available, so that asking often costs little; False at the end."""
+        size = len(self.data) - self.at
+        self.have(2 * size + 4096)
+        return len(self.data) - self.at > size
 
     def offset(self) -> int:
         """The place being read as an offset in the file; in gzip, that of its member."""
@@ -242,7 +247,8 @@ def _read_record(window: _Window, problems: list[Problem], verify: bool,
     while end < 0 and len(window.data) - window.at < HEADER_LIMIT and window.more():
         end, start = end_of_headers(window.data, window.at)
     if end < 0:
-        window.at += 5
+        # nor do those of what begins in between: go on at the last line that may start a record
+        window.at = max(window.data.rfind(b"WARC/", window.at + 5), window.at + 5)
         return skip("record headers do not end")
     headers = parse_headers(window.data[window.data.index(b"\n", window.at) + 1:end])
     length = headers.get("content-length", "")
@@ -250,7 +256,7 @@ def _read_record(window: _Window, problems: list[Problem], verify: bool,
     # 2. The body. If what follows it is no record, the length lies: search for the next one.
     if not length.isascii() or not length.isdigit():
         return skip("no Content-Length")
-    if int(length) > limit:
+    if len(length) > 18 or int(length) > limit:
         return skip(f"record over {limit} bytes")
     block = _body(window, int(length))
     if block is None:
@@ -261,7 +267,8 @@ def _read_record(window: _Window, problems: list[Problem], verify: bool,
     # 3. What the server sent, unpacked.
     kind = headers.get("warc-type", "").lower()
     record = Record(kind, _clean_url(headers.get("warc-target-uri")), headers, block, offset)
-    if "application/http" in headers.get("content-type", "").lower() and kind == "response":
+    if "application/http" in headers.get("content-type", "").lower() \
+            and kind in ("response", "revisit"):
         try:
             record.status, record.http_headers, record.payload = split_response(block, limit)
         except (BadBody, zlib.error) as error:

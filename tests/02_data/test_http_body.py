@@ -41,6 +41,20 @@ def test_bombs_and_unknown_encodings_are_refused_by_name():
         decompress(b"\x1b\x00\x00", "br")
 
 
+def test_what_is_said_of_a_body_may_be_nonsense():
+    assert decompress(b"plain words", "8bit") == b"plain words", "no way of packing: as it is"
+    with pytest.raises(BadBody, match="over 100 gzip members"):
+        decompress(gzip.compress(b"x") * 5000, "gzip")
+
+
+@pytest.mark.parametrize("first, status", [
+    (b"HTTP/1.0 200 OK", 200), (b"HTTP/2 404", 404), (b"HTTP/3 200 ", 200), (b"ICY 200 OK", 200),
+    (b"HTTP/1.1 OK", 0)])
+def test_status_lines_of_all_times(first, status):
+    assert split_response(first + b"\r\nA: b\r\n\r\n<p>")[::2] == (status, b"<p>")
+    assert split_response(first + b"\nA: b\n\n<p>")[::2] == (status, b"<p>"), "LF alone"
+
+
 def test_headers_of_old_servers():
     headers = parse_headers(b"A: 1\nb : 2\r\nSet-Cookie: x\r\n  y\r\nSet-Cookie: z\r\nnonsense\r\n")
     assert headers["a"] == "1" and headers.get("B") == "2" and "nonsense" not in headers
@@ -52,5 +66,7 @@ def test_a_response_is_taken_apart():
     block = (b"HTTP/1.1 404 Not Found\r\nContent-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n\r\n"
              + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
     status, headers, got = split_response(block)
+    transfer = block.replace(b"Content-Encoding: gzip\r\n", b"").replace(b": chunked", b": gzip, chunked")
+    assert split_response(transfer)[2] == b"<p>hi", "packed for the transfer only"
     assert (status, got) == (404, b"<p>hi") and headers["content-encoding"] == "gzip"
     assert split_response(b"<p>no headers") == (0, {}, b"<p>no headers")

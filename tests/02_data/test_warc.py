@@ -2,6 +2,7 @@
 
 import gzip
 import random
+import time
 import zlib
 
 import pytest
@@ -139,6 +140,54 @@ def test_bodies_are_unpacked_and_bad_ones_skipped(tmp_path):
     records, problems = read(tmp_path, data, limit=100_000)
     assert [payload for _, payload in records] == [b"<p>hey", b"<p>packed"]
     assert [reason for _, reason in problems] == ["content encoding br", "body over 100000 bytes"]
+
+
+def test_what_common_crawl_writes_is_read(tmp_path):
+    """Five kinds of record as Nutch writes them; a revisit has a status and no page."""
+    fields = b"isPartOf: CC-MAIN-2023-06\r\nformat: WARC File Format 1.1"
+    get = b"GET / HTTP/1.1\r\nUser-Agent: CCBot/2.0\r\nHost: a.example\r\n\r\n"
+    told = b"X-Crawler-Transfer-Encoding: chunked\r\nX-Crawler-Content-Encoding: gzip\r\n"
+    data = (record("warcinfo", block=fields) + record("request", block=get)
+            + record(block=http(b"<p>hi", told + b"Content-Length: 5"), extra=b"WARC-Payload-Digest: "
+                     + digest(b"<p>hi").encode())
+            + record("metadata", block=b"charset-detected: UTF-8\r\n\r\n")
+            + record("response", block=http(b"")).replace(b"Type: response", b"Type: revisit"))
+    (tmp_path / "x.warc.gz").write_bytes(gzip.compress(data))
+    problems = []
+    records = list(read_warc(tmp_path / "x.warc.gz", problems, verify_digests=True))
+    assert [r.type for r in records] == ["warcinfo", "request", "response", "metadata", "revisit"]
+    assert (records[2].payload, records[2].status) == (b"<p>hi", 200) and problems == []
+    assert (records[4].payload, records[4].status) == (b"", 200)
+
+
+def test_gzip_members_may_end_anywhere(tmp_path):
+    """Some archives were cut in members without regard to their records, or padded with zeros."""
+    rng = random.Random(2)
+    data = b"".join(record(url=f"https://a.example/{i}", block=http(b"page %d" % i * 9))
+                    for i in range(9))
+    want, _ = read(tmp_path, data)
+    for _ in range(50):
+        cuts = [0, *sorted(rng.sample(range(len(data)), rng.randrange(9))), len(data)]
+        packed = b"".join(gzip.compress(data[a:b]) + rng.choice([b"", b"", bytes(300)])
+                          for a, b in zip(cuts, cuts[1:]))
+        (tmp_path / "x.warc.gz").write_bytes(packed)
+        got = [(r.url, r.payload) for r in read_warc(tmp_path / "x.warc.gz")]
+        assert got == want, f"members end at {cuts}"
+    (tmp_path / "x.warc.gz").write_bytes(b"??" + gzip.compress(b"") + gzip.compress(data))
+    assert len(list(read_warc(tmp_path / "x.warc.gz"))) == 9, "rubbish before the first member"
+
+
+@pytest.mark.parametrize("piece", [
+    b"WARC/1.0\r\n", b"WARC/1.0\r\nContent-Length: 6\r\n\r\n", b"\x1f\x8b\x08",
+    b"WARC/1.0\r\nContent-Length: 60000000\r\n\r\n", gzip.compress(b"a: b\r\n"), b"\r\n",
+    b"WARC/1.0\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n"])
+def test_hostile_archives_take_linear_time(tmp_path, piece):
+    start = time.process_time()
+    try:
+        read(tmp_path, gzip.compress(b"") * piece.startswith(b"\x1f") + piece * (10 ** 6 // len(piece)))
+    except BadInput:
+        pass
+    assert time.process_time() - start < 1.5, f"1 MB of {piece[:40]!r}"
 
 
 def test_digests_are_checked_on_request(tmp_path):
