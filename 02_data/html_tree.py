@@ -14,6 +14,7 @@ import re
 
 DEPTH = 400
 QUOTE = 20_000
+MISSES = 30               # quotes that do not close, before we stop to believe in them
 BREAK = "\0"              # a <br>; a page's own NULs are removed first
 
 BLOCKS = frozenset("""address article aside blockquote body caption center col colgroup dd details
@@ -172,16 +173,17 @@ class _Builder:
             self.pop()
 
 
-def _whole_tag(pieces: list[str], at: int) -> tuple[str, str, int]:
+def _whole_tag(pieces: list[str], at: int, misses: list[int]) -> tuple[str, str, int]:
     """(inside of the tag, text after it, next piece) for the tag in piece `at`, minding quotes:
-    a ">" or "<" in a quoted attribute does not end it."""
+    a ">" or "<" in a quoted attribute does not end it. `misses` notes quotes that never closed:
+    on a page with many, nobody looks far for the next one."""
     piece = pieces[at]
     end = INSIDE.match(piece).end()
     if piece[end:end + 1] == ">":
         return piece[:end], piece[end + 1:], at + 1
     # It reaches over several pieces: look further and further, as far as an attribute may go.
     look, size = at, 0
-    for window in (200, 2_000, QUOTE):
+    for window in (200, 2_000, QUOTE) if len(misses) < MISSES else (200,):
         while look < len(pieces) and size < window:
             size += len(pieces[look]) + 1
             look += 1
@@ -192,6 +194,7 @@ def _whole_tag(pieces: list[str], at: int) -> tuple[str, str, int]:
             return text[:end], rest, at + 1 + text.count("<", 0, end)
     if end == len(text):
         return text, "", look                    # no end in sight: all of it is the tag
+    misses.append(at)
     tag, _, rest = piece.partition(">")          # a quote that never closes is no quote
     return tag, rest, at + 1
 
@@ -241,7 +244,7 @@ def parse(page: str, keep: frozenset[str] = frozenset()) -> tuple[Node, list[Nod
     """
     if "\0" in page:
         page = page.replace("\0", "")
-    builder, never, at = _Builder(), set(), 1
+    builder, never, misses, at = _Builder(), set(), [], 1
     pieces = page.split("<")
     builder.text(pieces[0])
     while at < len(pieces):
@@ -254,7 +257,7 @@ def parse(page: str, keep: frozenset[str] = frozenset()) -> tuple[Node, list[Nod
                 action = ACTIONS.get("/" + head[1:].strip().lower(), INLINE)
             elif head[:1].isalpha() and head[:1].isascii():
                 if not closed or '"' in head and head.count('"') & 1 or "='" in head:
-                    head, text, at = _whole_tag(pieces, at - 1)
+                    head, text, at = _whole_tag(pieces, at - 1, misses)
                 name, *rest = head.split(None, 1)
                 attributes = rest[0] if rest else ""
                 action = ACTIONS.get(name) or ACTIONS.get(name.lower().rstrip("/"), INLINE)

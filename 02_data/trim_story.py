@@ -80,11 +80,12 @@ def trim(story: Node) -> None:
         if run.mass >= 0 and leads_elsewhere(run, text):
             run.mass = -1
     # 3. After the last one: walk back while what follows is a small part of the page.
-    after = 0
+    after, end = 0, len(runs)
     for i in range(len(runs) - 1, -1, -1):
         if runs[i].parent.tag in HEADINGS and LAST.match(texts[i]):
-            for run in runs[i:]:
+            for run in runs[i:end]:
                 run.mass = -1
+            end = i
         after += max(runs[i].mass, 0)
         if after > 0.25 * total:
             break
