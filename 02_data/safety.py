@@ -12,8 +12,12 @@ train on real labels with `--jigsaw train.csv`. Blocklists of millions of domain
 import csv
 import functools
 import gzip
+import io
 import re
+import zipfile
+import zlib
 from pathlib import Path
+from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from artifacts import BadInput, need, shown
@@ -32,15 +36,29 @@ JIGSAW_COLUMNS = {"nsfw": ("obscene",),
 
 
 def load_blocklist(paths: list[Path]) -> frozenset[str]:
-    """Blocked domains and whole URLs from text files, one per line; '#' begins a comment."""
+    """Blocked domains and whole URLs from text files, one per line; '#' or '!' begins a comment.
+
+    Plain lists ("bad.example", "http://good.example/bad/"), hosts files ("0.0.0.0 bad.example") and
+    the domain rules of ad blockers ("||bad.example^") give the same: {"bad.example", ...}, without
+    scheme, "www." and last slash. Other rules of ad blockers are passed over.
+    """
     blocked: set[str] = set()
     for path in paths:
-        try:
-            lines = Path(path).read_text(encoding="utf-8").splitlines()
-        except UnicodeDecodeError:
-            raise BadInput(f"{shown(path)} is not UTF-8 text: one domain per line, please")
-        blocked.update(line.split("#")[0].strip().lower().removeprefix("www.") for line in lines)
-    return frozenset(blocked - {""})
+        data = Path(path).read_bytes()
+        if b"\0" in data[:4096]:
+            raise BadInput(f"{shown(path)} is not text: unpack it; one domain per line, please")
+        # lists of millions have a few lines in other encodings: those match nothing
+        for line in data.decode("utf-8", "replace").lower().splitlines():
+            words = line.partition("#")[0].split()
+            if words and words[0][0] != "!":
+                entry = words[1] if words[0] in ("0.0.0.0", "127.0.0.1") and words[1:] else words[0]
+                blocked.add(_listed(entry.removeprefix("||").removesuffix("^")))
+    return frozenset(b for b in blocked if b and not set(b) & set("*^|$@"))
+
+
+def _listed(url: str) -> str:
+    """How a URL stands in a blocklist: "https://www.a.example/x/" -> "a.example/x"."""
+    return url.rpartition("://")[2].removeprefix("www.").rstrip("/.")
 
 
 def blocked_url(url: str, blocklist: frozenset[str] = frozenset()) -> str | None:
@@ -51,8 +69,9 @@ def blocked_url(url: str, blocklist: frozenset[str] = frozenset()) -> str | None
     Words are cut at every non-letter, so "essex" is not "sex".
     """
     low = unquote(url.lower())
+    low = low if "//" in low else "//" + low
     try:
-        host = (urlsplit(low).hostname or "").removeprefix("www.")
+        host = (urlsplit(low).hostname or "").removeprefix("www.").rstrip(".")
     except ValueError:
         return "blocked address: not a URL"
     # the host and each domain above it: a.b.example, b.example, example
@@ -60,7 +79,7 @@ def blocked_url(url: str, blocklist: frozenset[str] = frozenset()) -> str | None
     for i in range(len(labels)):
         if ".".join(labels[i:]) in blocklist:
             return f"blocked address: {'.'.join(labels[i:])} is listed"
-    if low in blocklist or low.partition("//")[2] in blocklist:
+    if _listed(low.removeprefix("//")) in blocklist:
         return "blocked address: the URL is listed"
     # words of the address, then runs of letters across punctuation
     words = set(re.findall(r"[a-z]+", low.partition("//")[2]))
@@ -85,23 +104,41 @@ def load_jigsaw(path: Path, kind: str, limit: int = 40_000) -> tuple[list[str], 
     """Positives and negatives from Jigsaw's train.csv (Toxic Comment Classification Challenge).
 
     A comment is positive if a column of JIGSAW_COLUMNS[kind] is 1, negative if all six are 0; at
-    most `limit` of each, the first ones. Plain or gzipped. BadInput if columns are missing.
+    most `limit` of each, the first ones. Plain, gzipped, or zipped as Kaggle gives it. BadInput if
+    columns are missing or the file is damaged.
     """
-    opener = gzip.open if str(path).endswith(".gz") else open
     positives: list[str] = []
     negatives: list[str] = []
     everything = [c for columns in JIGSAW_COLUMNS.values() for c in columns]
-    with opener(need(path, "download it from Kaggle"), "rt", encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file)
-        if missing := {"comment_text", *everything} - set(rows.fieldnames or ()):
-            raise BadInput(f"{shown(path)} is not Jigsaw's train.csv: no column "
-                           f"{', '.join(sorted(missing))}")
-        for row in rows:
-            if any(row[c] == "1" for c in JIGSAW_COLUMNS[kind]):
-                positives.append(row["comment_text"])
-            elif all(row[c] == "0" for c in everything):
-                negatives.append(row["comment_text"])
+    try:
+        with _open_table(path) as file:
+            rows = csv.DictReader(file)
+            if missing := {"comment_text", *everything} - set(rows.fieldnames or ()):
+                raise BadInput(f"{shown(path)} is not Jigsaw's train.csv: no column "
+                               f"{', '.join(sorted(missing))}")
+            for row in rows:
+                if any(row[c] == "1" for c in JIGSAW_COLUMNS[kind]):
+                    positives.append(row["comment_text"])
+                elif all(row[c] == "0" for c in everything):
+                    negatives.append(row["comment_text"])
+    except (UnicodeDecodeError, EOFError, csv.Error, zipfile.BadZipFile, zlib.error) as error:
+        raise BadInput(f"{shown(path)} is no whole UTF-8 table ({error}): download it again")
     return positives[:limit], negatives[:limit]
+
+
+def _open_table(path: Path) -> IO[str]:
+    """The text of a .csv, .csv.gz or .csv.zip (its first table)."""
+    if not Path(path).exists():
+        raise BadInput(f"{shown(path)} is missing: download train.csv of Kaggle's Toxic Comment "
+                       "Classification Challenge")
+    if str(path).endswith(".zip"):
+        archive = zipfile.ZipFile(path)
+        table = next((n for n in archive.namelist() if n.endswith(".csv")), None)
+        if table is None:
+            raise BadInput(f"{shown(path)} holds no .csv file")
+        return io.TextIOWrapper(archive.open(table), encoding="utf-8", newline="")
+    opener = gzip.open if str(path).endswith(".gz") else open
+    return opener(path, "rt", encoding="utf-8", newline="")
 
 
 @functools.lru_cache(maxsize=None)

@@ -86,6 +86,9 @@ def main() -> None:
     given = bool(args.positives)
     if given != bool(args.negatives):
         raise BadInput("give both --positives and --negatives: a classifier needs the contrast")
+    if args.jigsaw and (args.kind == "quality" or given):
+        raise BadInput("--jigsaw holds examples for nsfw or harmful: not for quality, and not "
+                       "together with --positives")
     inputs = [*args.positives, *args.negatives, *([args.jigsaw] if args.jigsaw else []),
               *([args.corpus] if args.kind == "quality" and not given else [])]
     if not args.fresh and is_current(target, inputs, vars(args)):

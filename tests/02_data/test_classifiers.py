@@ -4,6 +4,7 @@ import gzip
 import math
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -175,6 +176,18 @@ def test_blocklist_covers_subdomains_only(url, blocked):
 def test_blocklist_file(tmp_path):
     (tmp_path / "list.txt").write_text("# comment\nWWW.Bad.example  # why\n\nother.example\n")
     assert safety.load_blocklist([tmp_path / "list.txt"]) == {"bad.example", "other.example"}
+    (tmp_path / "hosts").write_bytes(b"0.0.0.0 bad.example\r\n127.0.0.1\tone.example # x\n"
+                                     b"! rule\n||two.example^\n/ads/*$script\n\xe9.example\n"
+                                     b"http://www.good.example/bad/\n")
+    listed = safety.load_blocklist([tmp_path / "hosts"])
+    assert {"bad.example", "one.example", "two.example", "good.example/bad"} <= listed
+    assert not any("*" in entry or "^" in entry or "0.0.0.0" in entry for entry in listed)
+    for url in ("http://good.example/bad", "https://www.good.example/bad/", "two.example/x"):
+        assert safety.blocked_url(url, listed), url
+    assert not safety.blocked_url("https://good.example/badge", listed)
+    (tmp_path / "packed").write_bytes(b"\x1f\x8b\0\0")
+    with pytest.raises(BadInput, match="unpack"):
+        safety.load_blocklist([tmp_path / "packed"])
 
 
 @pytest.mark.parametrize("text, nsfw, harmful", [
@@ -195,9 +208,18 @@ def test_jigsaw_format(tmp_path):
     path.write_bytes(gzip.compress((header + rows).encode()))
     assert safety.load_jigsaw(path, "nsfw") == (["dirty"], ["fine, with\nline"])
     assert safety.load_jigsaw(path, "harmful")[0] == ["rude", "dirty"]
-    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(BadInput, match="comment_text"):
-        safety.load_jigsaw(tmp_path / "other.csv", "nsfw")
+    with zipfile.ZipFile(tmp_path / "train.csv.zip", "w") as archive:
+        archive.writestr("train.csv", header + rows)
+    assert safety.load_jigsaw(tmp_path / "train.csv.zip", "nsfw")[0] == ["dirty"], "Kaggle's zip"
+    for name, data, word in (("other.csv", b"a,b\n1,2\n", "comment_text"),
+                             ("latin.csv", header.encode() + b"a,\xff,0", "UTF-8"),
+                             ("cut.csv.gz", path.read_bytes()[:-30], "whole"),
+                             ("no.zip", b"PK", "whole")):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(BadInput, match=word):
+            safety.load_jigsaw(tmp_path / name, "nsfw")
+    with pytest.raises(BadInput, match="missing: download"):
+        safety.load_jigsaw(tmp_path / "nowhere.csv", "nsfw")
 
 
 def test_features_are_words_and_ordered_pairs():
