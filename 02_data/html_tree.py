@@ -20,7 +20,7 @@ BREAK = "\0"              # a <br>; a page's own NULs are removed first
 BLOCKS = frozenset("""address article aside blockquote body caption center col colgroup dd details
 dialog dir div dl dt fieldset figcaption figure footer form frameset h1 h2 h3 h4 h5 h6 header
 hgroup hr html legend li main menu nav ol optgroup option p pre section summary table tbody td
-tfoot th thead tr ul math""".split())
+tfoot th thead tr ul""".split())
 # Elements whose contents are never text of the page. The first group ends only at its end tag.
 RAW = frozenset("script style title textarea iframe noembed noframes xmp".split())
 SKIPPED = RAW | frozenset("""noscript template svg button select object applet canvas video audio

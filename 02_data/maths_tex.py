@@ -15,6 +15,7 @@ from typing import Callable
 from urllib.parse import unquote
 
 from html_tree import attribute, unescape
+from mathml import mathml_tex
 
 # Only pages with one of these are looked at, one in a hundred: a word that is quick to look for,
 # and what it must be part of.
@@ -22,7 +23,8 @@ HINTS = {"math": re.compile("<math|math/(?:tex|asc)|mwe-math|math-tex|mathtex"),
          "atex": re.compile("atex"), "imetex": re.compile("imetex"),
          "data-expr": re.compile("data-expr"), '="tex': re.compile('="tex(?:error)?[" ]')}
 # No pattern may run past the next "<", or a page of unclosed tags would take quadratic time.
-MATHML = re.compile(r"<math\b([^<>]{0,9000})>", re.I)
+ATTRIBUTES = r"""((?:[^<>"']++|"[^"<]*+"|'[^'<]*+'|["'])*+)"""      # a ">" may stand in quotes
+MATHML = re.compile(r"<math\b" + ATTRIBUTES + ">", re.I)
 ANNOTATION = re.compile(r"<annotation\b[^<>]{0,200}?encoding\s*=\s*[\"']?"
                         r"(?:application/x-)?(?:tex|latex)[\"']?[^<>]{0,200}>([^<]{0,9000})<", re.I)
 SCRIPT = re.compile(r"<script\b[^<>]{0,200}?type\s*=\s*[\"']?math/(tex|asciimath)"
@@ -34,7 +36,7 @@ IMAGE_CLASS = re.compile(r"\b(?:latex|tex|mwe-math-fallback-image\S*|mathtex|wp-
 IMAGE_SOURCE = re.compile(r"(?:codecogs\.com/[^?]*\?|mathtex\.cgi\?|mimetex\.cgi\?|"
                           r"latex\.php\?(?:[^#]*&)?latex=|chart\?cht=tx&(?:amp;)?chl=)([^\"'#]*)",
                           re.I)
-ELEMENT = re.compile(r"<(span|div|mjx-container)\b([^<>]{5,1500})>", re.I)
+ELEMENT = re.compile(r"<(span|div|mjx-container)\b" + ATTRIBUTES + ">", re.I)
 TWIN = re.compile(r"(?<![\w-])(?:katex-html|MathJax_Preview|MathJax_Display|MathJax_SVG|MathJax|"
                   r"mwe-math-fallback-image\S{0,20})(?![\w-])")
 CONTAINER = re.compile(r"data-expr\s*=|(?<![\w-])(?:wp-katex-eq|math-tex|texerror)(?![\w-])")
@@ -91,7 +93,7 @@ def element_end(page: str, tag: str, start: int, limit: int = 200_000) -> int:
 
 
 def replace_mathml(page: str) -> str:
-    """Every <math> whose TeX is given (annotation or alttext) becomes that TeX."""
+    """Every <math> becomes the TeX that it gives (annotation, alttext), else that of its parts."""
     pieces, at, looked, failures = [], 0, 0, 0
     for found in MATHML.finditer(page):
         if found.start() < looked:
@@ -105,6 +107,7 @@ def replace_mathml(page: str) -> str:
         looked = max(page.find(">", end) + 1, end + 6)
         annotation = ANNOTATION.search(page, found.end(), end)
         tex = annotation[1] if annotation else attribute(" " + found[1], "alttext")
+        tex = tex if tex.strip() else html.escape(mathml_tex(page[found.end():end]), quote=False)
         if tex.strip():
             before = page[max(0, found.start() - 300):found.start()]
             display = attribute(" " + found[1], "display") == "block" or \

@@ -3,6 +3,7 @@
 import pytest
 
 from extract import extract_text
+from mathml import mathml_tex
 from maths_tex import clean_tex, inline_maths
 
 KATEX = ('<span class="katex"><span class="katex-mathml"><math><semantics><mrow>E</mrow>'
@@ -32,7 +33,28 @@ def test_clean_tex(tex, want, mistake):
 
 
 @pytest.mark.parametrize("markup, want", [
+    ("<mi>x</mi><mo>=</mo><mfrac><mrow><mi>a</mi><mo>+</mo><mn>1</mn></mrow><mi>b</mi></mfrac>",
+     r"x=\frac{a+1}{b}"),
+    ("<msup><mi>x</mi><mn>2</mn></msup>", "x^{2}"), ("<mi>α</mi><mo>≤</mo><mi>Ω</mi>", r"\alpha \le \Omega"),
+    ("<munderover><mo>∑</mo><mrow><mi>i</mi><mo>=</mo><mn>1</mn></mrow><mi>n</mi></munderover>"
+     "<msub><mi>x</mi><mi>i</mi></msub>", r"\sum_{i=1}^{n}x_{i}"),
+    ("<msqrt><mi>x</mi></msqrt><mroot><mi>y</mi><mn>3</mn></mroot>", r"\sqrt{x}\sqrt[3]{y}"),
+    ("<mover><mi>v</mi><mo>→</mo></mover><mi>sin</mi><mi>λ</mi>", r"\vec{v}\sin \lambda"),
+    ("<mtable><mtr><mtd><mn>1</mn></mtd><mtd><mn>0</mn></mtd></mtr><mtr><mtd><mn>0</mn></mtd><mtd>"
+     "<mn>1</mn></mtd></mtr></mtable>", r"\begin{matrix} 1 & 0 \\ 0 & 1 \end{matrix}"),
+    ("<mtext>if </mtext><mi>a</mi><mo>&lt;</mo><mi>b</mi><mspace/>", r"\text{if}a<b"),
+    ("<mml:msub><mml:mi>x</mml:mi><mml:mn>0</mml:mn>", "x_{0}"), ("", ""), ("<mrow>" * 99, "")])
+def test_mathml_becomes_tex(markup, want):
+    assert mathml_tex(markup) == want
+    if want:
+        page = f"<p>Let us see what <mjx-container><math>{markup}</math></mjx-container> may be.</p>"
+        assert extract_text(page.encode()) == f"Let us see what ${want}$ may be."
+
+
+@pytest.mark.parametrize("markup, want", [
     (KATEX, "$E = mc^2$"), (WIKIPEDIA, "$x<y$"), (MATHJAX, r"$$\sum_{i<n} a_i$$"),
+    ('<math alttext="K>1"><mi>K</mi></math>', "$K>1$"),
+    ('<span class="tex" data-expr="a>b">a</span>', "$a>b$"),
     ('<math alttext="a+b" display="block"><mi>a</mi></math>', "$$a+b$$"),
     ('<img class="latex" alt="\\alpha" src="a.png">', r"$\alpha$"),
     ('<img src="https://latex.codecogs.com/gif.latex?%5Cfrac%7B1%7D%7B2%7D">', r"$\frac{1}{2}$"),
