@@ -60,8 +60,11 @@ def samples_of(folder: Path, width: int = 96) -> list[str]:
     path = folder / "samples.jsonl"
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()
                ] if path.exists() else []
-    return [f"{r['fraction']:>5.0%}  " + " ".join(r["text"].split())[:width]
-            for r in records if r["prompt"] == ""]
+    lines = [(r["fraction"], " ".join(r["text"].split())[:width]) for r in records
+             if r["prompt"] == ""]
+    # an untrained model writes any byte; the font has no signs for most of them
+    return [f"{share:>5.0%}  " + "".join(c if c.isprintable() and c < "\u0250" else "·"
+                                         for c in text) for share, text in lines]
 
 
 def draw_loss(folder: Path, final: dict, ngram_loss: float, forecast: dict | None) -> None:
