@@ -141,7 +141,7 @@ def generate(model: GPT, ids: Sequence[int], max_new_tokens: int, temperature: f
         if use_cache and cache is None:
             cache, unread = KVCache(model.config.layers, limit), 0
         row = torch.tensor([context], device=device)
-        with torch.no_grad():
+        with torch.inference_mode():        # a tenth faster than no_grad: no versions are counted
             # with a cache only what it has not seen goes in: all of the prompt, then one token
             h = model.hidden(row[:, unread:], cache=cache)
             logits = model.head(h[:, -1])                                   # (1, V)
