@@ -72,8 +72,8 @@ def test_ring_bytes_by_hand(name, want):
 
 
 def gradients(rank, average):
-    ps = [torch.nn.Parameter(torch.zeros(s)) for s in ((2, 2), (3,), (1,))]
-    ps[0].grad, ps[1].grad = torch.full((2, 2), 1.0 + 2 * rank), torch.arange(3.0) * (rank + 1)
+    ps = [torch.nn.Parameter(torch.zeros(s)) for s in ((2, 2), (1,), (3,))]
+    ps[0].grad, ps[2].grad = torch.full((2, 2), 1.0 + 2 * rank), torch.arange(3.0) * (rank + 1)
     with collectives.record() as calls:
         average(ps)
     return [p.grad for p in ps], len(calls)
@@ -85,8 +85,9 @@ def gradients(rank, average):
 def test_gradients_become_the_mean_in_the_right_number_of_calls(average, calls):
     for grads, made in run_ranks(gradients, 2, average):
         assert grads[0].tolist() == [[2, 2], [2, 2]], f"the mean of 1 and 3 is 2: {grads[0]}"
-        assert grads[1].tolist() == [0, 1.5, 3], f"[0, 1, 2] and [0, 2, 4] give {grads[1]}"
-        assert grads[2] is None, "no gradient: left out"
+        assert grads[1] is None, "no gradient: left out"
+        assert grads[2].tolist() == [0, 1.5, 3], (
+            f"[0, 1, 2] and [0, 2, 4] give [0, 1.5, 3], also after one left out: {grads[2]}")
         assert made == calls, f"want {calls} collectives, got {made}"
 
 
@@ -185,15 +186,18 @@ def sharded_step(rank, early):
     torch.manual_seed(0)
     zero.pack, zero.unpack = pack_by_hand, unpack_by_hand       # in this rank's process only
     p, frozen = torch.nn.Parameter(torch.arange(5.0)), torch.nn.Parameter(torch.ones(2), False)
-    optimizer = zero.ShardedOptimizer([{"params": [p, frozen], "lr": 0.5}], torch.optim.SGD, lr=9.0)
+    other = torch.nn.Parameter(torch.zeros(3))
+    optimizer = zero.ShardedOptimizer([{"params": [p, frozen, other], "lr": 0.5}],
+                                      torch.optim.SGD, lr=9.0)
     if early:
         optimizer.shard_gradients_early()
     for step in (1, 2):
         for _ in range(step):                           # the second step has two micro-batches
-            (p * torch.tensor([1.0, 2, 3, 4, 5]) * (1 + 2 * rank)).sum().backward()
+            loss = (p * torch.tensor([1.0, 2, 3, 4, 5])).sum() + 7 * other.sum()
+            (loss * (1 + 2 * rank)).backward()
             optimizer.reduce_gradients()                # adds to what was reduced before
         norm = zero.clip_sharded(optimizer.pieces.values(), 1e9)
-        held = optimizer.pieces[p].grad.tolist()
+        held = [optimizer.pieces[x].grad.tolist() for x in (p, other)]
         optimizer.step()
         optimizer.zero_grad()
     return p.tolist(), held, norm.item(), optimizer.pieces[p].grad
@@ -203,10 +207,10 @@ def sharded_step(rank, early):
 @pytest.mark.parametrize("early", [False])
 def test_reduce_gradients_gives_each_rank_the_mean_of_its_piece(early):
     results = run_ranks(sharded_step, 2, early)
-    want = [[2 * 2 * g for g in (1, 2, 3)], [2 * 2 * g for g in (4, 5, 0)]]
+    want = [[[4, 8, 12], [28, 28]], [[16, 20, 0], [28, 0]]]     # two micro-batches, padded
     for rank, (weights, held, norm, after) in enumerate(results):
         assert held == want[rank], f"rank {rank} holds {held}, expected the mean {want[rank]}"
-        assert abs(norm - 4 * 55 ** 0.5) < 1e-4, f"joint norm {norm}, expected 29.66"
+        assert abs(norm - (16 * 55 + 3 * 28 ** 2) ** 0.5) < 1e-4, f"joint norm {norm}, not 56.85"
         assert weights == [i - 0.5 * 6 * (i + 1) for i in range(5)], weights
         assert after is None, "zero_grad forgets the pieces' gradients as well"
 

@@ -51,10 +51,12 @@ def test_online_softmax_equals_softmax_in_any_tiles():
 @pytest.mark.exercise("7.3")
 def test_online_softmax_survives_huge_scores_and_empty_rows():
     m, l, acc = torch.full((2,), -math.inf), torch.zeros(2), torch.zeros(2, 1)
-    for s in (torch.tensor([[-math.inf], [1000.0]]), torch.tensor([[3.0], [2000.0]])):
+    # The first row sees nothing, then a score far below zero: it must not be compared with zero.
+    for s in (torch.tensor([[-math.inf], [1000.0]]), torch.tensor([[-900.0], [2000.0]])):
         m, l, acc = tiled_attention.online_softmax_step(m, l, acc, s, torch.tensor([[2.0]]))
     assert torch.isfinite(acc).all(), "a row without keys, or exp(1000), must not become NaN"
     assert (acc / l[:, None]).flatten().tolist() == [2.0, 2.0], "weights of one key sum to 1"
+    assert m.tolist() == [-900.0, 2000.0], f"the largest scores are -900 and 2000, got {m}"
 
 
 @pytest.mark.exercise("7.4")

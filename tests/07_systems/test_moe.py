@@ -49,6 +49,9 @@ def test_balance_loss_is_one_when_level_and_e_when_one_gets_all():
     assert abs(moe.balance_loss(one, torch.zeros(4, 1, dtype=torch.long)).item() - 4) < 1e-6
     two = moe.balance_loss(level, torch.tensor([[0, 1], [2, 3], [0, 1], [2, 3]])).item()
     assert abs(two - 1) < 1e-6, f"two choices a token, all alike: 1, got {two}"
+    skewed = moe.balance_loss(torch.tensor([[0.5, 0.3, 0.2]] * 2), torch.tensor([[0, 1], [0, 2]]))
+    want = 3 * (0.5 * 0.5 + 0.25 * 0.3 + 0.25 * 0.2)
+    assert abs(skewed.item() - want) < 1e-6, f"all choices count: expected {want}, got {skewed}"
     scores = torch.tensor([[0.6, 0.4], [0.7, 0.3]], requires_grad=True)
     moe.balance_loss(scores, torch.tensor([[0], [0]])).backward()
     assert scores.grad.tolist() == [[1, 0], [1, 0]], f"pushes the used expert down: {scores.grad}"

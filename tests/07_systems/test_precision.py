@@ -28,10 +28,13 @@ def test_a_small_adam_step_is_lost_in_bf16():
     assert weight + 0.001 == weight and precision.spacing(1.0, torch.bfloat16) / 2 > 0.001
 
 
-def stepped(scaler, grad):
-    p = torch.nn.Parameter(torch.tensor([1.0]))
-    optimizer = torch.optim.SGD([p], lr=1.0)
-    p.grad = torch.tensor([grad])
+def stepped(scaler, grad, place=1):
+    """One step of three weights of 1; `grad` is the gradient of one of them, the others' is 0."""
+    weights = [torch.nn.Parameter(torch.tensor([1.0])) for _ in range(3)]
+    optimizer = torch.optim.SGD([{"params": weights[:2]}, {"params": weights[2:]}], lr=1.0)
+    for number, p in enumerate(weights):
+        p.grad = torch.tensor([grad if number == place else 0.0])
+    p = weights[place]
     return scaler.step(optimizer), p.item(), p.grad.item()
 
 
@@ -44,11 +47,11 @@ def test_the_scaler_divides_before_the_update():
 
 
 @pytest.mark.exercise("7.24")
-@pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
-def test_an_overflow_skips_the_update_and_halves_the_factor(bad):
+@pytest.mark.parametrize("bad, place", [(math.inf, 0), (-math.inf, 1), (math.nan, 2)])
+def test_an_overflow_skips_the_update_and_halves_the_factor(bad, place):
     scaler = precision.LossScaler(8.0, interval=2)
     stepped(scaler, 1.0)
-    updated, weight, _ = stepped(scaler, bad)
+    updated, weight, _ = stepped(scaler, bad, place)
     assert not updated and weight == 1.0, f"gradient {bad}: the weight must not move, is {weight}"
     assert scaler.factor == 4, f"factor 8 is halved, got {scaler.factor}"
     stepped(scaler, 1.0)

@@ -106,30 +106,38 @@ def test_a_checkpoint_loads_at_any_other_world_size_and_method(data, tmp_path, a
         assert abs(ours["loss"] - one["loss"]) < 2e-6, f"{first} then {second}: {ours}, {one}"
 
 
+def bomb(step_wanted, delay, at_rank):
+    """Something to run before training: `delay` seconds after it has begun this step, `at_rank`
+    is killed by SIGKILL from outside, in whatever line of Python or of C it is then."""
+    original = train_distributed.rate_at
+
+    def before(rank):
+        def rate_at(step, steps, recipe):
+            victim = os.getpid()
+            if step == step_wanted and rank == at_rank and os.fork() == 0:
+                time.sleep(delay)
+                os.kill(victim, signal.SIGKILL)
+                os._exit(0)
+            return original(step, steps, recipe)
+        train_distributed.rate_at = rate_at
+    return before
+
+
 @pytest.mark.parametrize("method, ranks", [("ddp", 1), ("zero1", 2)])
 def test_ten_kills_leave_a_log_that_is_byte_identical(data, tmp_path, method, ranks):
-    steps, every = 200, 40
+    steps, every = 200, 20
     calm, wild = tmp_path / "calm", tmp_path / "wild"
     run_ranks(one_rank, ranks, data, calm, method, steps, every, timeout=240)
-    moments, kills = random.Random(1), 0
-
-    def killer(rank):
-        """This rank dies by SIGKILL after so much CPU time, in whatever line of code it is."""
-        if rank == ranks - 1:
-            signal.signal(signal.SIGPROF, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-            signal.setitimer(signal.ITIMER_PROF, delay)
-
-    done = False
-    while not done:
-        delay = moments.uniform(0.05, 0.4) if kills < 10 else 1000
-        try:
-            done = all(run_ranks(one_rank, ranks, data, wild, method, steps, every, killer,
-                                 timeout=240))
-        except RankFailed:
-            kills += 1
-    assert kills >= 3, f"only {kills} kills: the run was too fast for this test to mean anything"
+    moments = random.Random(1)
+    for kill in range(10):      # one in each tenth of the run, so that every one of them happens
+        before = bomb(20 * kill + moments.randrange(20), moments.uniform(0, 0.02),
+                      moments.randrange(ranks))
+        with pytest.raises(RankFailed):
+            run_ranks(one_rank, ranks, data, wild, method, steps, every, before, timeout=240)
+    assert run_ranks(one_rank, ranks, data, wild, method, steps, every, timeout=240) == [
+        True] * ranks
     assert (wild / "log.jsonl").read_bytes() == (calm / "log.jsonl").read_bytes(), (
-        f"after {kills} kills the log differs from the undisturbed one")
+        "after ten kills the log differs from the undisturbed one")
     assert not list(wild.glob("*.partial"))
 
 
