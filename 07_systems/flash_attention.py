@@ -42,6 +42,12 @@ def check_shapes(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> None:
         raise ValueError(f"{q.shape[2]} queries are the last of {k.shape[2]} positions: impossible")
 
 
+def by_kernel(t: Tensor) -> bool:
+    """Whether the kernels can take `t`: tensors on a GPU, or any where they are interpreted. A
+    CPU tensor on a machine with a GPU goes to rung 2, as everything does without Triton."""
+    return attention_kernels is not None and (t.is_cuda or attention_kernels.INTERPRETED)
+
+
 def _widened(*tensors: Tensor) -> list[Tensor]:
     # Interpreted bf16 products are garbage without an error (bit patterns taken for integers),
     # and fp16 ones are rounded elsewhere than on a GPU: the interpreter computes both in fp32.
@@ -52,7 +58,7 @@ def _widened(*tensors: Tensor) -> list[Tensor]:
 @torch.library.custom_op("build_llm::attention_forward", mutates_args=())
 def attention_forward(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> tuple[Tensor, Tensor]:
     """o (B, H, T, D) and the natural-log LSE (B, H, T) of q (B, H, T, D), k, v (B, H_kv, S, D)."""
-    if attention_kernels is None:
+    if not by_kernel(q):
         k, v = (z.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for z in (k, v))
         return tiled_forward(q, k, v, causal)
     if not q.numel():
@@ -72,7 +78,7 @@ def _(q, k, v, causal):
 def attention_backward(q: Tensor, k: Tensor, v: Tensor, o: Tensor, lse: Tensor, d_o: Tensor,
                        causal: bool) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of q, k, v, in their shapes; deterministic to the bit."""
-    if attention_kernels is None:
+    if not by_kernel(q):
         group = q.shape[1] // k.shape[1]
         wide = (z.repeat_interleave(group, dim=1) for z in (k, v))
         dq, dk, dv = tiled_backward(q, *wide, o, lse, d_o, causal)

@@ -13,11 +13,15 @@ Letters: n = B T tokens, C width, V vocabulary.
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from flash_attention import by_kernel
+from gpt import swiglu
 
 try:
     import row_kernels
-except ImportError:             # Triton has wheels for Linux only
+except ImportError:             # Triton has wheels for Linux only: plain torch answers instead
     row_kernels = None
 
 
@@ -39,6 +43,8 @@ class _RMSNorm(torch.autograd.Function):
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float = 1e-6) -> Tensor:
     """x / sqrt(mean(x^2) + eps) * weight over the last dimension: x (..., C), weight (C,)."""
+    if not by_kernel(x):
+        return F.rms_norm(x, weight.shape, weight, eps)
     return _RMSNorm.apply(x, weight, eps)
 
 
@@ -58,7 +64,7 @@ def fused_swiglu(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up, as chapter 4's `swiglu`, in one trip; keeps only its two inputs."""
     if gate.shape != up.shape or gate.dtype != up.dtype:
         raise ValueError(f"gate {tuple(gate.shape)} {gate.dtype}, up {tuple(up.shape)} {up.dtype}")
-    return _SwiGLU.apply(gate, up)
+    return _SwiGLU.apply(gate, up) if by_kernel(gate) else swiglu(gate, up)
 
 
 def loss_and_gradient_(logits: Tensor, targets: Tensor, scale: float | Tensor) -> Tensor:
@@ -90,7 +96,8 @@ class _CrossEntropy(torch.autograd.Function):
     def forward(ctx, logits: Tensor, targets: Tensor) -> Tensor:
         counted = (targets != -100).sum().clamp(min=1)
         gradient = logits.detach()
-        losses = row_kernels.launch_cross_entropy(gradient, targets, counted.double().reciprocal())
+        in_place = row_kernels.launch_cross_entropy if by_kernel(logits) else loss_and_gradient_
+        losses = in_place(gradient, targets, counted.double().reciprocal())
         ctx.save_for_backward(gradient)
         return losses.sum() / counted
 
@@ -123,7 +130,7 @@ def chunked_linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor
         weight.dtype, torch.float32))
     total = torch.zeros((), device=hidden.device)
     in_place = loss_and_gradient_
-    if hidden.is_cuda and row_kernels:
+    if hidden.is_cuda and by_kernel(hidden):
         in_place = row_kernels.launch_cross_entropy
     for start in range(0, len(hidden), chunk):
         rows = slice(start, start + chunk)

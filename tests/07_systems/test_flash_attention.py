@@ -15,10 +15,13 @@ triton = pytest.importorskip("triton", reason="Triton has wheels for Linux only"
 attention_kernels = pytest.importorskip("attention_kernels")
 
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def qkv(B=1, H=1, T=40, D=16, S=None, heads=None, dtype=torch.float32, seed=0):
     generator = torch.Generator().manual_seed(seed)
     shapes = [(B, H, T, D)] + 2 * [(B, heads or H, S or T, D)]
-    return [torch.randn(s, generator=generator).to(dtype).requires_grad_() for s in shapes]
+    return [torch.randn(s, generator=generator).to(DEVICE, dtype).requires_grad_() for s in shapes]
 
 
 def exact(q, k, v, causal):
@@ -26,7 +29,7 @@ def exact(q, k, v, causal):
     q, k, v = (t.detach().double().requires_grad_() for t in (q, k, v))
     group, (T, S) = q.shape[1] // k.shape[1], (q.shape[2], k.shape[2])
     wide = (z.repeat_interleave(group, 1) for z in (k, v))
-    mask = torch.ones(T, S, dtype=torch.bool).tril(S - T) if causal else None
+    mask = torch.ones(T, S, dtype=torch.bool, device=q.device).tril(S - T) if causal else None
     return (q, k, v), F.scaled_dot_product_attention(q, *wide, attn_mask=mask)
 
 
@@ -62,7 +65,7 @@ def test_online_softmax_survives_huge_scores_and_empty_rows():
 @pytest.mark.exercise("7.4")
 @pytest.mark.parametrize("causal", [True, False])
 def test_tiled_backward_equals_torch(causal):
-    q, k, v = qkv(B=2, H=2, T=50, S=70, D=8)
+    q, k, v = (t.detach().cpu().requires_grad_() for t in qkv(B=2, H=2, T=50, S=70, D=8))
     reference, want = exact(q, k, v, causal)
     scores = q.detach().double() @ k.detach().double().mT / 8 ** 0.5
     if causal:
@@ -100,7 +103,7 @@ def test_the_kernel_equals_fp64_ragged_grouped_and_odd_heads(H, heads, T, S, D, 
     reference, want = exact(*ours, causal)
     got = flash_attention(*ours, causal=causal)
     assert_close(got, want, "forward")
-    d_o = torch.randn(got.shape, generator=torch.Generator().manual_seed(1))
+    d_o = torch.randn(got.shape, generator=torch.Generator().manual_seed(1)).to(DEVICE)
     grads = torch.autograd.grad(got, ours, d_o)
     for name, a, b in zip(("dq", "dk", "dv"), grads,
                           torch.autograd.grad(want, reference, d_o.double())):
@@ -120,7 +123,7 @@ def test_nothing_is_written_or_read_outside_of_the_tensors(row, first):
     and an offset of 4 floats can be described as they are; 29 and 1 must be copied first."""
     ours = []
     for t in qkv(1, 2, 37, 24, 53):
-        guarded = torch.full((1, 2, t.shape[2] + 2, row), math.nan)
+        guarded = torch.full((1, 2, t.shape[2] + 2, row), math.nan, device=DEVICE)
         inside = guarded[:, :, 1:-1, first:first + 24]
         inside.copy_(t.detach())
         assert (attention_kernels.aligned(inside) is inside) == (row == 32)
@@ -165,7 +168,7 @@ def test_wrong_shapes_are_refused_in_words():
     with pytest.raises(ValueError, match="2 key heads do not divide 3"):
         flash_attention(q, k[:, :2], v[:, :2])
     with pytest.raises(ValueError, match="9 queries are the last of 8"):
-        flash_attention(torch.randn(1, 3, 9, 16), k, v)
+        flash_attention(torch.randn(1, 3, 9, 16, device=DEVICE), k, v)
     with pytest.raises(ValueError, match="one floating dtype"):
         flash_attention(q.double(), k, v)
     with pytest.raises(ValueError, match="head size 256"):

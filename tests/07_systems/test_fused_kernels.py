@@ -5,8 +5,9 @@ import torch
 import torch.nn.functional as F
 
 import fused_kernels
+from flash_attention import flash_attention
 
-pytest.importorskip("triton", reason="Triton has wheels for Linux only")
+attention_kernels = pytest.importorskip("attention_kernels", reason="Triton is for Linux only")
 torch.set_num_threads(1)
 
 
@@ -16,10 +17,11 @@ def randn(*shape, seed=0, scale=1.0):
 
 def check(ours, exact, inputs, limit=1e-6):
     """Value and gradients of ours(*inputs) against exact(*inputs) in fp64."""
-    low = [t.clone().requires_grad_() for t in inputs]
-    high = [t.double().requires_grad_() for t in inputs]
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    low = [t.clone().to(device).requires_grad_() for t in inputs]
+    high = [t.double().to(device).requires_grad_() for t in inputs]
     got, want = ours(*low), exact(*high)
-    d = randn(*got.shape, seed=9) if got.dim() else torch.tensor(1.0)
+    d = (randn(*got.shape, seed=9) if got.dim() else torch.tensor(1.0)).to(device)
     pairs = [(got, want), *zip(torch.autograd.grad(got, low, d),
                                torch.autograd.grad(want, high, d.double()))]
     for number, (a, b) in enumerate(pairs):
@@ -46,8 +48,10 @@ TARGETS = torch.tensor([1, -100, 3, 100, 0, 7])
 
 def test_cross_entropy_kernel_turns_logits_into_their_gradient():
     logits = randn(6, 101, scale=5)
-    check(lambda x: fused_kernels.cross_entropy_(x.clone(), TARGETS),
-          lambda x: F.cross_entropy(x, TARGETS), [logits])
+    check(lambda x: fused_kernels.cross_entropy_(x.clone(), TARGETS.to(x.device)),
+          lambda x: F.cross_entropy(x, TARGETS.to(x.device)), [logits])
+    if not attention_kernels.INTERPRETED:
+        return
     with torch.no_grad():
         block = logits.clone()
         losses = fused_kernels.row_kernels.launch_cross_entropy(block, TARGETS, 1.0, block=32)
@@ -132,8 +136,8 @@ def test_chunks_never_hold_all_logits(monkeypatch, rows_by_torch):
 
 def test_linear_cross_entropy_has_gradients_for_both():
     targets = torch.randint(17, (2, 5), generator=torch.Generator().manual_seed(1))
-    check(lambda h, w: fused_kernels.linear_cross_entropy(h, w, targets, chunk=4) * 3,
-          lambda h, w: F.cross_entropy((h @ w.T).flatten(0, 1), targets.flatten()) * 3,
+    check(lambda h, w: fused_kernels.linear_cross_entropy(h, w, targets.to(h.device), chunk=4) * 3,
+          lambda h, w: F.cross_entropy((h @ w.T).flatten(0, 1), targets.flatten().to(h.device)) * 3,
           [randn(2, 5, 8), randn(17, 8, seed=1)])
 
 
@@ -148,3 +152,13 @@ def test_compiled_and_under_autocast_the_loss_is_the_same(low):
     assert abs(got - want) < (3e-2 if low else 1e-5)
     for a, b in zip(torch.autograd.grad(got, (h, w)), torch.autograd.grad(want, (h, w))):
         assert a.dtype == torch.float32 and (a - b).abs().max() < (1e-2 if low else 1e-6)
+
+
+def test_tensors_that_no_kernel_can_take_are_answered_by_torch(monkeypatch):
+    """A CPU tensor on a machine with a GPU, or a machine without Triton."""
+    monkeypatch.setattr(attention_kernels, "INTERPRETED", False)
+    test_rms_norm((5, 12))
+    test_swiglu()
+    q, k, v = randn(1, 4, 9, 8), randn(1, 2, 9, 8, seed=1), randn(1, 2, 9, 8, seed=2)
+    check(flash_attention, lambda q, k, v: F.scaled_dot_product_attention(
+        q, k, v, is_causal=True, enable_gqa=True), [q, k, v])

@@ -46,7 +46,7 @@ def test_unknown_precision_or_stage_is_refused():
 def test_a_view_and_its_base_are_one_storage():
     base = torch.zeros(10)
     assert memory.storage_bytes([base, base[:5], base.view(2, 5)]) == 40, "one storage, once"
-    assert memory.storage_bytes([base[:5], base[5:]]) == 40, "two views, one storage: not by address"
+    assert memory.storage_bytes([base[:5], base[5:]]) == 40, "two views of one storage"
     assert memory.storage_bytes([base[:1]]) == 40, "a view of 1 number keeps all 10 alive"
     assert memory.storage_bytes([base, torch.zeros(3, dtype=torch.bfloat16)]) == 46
     assert memory.storage_bytes([]) == 0
