@@ -537,6 +537,46 @@ bodies of the blanked functions, and do not show a solution found elsewhere.
 """
 
 
+CLASSROOM = """# GitHub Classroom: one command and one score for each exercise. A student may edit the tests in
+# this repository, so protect tests/ and learn.py there, or grade again with the teacher's copy.
+name: Autograding Tests
+on: [push, repository_dispatch]
+permissions:
+  checks: write
+  actions: read
+  contents: read
+jobs:
+  run-autograding-tests:
+    runs-on: ubuntu-latest
+    if: github.actor != 'github-classroom[bot]'
+    steps:
+    - uses: actions/checkout@v4
+    - uses: actions/setup-python@v5
+      with:
+        python-version: "3.12"
+    - run: pip install torch --index-url https://download.pytorch.org/whl/cpu
+    - run: pip install -r requirements.txt
+"""
+
+
+def classroom_workflow(exercises: list[dict]) -> str:
+    """The text of .github/workflows/classroom.yml for one handout."""
+    steps, results, names = [], [], []
+    for exercise in exercises:
+        name = "e" + exercise["id"].replace(".", "-")
+        names.append(name)
+        title = json.dumps(f"{exercise['id']} {exercise['title']}", ensure_ascii=False)
+        steps.append(f"    - name: {title}\n      id: {name}\n"
+                     "      uses: classroom-resources/autograding-command-grader@v1\n"
+                     f"      with:\n        test-name: {title}\n"
+                     f"        command: python learn.py check {exercise['id']}\n"
+                     f"        timeout: 5\n        max-score: {exercise['points']}\n")
+        results.append(f'        {name.upper()}_RESULTS: "${{{{steps.{name}.outputs.result}}}}"\n')
+    return (CLASSROOM + "".join(steps) + "    - name: Autograding Reporter\n"
+            "      uses: classroom-resources/autograding-grading-reporter@v1\n      env:\n"
+            + "".join(results) + f"      with:\n        runners: {','.join(names)}\n")
+
+
 def borrowed(chapter: int) -> list[Path]:
     """Files of later chapters that this one and its predecessors import: chapter 3's sweep trains
     chapter 4's model, so its handout needs that model."""
@@ -592,6 +632,9 @@ def export(chapter: int, target: Path) -> None:
         lines.append("")
     (target / folder.name / "exercises.toml").write_text("\n".join(lines), encoding="utf-8")
     (target / "AGENTS.md").write_text(HANDOUT_NOTE, encoding="utf-8")
+    workflow = target / ".github" / "workflows" / "classroom.yml"
+    workflow.parent.mkdir(parents=True)
+    workflow.write_text(classroom_workflow(exercises), encoding="utf-8")
     (target / "README.md").write_text(
         f"# Chapter {chapter}: {folder.name}\n\nSet up with `pip install -r requirements.txt`, "
         f"read `{folder.name}/README.md`, fill in the functions that raise NotImplementedError, "

@@ -162,6 +162,9 @@ def test_the_handout_has_no_solution_and_grades_in_place(repo, tmp_path):
                          if p.suffix in (".py", ".toml", ".md") and p.name != "learn.py")
     assert "2 * x" not in everything and "squares" not in everything
     assert "double it" in call(handout, "hint", "1.1")
+    workflow = (handout / ".github" / "workflows" / "classroom.yml").read_text(encoding="utf-8")
+    assert workflow.count("command: python learn.py check ") == 2 and "max-score: 6" in workflow
+    assert 'E1-2_RESULTS: "${{steps.e1-2.outputs.result}}"' in workflow
     assert "no solutions" in call(handout, "reveal", "1.1", code=1)
     assert "not started" in call(handout, "check", "1.2")
 

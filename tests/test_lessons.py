@@ -64,6 +64,14 @@ def test_the_skeleton_and_every_exercise(chapter):
         assert exercise["id"] in named, f"{exercise['id']} {exercise['title']} is not listed"
 
 
+def test_the_teachers_table_says_how_long_all_exercises_take():
+    page = (learn.ROOT / "README.md").read_text(encoding="utf-8")
+    hours = dict(re.findall(r"^\| (0\d) \| [\d½]+ h \| (\d+) h \|", page, re.M))
+    for chapter in LESSONS:
+        total = sum(e["minutes"] for e in learn.load_exercises(chapter)) / 60
+        assert abs(total - int(hours[f"0{chapter}"])) <= 1.5, f"chapter {chapter}: {total:.1f} hours"
+
+
 def test_every_command_of_every_lesson_is_accepted(tmp_path):
     pages = [(learn.ROOT / "README.md").read_text(encoding="utf-8"), *LESSONS.values()]
     listed = dict(pair for page in pages for pair in commands(page))

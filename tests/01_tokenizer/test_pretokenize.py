@@ -192,6 +192,14 @@ def test_count_texts_uses_the_pattern_it_is_given(monkeypatch, text):
     assert got == Counter(["123", "4"] + ["é"] * (text > "9")), f"gpt4 cuts by three digits: {got}"
 
 
+@pytest.mark.exercise("1.5")
+def test_count_texts_when_more_waits_than_is_kept(monkeypatch):
+    only_end(monkeypatch)
+    monkeypatch.setattr(pretokenize, "BLOCK", 2)
+    got = dict(count_texts(["one two"] * 20 + ["мир"] + ["one"]))
+    assert got == {"one": 21, " two": 20, "мир": 1}, f"20 + 20 + 2 pieces in small parts: {got}"
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_counting_files_and_texts_in_parts_and_processes(tmp_path, workers):
     rng = random.Random(5)

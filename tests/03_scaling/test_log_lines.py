@@ -13,6 +13,8 @@ def test_a_power_law_through_exact_points():
     law = log_lines.fit_power_law([1, 10, 100], [2, 20 * math.sqrt(10), 2000])
     assert (law.constant, law.exponent) == pytest.approx((2, 1.5)), "slope and offset of the logs"
     assert law(1000) == pytest.approx(2 * 1000 ** 1.5)
+    two = log_lines.fit_power_law([1, 10], [2, 20])
+    assert (two.constant, two.exponent) == pytest.approx((2, 1)), "two points are a line"
 
 
 @pytest.mark.exercise("3.7")

@@ -158,12 +158,18 @@ def test_cosine_schedule_by_hand():
 
 @pytest.mark.exercise("4.5")
 def test_linear_schedule_by_hand():
-    table = {0: 0.25, 3: 1.0, 10: 1.0, 15: 1.0, 16: 0.8, 19: 0.2, 20: 0.0, 30: 0.0}
+    table = {0: 0.25, 3: 1.0, 4: 1.0, 10: 1.0, 15: 1.0, 16: 0.8, 19: 0.2, 20: 0.0, 30: 0.0}
     for step, expected in table.items():
         got = linear_schedule(step, 20, warmup=4, warmdown=0.25)
         assert got == pytest.approx(expected, abs=1e-9), \
             f"step {step} of 20, warm-up 4, warm-down 0.25: expected {expected}, got {got}"
     assert linear_schedule(5, 10) == pytest.approx(0.5), "by default it falls from the start"
+
+
+@pytest.mark.exercise("4.6")
+def test_clipping_nothing():
+    assert float(clip_gradients([torch.nn.Parameter(torch.ones(2))], 1.0)) == 0, \
+        "parameters without gradients have a joint length of 0"
 
 
 @pytest.mark.exercise("4.6")

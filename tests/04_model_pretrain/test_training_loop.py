@@ -1,5 +1,6 @@
 """training_loop.py: one update by hand, parts equal the whole, NaN and spikes never get in."""
 
+import contextlib
 import math
 
 import pytest
@@ -83,6 +84,9 @@ def test_parts_add_up_to_the_whole_batch(plain):
         losses = [r["loss"] for r in plain(model, padded, 3, accumulate=parts)]
         results.append((losses, model.state_dict()))
     (whole, a), (split, b) = results
+    alone = Bigram()(*padded(0))[1].item()
+    assert whole[0] == pytest.approx(alone, abs=1e-5), \
+        f"the mean over real targets is {alone:.4f}, not {whole[0]:.4f}: -100 marks no target"
     assert whole == pytest.approx(split, abs=1e-5), \
         f"losses in one part {whole}, in four {split}: parts weigh by their number of targets"
     gap = max((a[name] - b[name]).abs().max().item() for name in a)
@@ -137,6 +141,14 @@ def test_each_update_starts_from_no_gradient_and_uses_its_own_rate(plain):
     list(plain(model, data, 2))
     gap = max((expected[name] - p).abs().max().item() for name, p in model.named_parameters())
     assert gap < 1e-4, f"after two updates the weights are {gap:.1e} away from those by hand"
+
+
+@pytest.mark.exercise("4.12")
+def test_ranks_exchange_gradients_once_an_update(plain):
+    model, quiet = Bigram(), []
+    model.no_sync = lambda: contextlib.nullcontext(quiet.append(1))
+    list(plain(model, batches, 2, accumulate=4))
+    assert len(quiet) == 6, f"of 4 parts the first 3 go without exchange, twice; got {len(quiet)}"
 
 
 @pytest.mark.exercise("4.12")
@@ -199,6 +211,15 @@ def test_guard_waits_until_it_has_seen_enough():
     guard = SpikeGuard(window=32)
     assert [guard.is_spike(x) for x in (8.0, 4.0, 9.0, 4.0, 20.0)] == [False] * 5, \
         "five losses are too few to know what is normal"
+
+
+@pytest.mark.exercise("4.18")
+def test_guard_judges_by_its_window_alone():
+    guard = SpikeGuard(window=16)
+    before = [10.0 * (i % 2) for i in range(40)] + [5 + 0.01 * (i % 2) for i in range(16)]
+    for loss in before:
+        guard.is_spike(loss)
+    assert guard.is_spike(6.0), "the last 16 losses were all 5: what was long before does not count"
 
 
 def test_mean_loss_weighs_tokens_not_batches():
