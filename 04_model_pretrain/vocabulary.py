@@ -1,6 +1,6 @@
 """What the vocabulary is worth to a model: the same text read in bytes, or in longer tokens.
 
-    python 04_model_pretrain/vocabulary.py              about 3 minutes on one core
+    python 04_model_pretrain/vocabulary.py              about 2 minutes on one core
     python 04_model_pretrain/vocabulary.py --recorded   read the recorded runs instead
 
 Cuts one BPE tokenizer after 0, 768, 3,840 and 7,936 merges, trains one small model on the same text
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--data", default=out("02_data"))
     parser.add_argument("--tokenizer", default=out("01_tokenizer", "tokenizer.json"))
     parser.add_argument("--out", default=out("04_model_pretrain", "vocabulary.json"))
-    parser.add_argument("--bytes", type=int, default=1_500_000, help="of text to train on")
+    parser.add_argument("--bytes", type=int, default=1_000_000, help="of text to train on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recorded", action="store_true", help="use the recorded runs")
     args = parser.parse_args()
