@@ -122,6 +122,18 @@ def test_a_paragraph_is_never_the_story_and_a_dropped_block_never_entered():
 
 
 @pytest.mark.exercise("2.7")
+@pytest.mark.parametrize("kinds, masses, want", [
+    (('class="part"', 'class="part"'), [100, 85, 15], "root"),
+    (('class="part"', 'class="part"'), [100, 95, 5], "first"),
+    (('class="part"', 'class="more"'), [100, 85, 15], "first")])
+def test_one_of_several_chapters_is_not_the_whole(kinds, masses, want):
+    tree = block("body", "", *(block("div", kind) for kind in kinds))
+    got = story_node(*weighed(tree, masses))
+    assert ("root" if got is tree else "first") == want, \
+        f"blocks {kinds} of {masses[1:]}: `one_of_several` says whether the first is a part"
+
+
+@pytest.mark.exercise("2.7")
 @pytest.mark.parametrize("mass, dropped, want", [(34, False, "named"), (33, False, "root"),
                                                  (34, True, "root")])
 def test_article_body_is_believed_if_it_holds_a_third(mass, dropped, want):
