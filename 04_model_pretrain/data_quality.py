@@ -1,7 +1,7 @@
 """Is clean data worth more than much data? A small transformer on what each filter lets through.
 
     python 02_data/measure_filters.py            makes the training sets, and a first answer
-    python 04_model_pretrain/data_quality.py     this answer: about 4 minutes on two cores
+    python 04_model_pretrain/data_quality.py     this answer: about 8 minutes on two cores
 
 The same model and recipe, from the same seeds, on equally many tokens of raw HTML, of HTML without
 its tags, of extracted text, of what passed the page rules, and of the finished corpus; then on more
