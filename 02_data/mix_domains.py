@@ -99,7 +99,7 @@ def draw(path: Path, predicted: np.ndarray, measured: np.ndarray, names: list[st
         base += share
     right.set_yticks(range(len(chosen)), [f"{k}\n{np.mean(results[k]):.3f} nats" for k in chosen])
     right.set(xlabel="share of the training tokens", title="four mixtures and their losses")
-    right.legend(fontsize=7, ncol=2)
+    right.legend(fontsize=7, ncol=len(names), loc="upper center", bbox_to_anchor=(0.45, -0.18))
     right.invert_yaxis()
     figure.tight_layout()
     with whole(path, "wb") as file:
