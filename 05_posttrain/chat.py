@@ -67,8 +67,8 @@ def main() -> None:
     args = parser.parse_args()
     path = checkpoint_path(args.model)
     tokenizer = open_tokenizer(args.tokenizer)
-    model, _ = open_model(path, args.tokenizer,
-                          MADE_BY.get(args.model, f"05_posttrain/{args.model}.py"))
+    model, _ = open_model(path, args.tokenizer, MADE_BY.get(
+        args.model, f"05_posttrain/{args.model if path == result(path.name) else 'sft'}.py"))
     is_base = args.model == "base"
     generator = torch.Generator().manual_seed(args.seed)
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")

@@ -24,7 +24,7 @@ from checkpoint import save_checkpoint
 from optimizers import clip_gradients, linear_schedule
 from responses import collate, sequence_logprobs
 from reward_model import pair_rows
-from training_stage import (Progress, add_common, batch_indices, open_model, open_tokenizer,
+from training_stage import (RATES, Progress, add_common, batch_indices, open_model, open_tokenizer,
                             optimizer_for, read_jsonl, result, set_rate, write_jsonl)
 
 KINDS = ("sigmoid", "ipo", "robust", "hinge")
@@ -140,7 +140,7 @@ def parse() -> argparse.Namespace:
     add("--length-normalised", action="store_true")
     add("--epochs", type=float, default=1.0)
     add("--batch", type=int, default=32, help="pairs per step")
-    add("--learning-rate", type=float, default=3e-4)
+    add("--learning-rate", type=float, default=RATES["dpo"])
     add_common(parser)
     return parser.parse_args()
 

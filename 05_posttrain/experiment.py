@@ -33,8 +33,8 @@ from rlhf_experiments import Kept, over_optimisation, overoptimised, run_seed, w
 from rollouts import sample_answers
 from sft_experiments import (Bench, alpaca, base_continues, claim_base_continues, sft_few,
                              sft_hallucinates, spread)
-from training_stage import add_common, fresh_questions, open_model, open_tokenizer, read_jsonl
-from training_stage import result
+from training_stage import (RATES, add_common, fresh_questions, open_model, open_tokenizer,
+                            read_jsonl, result)
 
 RUN = "python 05_posttrain/experiment.py {} --seeds {}"
 
@@ -137,7 +137,7 @@ def grpo_normalisers(bench: Bench, sft, seed: int, kept: Kept) -> dict[str, dict
         policy = copy.deepcopy(sft)
         log = train_grpo(policy, sft, rule_scorer, bench.tokenizer,
                          fresh_questions(bench.train, 4000), iterations=2 if bench.small else 30,
-                         prompts=8, group=8, learning_rate=2e-4, beta=0.02,
+                         prompts=8, group=8, learning_rate=RATES["grpo"], beta=0.02,
                          normaliser=normaliser, seed=seed)
         mean = lambda part, key: float(np.mean([line[key] for line in part]))  # noqa: E731
         table[normaliser] = {"reward_before": mean(log[:3], "reward"),

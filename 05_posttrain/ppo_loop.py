@@ -28,9 +28,9 @@ from responses import (answer_logits, collate, masked_mean, response_logprobs, s
                        spread_over, token_entropy)
 from reward_model import RewardModel, load_reward_model
 from rollouts import Answer, sample_answers
-from training_stage import (Progress, add_common, batch_indices, fresh_questions, open_model,
-                            open_tokenizer, optimizer_for, read_jsonl, result, set_rate,
-                            write_jsonl)
+from training_stage import (RATES, Progress, add_common, batch_indices, fresh_questions,
+                            open_model, open_tokenizer, optimizer_for, read_jsonl, result,
+                            set_rate, write_jsonl)
 
 Scorer = Callable[[list[Answer]], Tensor]
 
@@ -42,7 +42,7 @@ class PPOSettings:
     batch: int = 64                 # answers per iteration
     epochs: int = 2                 # passes over them
     minibatches: int = 4            # steps per pass
-    learning_rate: float = 3e-4     # falls to zero over the run
+    learning_rate: float = RATES["ppo"]     # falls to zero over the run
     beta: float = 0.1               # price of straying, per nat
     kl_target: float | None = None  # nats per answer; then beta adapts
     clip: float = 0.2

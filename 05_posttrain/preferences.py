@@ -1,19 +1,22 @@
 """Preferences: two answers to one question, and which of them is better.
 
-    python 05_posttrain/preferences.py                    # about 40 seconds; --quick about 5
+    python 05_posttrain/preferences.py                    # about 50 seconds; --quick about 5
     python 05_posttrain/preferences.py --file pairs.jsonl # {"prompt", "chosen", "rejected"} a line
     python 05_posttrain/preferences.py --votes votes.jsonl  # people's votes from the arena page
 
-Samples two answers to each question from the SFT model, and lets the annotator (a stated rule with
-honest noise, `annotator.py`) name the better one. The ceiling that is printed is the best accuracy
-that any reward model can reach on such labels. Reads sft.pt and sft_train.jsonl (questions from
+Samples four answers to each question from the SFT model, and lets the annotator (a stated rule with
+honest noise, `annotator.py`) name the better one of every two: six labels for four answers, as in
+Ouyang et al. 2022. The ceiling that is printed is the best accuracy that any reward model can reach
+on such labels. Reads sft.pt and sft_train.jsonl (questions from
 its back, which fine-tuning did not see); writes preferences.jsonl, one {"prompt", "chosen",
 "rejected", "chosen_ended", "rejected_ended", "ceiling", "split"} a line, and
 preferences_result.json.
 """
 
 import argparse
+import random
 from collections import Counter
+from itertools import combinations
 from pathlib import Path
 
 import torch
@@ -24,6 +27,18 @@ from artifacts import BadInput, command, is_current, mark_made, shown, write_jso
 from rollouts import Answer, sample_answers
 from training_stage import (add_common, fresh_questions, open_model, open_tokenizer,
                             read_jsonl, result, write_jsonl)
+
+
+def all_pairs(rounds: list[list[Answer]], seed: int,
+              sharpness: float) -> tuple[list[dict], Counter]:
+    """K answers per question, a list per round -> every two of them as `as_pairs` labels them,
+    shuffled."""
+    pairs, dropped = [], Counter()
+    for number, (first, second) in enumerate(combinations(rounds, 2)):
+        labelled, lost = as_pairs(first, second, 100 * seed + number, sharpness)
+        pairs, dropped = pairs + labelled, dropped + lost
+    random.Random(seed).shuffle(pairs)
+    return pairs, dropped
 
 
 def as_pairs(first: list[Answer], second: list[Answer], seed: int,
@@ -100,29 +115,27 @@ def parse() -> argparse.Namespace:
     add("--file", type=Path, help="take pairs from this file instead of sampling")
     add("--votes", type=Path, help="take the arena's votes instead of sampling")
     add("--to", type=Path, default=result("preferences.jsonl"))
-    add("--pairs", type=int, default=2500, help="questions to answer twice")
+    add("--questions", type=int, default=2500, help="questions to answer")
+    add("--answers", type=int, default=4, help="answers to each; every two are a pair")
     add("--sharpness", type=float, default=1.5, help="how clearly the annotator sees")
     add("--temperature", type=float, default=1.0)
     add_common(parser)
     args = parser.parse_args()
     if args.quick:
-        args.pairs = min(args.pairs, 220)
+        args.questions, args.answers = min(args.questions, 120), 3
     return args
 
 
 def sample_pairs(args: argparse.Namespace) -> tuple[list[dict], Counter]:
-    """Two answers of the SFT model to each fresh question, labelled by the annotator."""
+    """Answers of the SFT model to fresh questions, every two labelled by the annotator."""
     model, _ = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
     tokenizer = open_tokenizer(args.tokenizer)
     train = read_jsonl(args.train, "05_posttrain/instructions.py")
-    questions = fresh_questions(train, args.pairs)
-    both = [[], []]
-    for start in tqdm(range(0, len(questions), 256), desc="sampling", unit="batch"):
-        part = questions[start:start + 256]
-        for side in (0, 1):
-            both[side] += sample_answers(model, tokenizer, part, temperature=args.temperature,
-                                         seed=2 * (args.seed * 1000 + start) + side)
-    return as_pairs(*both, args.seed, args.sharpness)
+    questions = fresh_questions(train, args.questions)
+    rounds = [sample_answers(model, tokenizer, questions, temperature=args.temperature,
+                             seed=args.seed * 1000 + k)
+              for k in tqdm(range(args.answers), desc="sampling", unit="round")]
+    return all_pairs(rounds, args.seed, args.sharpness)
 
 
 def main() -> None:

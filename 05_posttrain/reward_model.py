@@ -25,9 +25,9 @@ from gpt import GPT, GPTConfig
 from optimizers import clip_gradients, linear_schedule
 from responses import collate, score_rows
 from rollouts import sample_answers
-from training_stage import (Progress, add_common, batch_indices, fresh_questions, in_precision,
-                            open_model, open_tokenizer, optimizer_for, planned_precision,
-                            read_jsonl, result, set_rate, write_jsonl)
+from training_stage import (RATES, Progress, add_common, batch_indices, fresh_questions,
+                            in_precision, open_model, open_tokenizer, optimizer_for,
+                            planned_precision, read_jsonl, result, set_rate, write_jsonl)
 
 
 def bradley_terry_loss(chosen: Tensor, rejected: Tensor, margin: float | Tensor = 0.0) -> Tensor:
@@ -187,15 +187,15 @@ def parse() -> argparse.Namespace:
     add("--train", type=Path, default=result("sft_train.jsonl"), help="questions to centre on")
     add("--to", type=Path, default=result("reward.pt"))
     add("--pairs", type=int, default=None, help="use only so many training pairs")
-    add("--epochs", type=float, default=2.0)
+    add("--epochs", type=float, default=1.0)
     add("--batch", type=int, default=16, help="pairs per step")
-    add("--learning-rate", type=float, default=4e-4)
+    add("--learning-rate", type=float, default=RATES["reward"])
     add("--precision", choices=("fp32", "bf16"), default=planned_precision(),
         help="default: what chapter 3 found faster here")
     add_common(parser)
     args = parser.parse_args()
     if args.quick:
-        args.epochs = 1.0
+        args.batch = 8
     return args
 
 

@@ -20,23 +20,24 @@ from dpo import train_dpo
 from gold_judge import judge_policy
 from grpo import train_grpo
 from ppo_loop import PPOSettings, reward_scorer, train_ppo
-from preferences import as_pairs, split_pairs
+from preferences import all_pairs, split_pairs
 from reward_model import examine, from_sft, load_reward_model, pair_rows, train_reward_model
 from rollouts import sample_answers
 from sft_experiments import Bench
-from training_stage import fresh_questions, planned_precision
+from training_stage import RATES, fresh_questions, planned_precision
 
 
 def collect_preferences(bench: Bench, sft, seed: int) -> list[dict]:
-    """Questions answered twice by the SFT model and labelled: split into train and val."""
-    questions = fresh_questions(bench.train, 200 if bench.small else 2500)
-    first, second = (sample_answers(sft, bench.tokenizer, questions, seed=1000 + 2 * seed + side)
-                     for side in (0, 1))
-    return split_pairs(as_pairs(first, second, seed, sharpness=1.5)[0])
+    """Questions answered by the SFT model, every two answers labelled: split into train and val,
+    as `preferences.py` does it."""
+    questions = fresh_questions(bench.train, 120 if bench.small else 2500)
+    rounds = [sample_answers(sft, bench.tokenizer, questions, seed=(seed + 1) * 1000 + k)
+              for k in range(4)]
+    return split_pairs(all_pairs(rounds, seed, sharpness=1.5)[0])
 
 
 def fit_reward(bench: Bench, sft, pairs: list[dict], seed: int, at_most: int | None = None,
-               epochs: float = 2.0):
+               epochs: float = 1.0):
     """(reward model, its numbers) from the training pairs, at most `at_most` of them."""
     longest = sft.config.sequence_length
     train, _ = pair_rows(bench.tokenizer, [p for p in pairs if p["split"] == "train"][:at_most],
@@ -44,9 +45,10 @@ def fit_reward(bench: Bench, sft, pairs: list[dict], seed: int, at_most: int | N
     val_pairs = [p for p in pairs if p["split"] == "val"]
     val, _ = pair_rows(bench.tokenizer, val_pairs, longest)
     model = from_sft(sft, seed)
-    train_reward_model(model, train, bench.pad, batch=16, seed=seed, learning_rate=4e-4,
-                       precision=planned_precision(),
-                       steps=max(8, round(epochs * len(train) / 16)))
+    batch = 16 if len(train) > 1000 else 8
+    train_reward_model(model, train, bench.pad, batch=batch, seed=seed,
+                       learning_rate=RATES["reward"], precision=planned_precision(),
+                       steps=max(8, round(epochs * len(train) / batch)))
     own = sample_answers(sft, bench.tokenizer, fresh_questions(bench.train, 192), seed=seed + 7)
     model.centre([a.row for a in own if a.ids], bench.pad)
     return model, examine(model, val, val_pairs, bench.pad) | {"train_pairs": len(train)}
@@ -98,10 +100,10 @@ def over_optimisation(bench: Bench, sft, seed: int, kept: Kept) -> dict:
     what it is worth."""
     pairs = kept("preferences", lambda: collect_preferences(bench, sft, seed))
     poor, numbers = kept.reward_model(
-        "poor_reward", lambda: fit_reward(bench, sft, pairs, seed, at_most=64))
+        "poor_reward", lambda: fit_reward(bench, sft, pairs, seed, 64, epochs=2))
     hacked = copy.deepcopy(sft)
     settings = PPOSettings(iterations=3 if bench.small else 36, batch=32, beta=0.0,
-                           learning_rate=6e-4, max_new_tokens=32)
+                           learning_rate=2 * RATES["ppo"], max_new_tokens=32)
     log = train_ppo(hacked, sft, reward_scorer(poor, bench.pad), bench.tokenizer,
                     fresh_questions(bench.train, 4000), settings, seed)
     return {"reward_model": numbers, "trace": trace(log), "examples": log[-1]["samples"][:6]}
@@ -116,8 +118,8 @@ def policies(bench: Bench, sft, pairs: list[dict], reward, seed: int) -> dict[st
 
     def by_dpo(beta):
         policy = copy.deepcopy(sft)
-        train_dpo(policy, train, bench.pad, steps=max(2, 2 * len(train) // 32), batch=32,
-                  beta=beta, learning_rate=3e-4, seed=seed)
+        train_dpo(policy, train, bench.pad, steps=max(2, len(train) // 32), batch=32, beta=beta,
+                  learning_rate=RATES["dpo"], seed=seed)
         return policy, None
 
     def by_ppo(beta):
@@ -129,8 +131,8 @@ def policies(bench: Bench, sft, pairs: list[dict], reward, seed: int) -> dict[st
     def by_grpo():
         policy = copy.deepcopy(sft)
         train_grpo(policy, sft, reward_scorer(reward, bench.pad), bench.tokenizer, asked,
-                   iterations=3 if small else 40, prompts=8, group=8, learning_rate=2e-4,
-                   beta=0.05, normaliser="answer", seed=seed)
+                   iterations=3 if small else 40, prompts=8, group=8,
+                   learning_rate=RATES["grpo"], beta=0.05, normaliser="answer", seed=seed)
         return policy, None
     return {"dpo 0.05": lambda: by_dpo(0.05), "dpo 0.2": lambda: by_dpo(0.2),
             "ppo 0.1": lambda: by_ppo(0.1), "grpo": by_grpo}

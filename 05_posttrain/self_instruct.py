@@ -25,7 +25,7 @@ from chat_template import ASSISTANT, END, PAD, USER, render, special_id
 from generate import generate_batch
 from measure_policy import is_answer
 from sft import fine_tune
-from training_stage import (add_common, open_model, open_tokenizer, planned_precision,
+from training_stage import (RATES, add_common, open_model, open_tokenizer, planned_precision,
                             read_jsonl, result)
 
 
@@ -109,7 +109,7 @@ def teach_to_write(model, tokenizer, records: list[dict], steps: int, seed: int)
     rows = [(ids, [0] + [1] * (len(ids) - 1)) for ids in rows
             if len(ids) <= model.config.sequence_length]
     fine_tune(model, rows, special_id(tokenizer, PAD), steps=steps, batch=32,
-              learning_rate=1e-3, seed=seed, precision=planned_precision())
+              learning_rate=RATES["sft"], seed=seed, precision=planned_precision())
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Supervised fine-tuning: show the model questions with good answers, and it imitates the form.
 
-    python 05_posttrain/sft.py            # about 1 minute; --quick about 6 seconds
+    python 05_posttrain/sft.py            # about 2 minutes; --quick about 6 seconds
 
 Reads base.pt, sft_train.jsonl and sft_val.jsonl; writes sft.pt, sft_log.jsonl, sft_result.json.
 The loss counts the assistant's words and <|end|> only, and is normalised over the whole optimizer
@@ -27,7 +27,7 @@ from optimizers import clip_gradients, linear_schedule
 from packing import Row, block_mask, packed_batch
 from responses import collate, in_order_of_length, response_logprobs, token_logprobs
 from rollouts import sample_answers
-from training_stage import (Progress, add_common, batch_indices, in_precision, open_model,
+from training_stage import (RATES, Progress, add_common, batch_indices, in_precision, open_model,
                             open_tokenizer, optimizer_for, planned_precision, read_jsonl, result,
                             set_rate, write_jsonl)
 
@@ -123,10 +123,10 @@ def parse() -> argparse.Namespace:
     add("--val", type=Path, default=result("sft_val.jsonl"))
     add("--raw", type=Path, default=out("02_data"), help="folder with val.bin and index.json")
     add("--to", type=Path, default=result("sft.pt"))
-    add("--examples", type=int, default=4000, help="training examples, from the front of --train")
+    add("--examples", type=int, default=10_000, help="training examples, from the front of --train")
     add("--steps", type=int, default=None, help="default: two passes over the examples")
     add("--batch", type=int, default=32, help="conversations per step")
-    add("--learning-rate", type=float, default=1e-3)
+    add("--learning-rate", type=float, default=RATES["sft"])
     add("--precision", choices=("fp32", "bf16"), default=planned_precision(),
         help="default: what chapter 3 found faster here")
     add_common(parser)

@@ -20,7 +20,7 @@ from reward_model import answer_row
 from rollouts import sample_answers
 from self_instruct import self_instruct, teach_to_write
 from sft import fine_tune, held_out_loss, render_rows
-from training_stage import fresh_questions, planned_precision
+from training_stage import RATES, fresh_questions, planned_precision
 
 REFUSAL = "I do not know."
 
@@ -55,7 +55,7 @@ class Bench:
         model = copy.deepcopy(self.base)
         rows, _ = render_rows(self.tokenizer, records, model.config.sequence_length)
         fine_tune(model, rows, self.pad, steps=max(2, steps // 10) if self.small else steps,
-                  batch=batch, learning_rate=1e-3, seed=seed, precision=planned_precision())
+                  batch=batch, learning_rate=RATES["sft"], seed=seed, precision=planned_precision())
         return model
 
     def asked(self, count: int) -> list[str]:

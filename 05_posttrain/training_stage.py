@@ -19,6 +19,13 @@ from checkpoint import check_tokenizer, load_checkpoint, load_model, save_checkp
 
 FOLDER = "05_posttrain"
 
+# Peak learning rates of AdamW. Those after SFT look large because the weights are: Muon leaves
+# matrices of size 0.3 and embeddings of size 1.3, where AdamW alone leaves 0.02, and a step of
+# AdamW is as long as its rate. On one walk's model and 7,900 pairs the reward model named .66 of
+# the better answers at 0.001, .69 at 0.003 and .73 at 0.01, of .81 that the noise allows. SFT
+# forgets more than it learns at 0.003 (held-out loss 4.30 against 4.12).
+RATES = {"sft": 1e-3, "reward": 1e-2, "dpo": 1e-3, "ppo": 1e-3, "grpo": 1e-3}
+
 
 def result(name: str) -> Path:
     """The path of one result of this chapter, `result("sft.pt")`."""

@@ -7,6 +7,7 @@ import torch
 
 from chat import prompt_for, reply
 from dpo import train_dpo
+from grpo import train_grpo
 from measure_policy import form, is_answer, raw_bits_per_byte
 from reward_model import from_sft, train_reward_model
 from rollouts import sample_answers
@@ -85,11 +86,10 @@ TRAIN = {"sft": lambda m, p: fine_tune(m, ROWS, 132, steps=6, batch=4, learning_
                                                    learning_rate=1e-2, seed=0, progress=p)}
 
 
-@pytest.mark.parametrize("stage", TRAIN)
-def test_a_killed_stage_goes_on_exactly(stage, tiny_model, tmp_path):
-    start = from_sft(tiny_model, 0) if stage == "reward" else tiny_model
+def goes_on_exactly(train, start, tmp_path):
+    """Train whole; train again, killed after step 3; go on: log and weights must be the same."""
     whole, broken, resumed = (copy.deepcopy(start) for _ in range(3))
-    log = TRAIN[stage](whole, None)
+    log = train(whole, None)
 
     class Killed(Progress):
         def save(self, step, *rest, **more):
@@ -97,11 +97,29 @@ def test_a_killed_stage_goes_on_exactly(stage, tiny_model, tmp_path):
             if step == 3:
                 raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
-        TRAIN[stage](broken, Killed(tmp_path / "x.pt", {"lr": 1}, []))
-    again = TRAIN[stage](resumed, Progress(tmp_path / "x.pt", {"lr": 1}, []))
+        train(broken, Killed(tmp_path / "x.pt", {"lr": 1}, []))
+    again = train(resumed, Progress(tmp_path / "x.pt", {"lr": 1}, []))
     assert again == log, "the log must be that of the unbroken run"
     for a, b in zip(whole.parameters(), resumed.parameters()):
-        assert torch.equal(a, b), f"{stage}: the resumed weights must be equal bit for bit"
+        assert torch.equal(a, b), "the resumed weights must be equal bit for bit"
+    assert any(not torch.equal(a, b) for a, b in zip(whole.parameters(), start.parameters()))
+
+
+@pytest.mark.parametrize("stage", TRAIN)
+def test_a_killed_stage_goes_on_exactly(stage, tiny_model, tmp_path):
+    goes_on_exactly(TRAIN[stage], from_sft(tiny_model, 0) if stage == "reward" else tiny_model,
+                    tmp_path)
+
+
+def test_a_killed_grpo_goes_on_exactly(tiny_model, tokenizer, tmp_path):
+    frozen = copy.deepcopy(tiny_model)
+
+    def low_letters(answers):
+        return torch.tensor([sum(i < 64 for i in a.ids) / max(1, len(a.ids)) for a in answers])
+    goes_on_exactly(lambda model, progress: train_grpo(
+        model, frozen, low_letters, tokenizer, ["a?", "b?", "c?"], iterations=5, prompts=2, group=2,
+        learning_rate=1e-2, beta=0.1, normaliser="token", seed=0, steps=2, max_new_tokens=5,
+        progress=progress), tiny_model, tmp_path)
 
 
 def test_a_damaged_record_is_named_with_its_line(tmp_path):
