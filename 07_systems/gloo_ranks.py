@@ -42,6 +42,9 @@ def _rank_main(function, rank, ranks, rendezvous, timeout, answer, args) -> None
         answer.send_bytes(pickle.dumps(result))
     answer.close()
     if result[0] == "ok":
+        # A rank that needed no other must not hang up while a slow one is still dialling.
+        with contextlib.suppress(RuntimeError):
+            dist.barrier()
         dist.destroy_process_group()
     sys.exit(result[0] != "ok")
 
