@@ -83,19 +83,23 @@ def run_ranks(function: Callable, ranks: int, *args: Any, timeout: float = 60) -
 
 
 def _collect(pipes: list, timeout: float) -> list:
-    results, end = {}, time.monotonic() + timeout
-    while len(results) < len(pipes):
-        open_pipes = [p for rank, p in enumerate(pipes) if rank not in results]
+    results, failed, end = {}, {}, time.monotonic() + timeout
+    while len(results) + len(failed) < len(pipes):
+        open_pipes = [p for rank, p in enumerate(pipes) if rank not in {*results, *failed}]
         ready = wait(open_pipes, max(0, end - time.monotonic()))
         if not ready:
-            missing = sorted(set(range(len(pipes))) - results.keys())
-            raise RankFailed(f"ranks {missing} gave no answer in {timeout} s")
+            break
         for pipe in ready:
             rank = pipes.index(pipe)
             try:
-                state, results[rank] = pickle.loads(pipe.recv_bytes())
+                state, answer = pickle.loads(pipe.recv_bytes())
             except EOFError:
-                raise RankFailed(f"rank {rank} died without a word") from None
-            if state == "error":
-                raise RankFailed(f"rank {rank} raised:\n{results[rank]}")
+                state, answer = "error", "died without a word"
+            (results if state == "ok" else failed)[rank] = answer
+        if failed:      # the others fail of it: a second, so that the cause is among what is told
+            end = min(end, time.monotonic() + 1)
+    if failed:
+        raise RankFailed("\n".join(f"rank {rank} failed: {failed[rank]}" for rank in sorted(failed)))
+    if missing := sorted(set(range(len(pipes))) - results.keys()):
+        raise RankFailed(f"ranks {missing} gave no answer in {timeout} s")
     return [results[rank] for rank in range(len(pipes))]
