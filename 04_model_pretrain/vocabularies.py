@@ -2,6 +2,7 @@
 
     python 04_model_pretrain/vocabularies.py                about 5 minutes on one core
     python 04_model_pretrain/vocabularies.py --quick        under a minute, one seed
+    python 04_model_pretrain/vocabularies.py --recorded     a committed run of the first, at once
 
 The second half of the claim `bpe-shapes` (chapter 1 measures the first, before any model). Bytes
 alone, 1,024, 4,096 and 8,192 tokens are the first merges of one training, so that nothing else
@@ -33,6 +34,7 @@ from verdicts import bits_per_byte
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+RECORDED = Path(__file__).parent / "recorded" / "vocabularies.json"
 SIZES = (0, 1024, 4096, 8192)           # 0: the 256 bytes and the special tokens alone
 ROWS, T = 8, 128
 
@@ -174,6 +176,19 @@ def record(table: dict, settings: str) -> str:
     return f"bpe-shapes: {verdict} ({spreads['equal_text']:.1%}, {spreads['equal_time']:.1%})"
 
 
+def show(table: dict, path: Path, settings: str) -> None:
+    """Print the table, write it and its figure, and record the claim."""
+    print(f"{'vocabulary':>10}  bytes/token  parameters  CPU s  bits per byte: equal text, time")
+    for size, row in table.items():
+        print(f"{size:10,}  {row['bytes_per_token']:11.2f}  {row['parameters']:10,}  "
+              f"{row['cpu_seconds']:5.1f}  {np.mean(row['equal_text']):25.3f} "
+              f"{np.mean(row['equal_time']):7.3f}")
+    write_json(path, table)
+    draw(table, path.with_suffix(".png"))
+    print(record(table, settings))
+    print(f"wrote {shown(path)} and .png")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", type=Path, default=out("02_data"))
@@ -183,7 +198,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="0.2 MB, one seed")
     parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--recorded", action="store_true", help="show the committed run (1 MB)")
     args = parser.parse_args()
+    if args.recorded:
+        table = {int(size): row for size, row in
+                 json.loads(RECORDED.read_text(encoding="utf-8")).items()}
+        show(table, args.out, "1 MB read, 2 seeds, a recorded run")
+        return
     if args.quick:
         args.megabytes, args.seeds = min(args.megabytes, 0.2), 1
     inputs = [args.tokenizer, *(args.data / n for n in ("train.bin", "val.bin", "index.json"))]
@@ -196,15 +217,7 @@ def main() -> None:
     train_texts = texts_of(Shard(args.data, "train"), first, 6 * read)
     held_texts = texts_of(Shard(args.data, "val"), first, min(200_000, read))
     table = compare(train_texts, held_texts, first, read, args.seeds)
-    print(f"{'vocabulary':>10}  bytes/token  parameters  CPU s  bits per byte: equal text, time")
-    for size, row in table.items():
-        print(f"{size:10,}  {row['bytes_per_token']:11.2f}  {row['parameters']:10,}  "
-              f"{row['cpu_seconds']:5.1f}  {np.mean(row['equal_text']):25.3f} "
-              f"{np.mean(row['equal_time']):7.3f}")
-    write_json(args.out, table)
-    draw(table, args.out.with_suffix(".png"))
-    print(record(table, f"{args.megabytes:g} MB read, {args.seeds} seed(s)"))
-    print(f"wrote {shown(args.out)} and .png")
+    show(table, args.out, f"{args.megabytes:g} MB read, {args.seeds} seed(s)")
     mark_made(args.out, inputs, vars(args))
 
 

@@ -16,7 +16,7 @@ OPEN = "not yet measured"
 CLAIMS = {
     "next-token": ("Predicting the next token well needs grammar, facts and patterns",
                    "04_model_pretrain/pretrain.py"),
-    "bpe-shapes": ("BPE's logic shapes everything downstream", "01_tokenizer/bpe_shapes.py"),
+    "bpe-shapes": ("BPE's logic shapes everything downstream", "04_model_pretrain/vocabularies.py"),
     "architecture-least": ("The architecture is the part that matters least",
                            "04_model_pretrain/architectures.py"),
     "transformer-vs-lstm": ("Transformers have a better constant and slope than LSTMs",

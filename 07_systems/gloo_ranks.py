@@ -99,7 +99,8 @@ def _collect(pipes: list, timeout: float) -> list:
         if failed:      # the others fail of it: a second, so that the cause is among what is told
             end = min(end, time.monotonic() + 1)
     if failed:
-        raise RankFailed("\n".join(f"rank {rank} failed: {failed[rank]}" for rank in sorted(failed)))
+        raise RankFailed("\n".join(f"rank {rank} failed: {why}"
+                                   for rank, why in sorted(failed.items())))
     if missing := sorted(set(range(len(pipes))) - results.keys()):
         raise RankFailed(f"ranks {missing} gave no answer in {timeout} s")
     return [results[rank] for rank in range(len(pipes))]
