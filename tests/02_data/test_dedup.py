@@ -19,6 +19,7 @@ import dedup as d
     ("https://example.com/%7Euser/%e4", "https://example.com/~user/%E4"),
     ("https://example.com/a%2fb", "https://example.com/a%2Fb"),
     ("https://example.com/a?utm_source=x&id=3", "https://example.com/a?id=3"),
+    ("https://example.com/a?UTM_Source=x&PHPSESSID=1&id=3", "https://example.com/a?id=3"),
     ("https://example.com/a;jsessionid=0A1?sid=7", "https://example.com/a"),
     ("https://example.com:443/a", "https://example.com/a"),
     ("https://example.com:8080/a", "https://example.com:8080/a"),
@@ -125,7 +126,7 @@ def test_a_signature_begins_an_entry_however_deep_it_stands():
 
 @pytest.mark.exercise("2.16")
 @pytest.mark.parametrize("text, count", [
-    ("one\n\ntwo\n\nthree", 3), ("one\ntwo", 1), ("", 0), ("\n\nx", 1),
+    ("one\n\ntwo\n\nthree", 3), ("one\n\ntwo", 2), ("one\ntwo", 1), ("", 0), ("\n\nx", 1),
     ("  deep\n\n  deep\n\nflat", 3),
     ("  deep\n\n    deeper\n\n  deep", 2), ("a\n  b\nc\n", 1),
 ])

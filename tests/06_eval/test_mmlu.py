@@ -48,6 +48,12 @@ def test_line_ends_inside_cells_survive(tmp_path):
         "no cell is trimmed: a space is part of the prompt that other programs print")
     path.write_bytes(b'says ""hi"",a,b,c,"d, and ""e""",C\n')
     assert read_questions(path, "x")[0].options[3] == 'd, and "e"'
+    path.write_bytes(b"q,a,b,c,d,A\n\nr,a,b,c,d, B \n")
+    assert [q.answer for q in read_questions(path, "x")] == [0, 1], \
+        "an empty line is no row; blanks around the letter do not matter"
+    path.write_bytes(b'q,a,b,c,"d,A\n')
+    with pytest.raises(BadInput, match="x_test.csv"):
+        read_questions(path, "x")
 
 
 @pytest.mark.exercise("6.4")
@@ -141,6 +147,10 @@ def test_scorers_by_hand():
     for scorer in SCORERS:
         got = option_scores(sums, tokens, sizes, alone, scorer)
         assert got == pytest.approx(np.array([want[scorer]], dtype=float)), f"{scorer}: {got}"
+    one = np.ones((1, 4))
+    for scorer in ("per_token", "per_byte"):
+        assert option_scores(sums, one, one, alone, scorer) == pytest.approx(sums), \
+            f"{scorer}: one token of one byte is divided by 1"
     with pytest.raises(BadInput, match="pmi"):
         option_scores(sums, tokens, sizes, alone, "vibes")
 

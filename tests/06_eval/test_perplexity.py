@@ -43,6 +43,7 @@ def test_bits_per_byte_by_hand():
         "1000 bits over 500 bytes are 2 bits per byte; nats are divided by ln 2")
     assert bits_per_byte(math.log(256) * 7, 7) == pytest.approx(8.0, abs=1e-12), (
         "a uniform guess over 256 bytes costs 8 bits a byte")
+    assert bits_per_byte(math.log(2), 1) == pytest.approx(1.0), "one byte is a text"
     with pytest.raises(ValueError):
         bits_per_byte(1.0, 0)
 

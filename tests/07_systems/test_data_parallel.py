@@ -191,6 +191,7 @@ def sharded_step(rank, early):
                                       torch.optim.SGD, lr=9.0)
     if early:
         optimizer.shard_gradients_early()
+    optimizer.reduce_gradients()                        # before any backward: nothing to do
     for step in (1, 2):
         for _ in range(step):                           # the second step has two micro-batches
             loss = (p * torch.tensor([1.0, 2, 3, 4, 5])).sum() + 7 * other.sum()

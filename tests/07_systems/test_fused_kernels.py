@@ -68,6 +68,11 @@ def test_loss_and_gradient_in_place():
     assert losses[2] == 0, "exp(1000) must not overflow"
     assert logits.tolist() == [[0.5, -0.5], [0, 0], [0, 0]], f"the logits' gradient: {logits}"
     assert logits.data_ptr() == place, "in place: no second tensor"
+    low = randn(6, 101, scale=5).bfloat16()
+    wide = low.float()
+    fused_kernels.loss_and_gradient_(wide, TARGETS, 1.0)
+    fused_kernels.loss_and_gradient_(low, TARGETS, 1.0)
+    assert torch.equal(low, wide.bfloat16()), "16-bit logits become their gradient too"
     exact = randn(6, 101, scale=5).double().requires_grad_()
     ours = exact.detach().clone()
     losses = fused_kernels.loss_and_gradient_(ours, TARGETS, 0.25)

@@ -35,7 +35,10 @@ def test_a_share_is_rounded_up():
     assert got == 3 * 16, f"10 parameters on 4 ranks: the largest share is 3, not 2.5; got {got}"
 
 
+@pytest.mark.exercise("7.1")
 def test_unknown_precision_or_stage_is_refused():
+    with pytest.raises(ValueError, match="0 ranks"):
+        memory.training_bytes(10, "fp32", 1, 0)
     with pytest.raises(ValueError, match="int3"):
         memory.training_bytes(10, "int3")
     with pytest.raises(ValueError, match="stage 4"):

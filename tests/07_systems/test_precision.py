@@ -62,6 +62,18 @@ def test_an_overflow_skips_the_update_and_halves_the_factor(bad, place):
     assert scaler.factor == 8, "and then two more are needed"
 
 
+@pytest.mark.exercise("7.24")
+def test_one_infinity_among_many_good_numbers_spoils_the_step():
+    p, q = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    p.grad, q.grad = torch.tensor([1.0, math.inf, 1.0]), torch.ones(3)
+    scaler = precision.LossScaler(8.0, interval=1)
+    assert not scaler.step(torch.optim.SGD([p, q], lr=1.0)), "one of six numbers is infinite"
+    assert (p.tolist(), q.tolist()) == ([1.0] * 3, [1.0] * 3) and scaler.factor == 4
+    for factor in (8, 16):
+        stepped(scaler, 1.0)
+        assert scaler.factor == factor, "with an interval of 1 every good step doubles it"
+
+
 def test_every_way_trains_and_bytes_are_as_the_account_says():
     config = GPTConfig(vocab_size=32, layers=1, width=32, heads=2, sequence_length=64)
     rows = {row["way"]: row for row in precision.precision_rows(3, config, rows=4)}
