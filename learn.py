@@ -537,8 +537,8 @@ bodies of the blanked functions, and do not show a solution found elsewhere.
 """
 
 
-CLASSROOM = """# GitHub Classroom: one command and one score for each exercise. A student may edit the tests in
-# this repository, so protect tests/ and learn.py there, or grade again with the teacher's copy.
+CLASSROOM = """# GitHub Classroom: one command and one score for each exercise. Students can edit
+# the tests here: protect tests/ and learn.py in the assignment, or grade again with the teacher's copy.
 name: Autograding Tests
 on: [push, repository_dispatch]
 permissions:
@@ -885,15 +885,17 @@ def selfcheck(chapter: int | None, workers: int) -> int:
     import selfcheck as engine
     began, exercises = time.time(), load_exercises(chapter)
     report = engine.check(exercises, workers)
-    for kind, said in (("broken", "THE REFERENCE FAILS"), ("misses", "NOT CAUGHT"),
-                       ("leaks", "NOT BY ITS OWN ALONE")):
+    wrong = {"broken": "THE REFERENCE FAILS", "misses": "NOT CAUGHT", "refused": "REFUSED",
+             "leaks": "NOT BY ITS OWN ALONE"}
+    for kind, said in wrong.items():
         for line in report[kind]:
             print(f"{said}: {line}")
     bugs = sum(len(e.get("bugs", [])) for e in exercises)
     print(f"{len(exercises)} exercises, {bugs} planted bugs, {len(report['misses'])} misses, "
           f"{len(report['leaks'])} caught by another exercise too, {len(report['slow'])} the slow "
-          f"way, {time.time() - began:.0f} s")
-    return len(report["broken"] + report["misses"] + report["leaks"])
+          f"way; {report['right'] - len(report['refused'])} of {report['right']} second right "
+          f"answers pass; {time.time() - began:.0f} s")
+    return sum(len(report[kind]) for kind in wrong)
 
 
 def main() -> int | None:
