@@ -538,7 +538,7 @@ bodies of the blanked functions, and do not show a solution found elsewhere.
 
 
 CLASSROOM = """# GitHub Classroom: one command and one score for each exercise. Students can edit
-# the tests here: protect tests/ and learn.py in the assignment, or grade again with the teacher's copy.
+# the tests here: protect tests/ and learn.py in the assignment, or grade again with your own copy.
 name: Autograding Tests
 on: [push, repository_dispatch]
 permissions:
