@@ -240,8 +240,10 @@ class GPT(nn.Module):
         logits = self.head(self.hidden(ids, **context))
         if targets is None:
             return logits, None
-        # (B, T, V) -> (B T, V), in 32 bits: the sum over V needs them
-        return logits, F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+        # (B, T, V) -> (B T, V), in 32 bits: the sum over V needs them. Rows of nothing but padding
+        # have no mean: their loss is 0, not 0 / 0.
+        total = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
+        return logits, total / (targets != -100).sum().clamp(min=1)
 
 
 GPT2 = dict(mlp="gelu", norm="layer", positions="learned", qk_norm=False, bias=True, tied=True,

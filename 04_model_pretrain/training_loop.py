@@ -137,9 +137,11 @@ def training_steps(model: nn.Module, optimizers: list[torch.optim.Optimizer], ba
         if average:     # ranks hold unlike numbers of targets: over all of them it is one mean
             counted = float(average(torch.tensor(float(counted), device=device)))
         parts = list(zip(ids.chunk(accumulate), targets.chunk(accumulate)))
+        # nothing but padding in a part: it has no mean loss, and nothing to teach
+        parts = [part for part in parts if (part[1] != -100).any()] or parts[:1]
         for number, (x, y) in enumerate(parts, start=1):
             # each part weighs as much as it has targets: then the sum is the whole batch's mean
-            weight = (y != -100).sum().item() / counted
+            weight = (y != -100).sum().item() / max(1, counted)
             x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
             # with several ranks, gradients are exchanged once, after the last part
             wait = number < len(parts) and hasattr(model, "no_sync")
@@ -195,5 +197,6 @@ def mean_loss(model: nn.Module, batches: Batches, count: int, precision: str = "
         with autocast(device, precision):
             loss = model(ids.to(device), targets.to(device))[1]
         counted = int((targets != -100).sum())
-        nats, tokens = nats + float(loss) * counted, tokens + counted
+        if counted:         # rows of nothing but padding have no mean
+            nats, tokens = nats + float(loss) * counted, tokens + counted
     return nats / max(1, tokens)

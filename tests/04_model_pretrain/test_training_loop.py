@@ -239,3 +239,25 @@ def test_rates_reach_zero_at_the_end():
         shares = [rate_at(s, 50, Recipe(schedule=schedule, warmup=0.1)) for s in range(50)]
         assert shares[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
         assert 0 < shares[-1] < 0.05 and max(shares) <= 1
+
+
+@pytest.mark.parametrize("model", [fresh_model, Bigram])
+def test_rows_of_nothing_but_padding_change_nothing(model):
+    def ragged(step):
+        ids, targets = batches(step)
+        targets[8:] = -100                  # the last two of four parts have nothing to learn
+        return ids, targets
+    recipe = Recipe() if model is fresh_model else Recipe(optimizer="adamw", learning_rate=1e-2)
+    runs = [train(model(), data, 3, recipe, accumulate=parts) for data, parts in
+            ((ragged, 4), (lambda step: tuple(x[:8] for x in batches(step)), 2))]
+    assert runs[0] == pytest.approx(runs[1], rel=1e-5), "a mean over no targets got in"
+    empty = lambda step: (batches(step)[0], torch.full((16, 16), -100))      # noqa: E731
+    mixed = mean_loss(fresh_model(), lambda i: (empty if i else ragged)(0), 2)
+    assert mixed == pytest.approx(mean_loss(fresh_model(), ragged, 1)), mixed
+
+
+def test_a_batch_without_any_target_moves_nothing():
+    model = fresh_model()
+    before = [p.clone() for p in model.parameters()]
+    losses = train(model, lambda step: (batches(step)[0], torch.full((16, 16), -100)), 1)
+    assert losses == [0.0] and all(map(torch.equal, before, model.parameters()))
