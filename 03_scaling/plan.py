@@ -26,15 +26,21 @@ from flops import parameters, training_flops
 from forecast import forecast, law_of
 from gpt import GPT, GPTConfig
 from inference_aware import claim_150
+from machine import fitted
 from model_shapes import WIDTHS, batch_rows, model_of, parts_of
 from on_paper import answer, claim_gpus, gpu_flops, text
+from ranks import device_named
 from run_table import read_rows
 from scaling_figures import draw_forecast
 from training_loop import Recipe, train
 
 
+CPU = torch.device("cpu")
+
+
 def tokens_per_second(config: GPTConfig, rows: int, threads: int, precision: str,
-                      compiled: bool = False, seconds: float = 1.0) -> tuple[float, float]:
+                      compiled: bool = False, seconds: float = 1.0,
+                      device: torch.device = CPU) -> tuple[float, float]:
     """(training tokens per second, seconds of preparation) of this model on this machine.
 
     Real updates, optimizer included, on random tokens; the best of at least three, since what
@@ -44,13 +50,13 @@ def tokens_per_second(config: GPTConfig, rows: int, threads: int, precision: str
     torch.manual_seed(0)
     T = config.sequence_length
     ids = torch.randint(config.vocab_size, (rows, T))
-    model = GPT(config)
-    model = torch.compile(model) if compiled else model
+    model = fitted(GPT(config).to(device), device, compiled)
+    accumulate = parts_of(rows, T) if device.type == "cpu" else 1       # as pretrain.py does
     began, best, times = time.perf_counter(), float("inf"), []
     while len(times) < 4 or sum(times[1:]) < seconds:
         start = time.perf_counter()
         train(model, lambda step: (ids, ids), 1, Recipe(), precision=precision,
-              accumulate=parts_of(rows, T))
+              accumulate=accumulate)
         times.append(time.perf_counter() - start)
         if time.perf_counter() - began > 60 + 8 * seconds:
             break
@@ -60,8 +66,11 @@ def tokens_per_second(config: GPTConfig, rows: int, threads: int, precision: str
     return rows * T / float(steady), max(0.0, times[0] - best)
 
 
-def choose_machine(config: GPTConfig, rows: int, seconds: float) -> tuple[int, str]:
+def choose_machine(config: GPTConfig, rows: int, seconds: float, device: torch.device = CPU
+                   ) -> tuple[int, str]:
     """(threads, precision) that train this model fastest here."""
+    if device.type == "cuda":           # made for products in 16 bits; one thread feeds it
+        return 1, "bf16"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found = {}
     for precision in ("fp32", "bf16"):
@@ -74,7 +83,7 @@ def choose_machine(config: GPTConfig, rows: int, seconds: float) -> tuple[int, s
 
 
 def choose_model(laws: dict, seconds: float, unique: float, threads: int, precision: str,
-                 measure: float) -> list[dict]:
+                 measure: float, device: torch.device = CPU) -> list[dict]:
     """Every candidate width with its speed, tokens in `seconds`, and forecast; best first.
 
     Widths go up until the forecast has become worse twice: the loss has one valley in width.
@@ -84,7 +93,7 @@ def choose_model(laws: dict, seconds: float, unique: float, threads: int, precis
     for width in WIDTHS:
         config = model_of(width, laws["vocab_size"], laws["sequence_length"])
         rows = 16 if not found else found[-1]["rows"]
-        speed, _ = tokens_per_second(config, rows, threads, precision, False, measure)
+        speed, _ = tokens_per_second(config, rows, threads, precision, False, measure, device)
         tokens = min(speed * seconds, most)
         N = parameters(config)["products"]
         loss = forecast(laws, N, tokens, unique)["loss"]
@@ -103,11 +112,12 @@ def most_tokens(laws: dict, unique: float) -> float:
     return unique * epochs_at_price(0.9, laws.get("half_life", HALF_LIFE))
 
 
-def with_compile(choice: dict, threads: int, precision: str, seconds: float, most: float) -> dict:
+def with_compile(choice: dict, threads: int, precision: str, seconds: float, most: float,
+                 device: torch.device = CPU) -> dict:
     """The choice with torch.compile, if that reads more tokens in `seconds`, compiling included."""
     try:
         speed, preparation = tokens_per_second(choice["config"], choice["rows"], threads,
-                                               precision, True)
+                                               precision, True, device=device)
     except Exception as why:            # no C++ compiler, or one that fails: any error says no
         print(f"torch.compile does not work here ({type(why).__name__}): training without it")
         return choice | {"compile": False}
@@ -126,13 +136,16 @@ def make_plan(args: argparse.Namespace, laws: dict, index: dict) -> dict:
     seconds = 60 * args.minutes * 0.93
     measure = 0.3 if args.quick else 0.8
     middle = model_of(64 if args.quick else 192, laws["vocab_size"], laws["sequence_length"])
-    threads, precision = choose_machine(middle, 16, measure)
+    device = device_named(args.device)
+    threads, precision = choose_machine(middle, 16, measure, device)
     threads = args.threads or threads
-    print(f"this machine is fastest with {threads} threads in {precision}")
-    candidates = choose_model(laws, seconds, unique, threads, precision, measure)
+    print(f"this machine is fastest with {threads} threads in {precision}"
+          if device == CPU else f"on the GPU, in {precision}")
+    candidates = choose_model(laws, seconds, unique, threads, precision, measure, device)
     choice = candidates[0] | {"compile": False}
     if args.compile == "yes" or (args.compile == "auto" and seconds > 200):
-        choice = with_compile(choice, threads, precision, seconds, most_tokens(laws, unique))
+        choice = with_compile(choice, threads, precision, seconds, most_tokens(laws, unique),
+                              device)
     config, T = choice["config"], laws["sequence_length"]
     rows = batch_rows(choice["tokens"], T)
     steps = max(1, int(choice["tokens"] // (rows * T)))
@@ -182,6 +195,7 @@ def parse() -> argparse.Namespace:
     dial.add_argument("--demand", type=float, help="on paper: tokens to serve afterwards")
     here = parser.add_argument_group("this machine")
     here.add_argument("--threads", type=int, help="default: what is faster, all cores or one")
+    here.add_argument("--device", default="auto", help="cpu or cuda; auto: a GPU if any")
     here.add_argument("--compile", choices=("auto", "yes", "no"), default="auto")
     files = parser.add_argument_group("files")
     files.add_argument("--laws", type=Path, default=out("03_scaling", "laws.json"))

@@ -227,25 +227,25 @@ def main() -> None:
     parser.add_argument("--top-p", type=float, default=0.95)
     parser.add_argument("--min-p", type=float, default=None)
     parser.add_argument("--repetition-penalty", type=float, default=1.0)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="auto", help="cpu or cuda; auto: a GPU if any")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
 
     from bpe import Tokenizer
     from checkpoint import check_tokenizer, load_model
     from ranks import device_named
-    device_named(args.device)
+    device = device_named(args.device)
     for name, least, most in (("temperature", 0, 1e9), ("top_k", 1, 1e9), ("top_p", 1e-9, 1),
                               ("min_p", 0, 1), ("repetition_penalty", 1e-9, 1e9)):
         if not least <= (least if getattr(args, name) is None else getattr(args, name)) <= most:
             raise BadInput(f"--{name.replace('_', '-')} {getattr(args, name)} must be between "
                            f"{least:g} and {most:g}")
     need(args.tokenizer, "01_tokenizer/train_tokenizer.py")
-    model, checkpoint = load_model(args.model, args.device)
+    model, checkpoint = load_model(args.model, device)
     check_tokenizer(checkpoint, args.tokenizer, args.model)
     tokenizer = Tokenizer.load(args.tokenizer)
     end = tokenizer.special_tokens["<|endoftext|>"]
-    generator = torch.Generator(args.device).manual_seed(args.seed)
+    generator = torch.Generator(device).manual_seed(args.seed)
     tokens = generate(model, [end] + list(tokenizer.encode(args.prompt)), args.max_new_tokens,
                       args.temperature, args.top_k, args.top_p, stop=(end,), min_p=args.min_p,
                       repetition_penalty=args.repetition_penalty, generator=generator)

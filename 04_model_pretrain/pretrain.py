@@ -8,7 +8,7 @@ loss.png and result.json, with the loss beside its forecast and beside a 5-gram 
 Takes the minutes that the plan was made for. Ctrl-C, SIGTERM, even SIGKILL: the same command goes
 on, and on a CPU the log of a resumed run equals that of an undisturbed one byte for byte.
 Flags replace values of the plan; with --tokens there need be no plan at all.
-With a GPU: --device cuda. With several: torchrun --nproc-per-node 8 04_model_pretrain/pretrain.py
+A GPU is used if there is one; several: torchrun --nproc-per-node 8 04_model_pretrain/pretrain.py
 """
 
 import argparse
@@ -57,7 +57,7 @@ def parse() -> argparse.Namespace:
     model.add_argument("--threads", type=int)
     model.add_argument("--seed", type=int)
     run = parser.add_argument_group("the run")
-    run.add_argument("--device", default="cpu", help="cpu or cuda")
+    run.add_argument("--device", default="auto", help="cpu or cuda; auto: a GPU if any")
     run.add_argument("--accumulate", type=int, default=0,
                      help="parts per batch; 0: about 1,024 tokens each on a CPU, one on a GPU")
     run.add_argument("--checkpoint-seconds", type=float, default=60)

@@ -54,17 +54,23 @@ class Ranks:
 
 
 def device_named(name: str) -> torch.device:
-    """The device of --device; BadInput if there is none of that name, or none in this machine."""
+    """The device of --device; BadInput if there is none of that name, or none in this machine.
+
+    "auto" is a GPU if there is one for each process of this machine, and the CPU if not.
+    """
+    if name == "auto":
+        each = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+        name = "cuda" if torch.cuda.is_available() and each else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as why:
-        raise BadInput(f"--device {name} is not known: cpu or cuda") from why
+        raise BadInput(f"--device {name} is not known: auto, cpu or cuda") from why
     if device.type == "cuda" and not torch.cuda.is_available():
         raise BadInput(f"--device {name}: PyTorch finds no GPU here; leave it out to use the CPU")
     return device
 
 
-def join(device: str = "cpu", seconds: int = 600) -> Ranks:
+def join(device: str = "auto", seconds: int = 600) -> Ranks:
     """Take this process's place: RANK, LOCAL_RANK and WORLD_SIZE as torchrun sets them.
 
     Ranks on GPUs talk over NCCL, ranks on CPUs over gloo; a rank that hears nothing for `seconds`

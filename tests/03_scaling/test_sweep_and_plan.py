@@ -116,7 +116,7 @@ def laws_of(unique_sha: str = "c") -> dict:
 
 def plan_args(**changes) -> argparse.Namespace:
     return argparse.Namespace(**dict(minutes=2.0, quick=True, threads=None, compile="no",
-                                     seed=0) | changes)
+                                     seed=0, device="cpu") | changes)
 
 
 def test_the_plan_takes_the_width_of_lowest_forecast_and_chapter_4_accepts_it(

@@ -76,3 +76,12 @@ def test_two_ranks_train_as_one_even_with_unlike_numbers_of_targets():
     assert found[2][0] == found[2][1], "ranks report different losses for one update"
     assert found[2][0] == pytest.approx(found[1][0], abs=1e-3), \
         "a rank with fewer targets should weigh less: the mean is over tokens, not over ranks"
+
+
+def test_auto_takes_a_gpu_only_if_there_is_one_for_each_process(monkeypatch):
+    from ranks import device_named
+    for gpus, processes, expected in ((0, 1, "cpu"), (1, 1, "cuda"), (1, 2, "cpu"), (2, 2, "cuda")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+        assert device_named("auto").type == expected, f"{gpus} GPUs, {processes} processes"

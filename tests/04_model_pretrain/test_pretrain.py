@@ -54,7 +54,8 @@ def run(inputs: Path, out: Path, *flags: str) -> None:
     sys.argv = ["pretrain.py", "--plan", str(inputs / "no plan"), "--data", str(inputs), "--out",
                 str(out), "--tokenizer", str(inputs / "tokenizer.json"), "--tokens",
                 str(STEPS * 256), "--rows", "8", "--sequence-length", "32", "--layers", "1",
-                "--width", "32", "--heads", "2", "--threads", "1", "--quick", *flags]
+                "--width", "32", "--heads", "2", "--threads", "1", "--device", "cpu", "--quick",
+                *flags]
     command(pretrain.main)
 
 
