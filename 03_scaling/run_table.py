@@ -79,10 +79,14 @@ def load_points(path: Path | str, fewest: int = 6) -> tuple[np.ndarray, np.ndarr
     return N, D, L
 
 
-def measured_here(claim: str) -> bool:
-    """True if this claim was already recorded from runs of this machine, not from recorded ones."""
+def measured_here(claim: str, by: str = "") -> bool:
+    """True if this claim was recorded from runs of this machine, not from committed ones.
+
+    `by`: only if it was this command's, for claims that two chapters answer.
+    """
     path = out("claims", f"{claim}.json")
-    return path.exists() and "--recorded" not in read_json(path, "03_scaling/sweep.py")["command"]
+    command = read_json(path, "03_scaling/sweep.py")["command"] if path.exists() else "--recorded"
+    return command.startswith(by) and "--recorded" not in command
 
 
 def write_rows(path: Path | str, rows: list[dict], columns: tuple[str, ...] = COLUMNS) -> None:

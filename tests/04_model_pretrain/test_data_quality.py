@@ -57,3 +57,23 @@ def test_a_tiny_run_trains_on_each_set(tmp_path, monkeypatch, capsys):
     assert claim["verdict"] in artifacts.VERDICTS
     dq.main()
     assert "up to date" in capsys.readouterr().out
+
+
+def test_the_recorded_run_gives_way_to_one_made_here(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(artifacts, "OUT", tmp_path)
+    monkeypatch.setattr("sys.argv", ["data_quality", "--recorded", "--out",
+                                     str(tmp_path / "q.json")])
+    artifacts.record_claim(dq.CLAIM, measured="", value={"corpus": 2.1}, expected="",
+                           verdict="holds", command="python 02_data/measure_filters.py")
+    for _ in range(2):          # again: chapter 2's answer is not lost the second time
+        dq.main()
+        claim = json.loads((tmp_path / "claims" / f"{dq.CLAIM}.json").read_text())
+        assert claim["command"].endswith("--recorded") and claim["verdict"] == "holds in part"
+        assert claim["details"]["counting model"] == {"corpus": 2.1}
+    artifacts.record_claim(dq.CLAIM, measured="", value=0, expected="", verdict="holds",
+                           command=dq.COMMAND)
+    capsys.readouterr()
+    dq.main()
+    assert "not needed" in capsys.readouterr().out
+    claim = json.loads((tmp_path / "claims" / f"{dq.CLAIM}.json").read_text())
+    assert claim["value"] == 0, "a run made here was overwritten by the recorded one"
