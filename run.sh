@@ -39,7 +39,12 @@ if [ ! -e .venv/ready ] || [ requirements.txt -nt .venv/ready ]; then
   touch .venv/ready
 fi
 source .venv/bin/activate
-step() { printf '\n\033[1m$ %s\033[0m\n' "$*"; "$@"; }
+step() {
+  local began=$SECONDS
+  printf '\n\033[1m$ %s\033[0m\n' "$*"
+  "$@"
+  printf '(%d s)\n' $((SECONDS - began))
+}
 
 if [ $walk = test ]; then
   step python -m pytest -q

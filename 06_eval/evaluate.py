@@ -54,7 +54,7 @@ def parse() -> argparse.Namespace:
     group = parser.add_argument_group("how much")
     group.add_argument("--tokens", type=int, default=40_000, help="held-out tokens")
     group.add_argument("--asked", type=int, default=160, help="questions each model answers")
-    group.add_argument("--choices", type=int, default=300, help="questions of the format study")
+    group.add_argument("--choices", type=int, default=200, help="questions of the format study")
     group.add_argument("--shots", type=int, nargs="+", default=[0, 2], metavar="K",
                        help="worked examples in the format study, such as 0 1 5 (as many as fit)")
     group.add_argument("--scenario-questions", type=int, default=100, help="of each scenario")
