@@ -401,10 +401,10 @@ def stale(exercise: dict) -> str | None:
     except LookupError as error:
         return str(error)
     changed = [part for part in ours if ours[part] != yours[part]]
-    return f"its {' and '.join(changed)} differ from the reference's" if changed else None
+    return f"not as in the reference any more: its {' and its '.join(changed)}" if changed else None
 
 
-def outcomes_of(exercises: list[dict], limit: float = 120) -> dict[str, str]:
+def outcomes_of(exercises: list[dict], limit: float = 300) -> dict[str, str]:
     """One run of the tests of these written exercises of a chapter: {id: "o", "x" or "-"}."""
     first = exercises[0]
     with tempfile.TemporaryDirectory() as scratch:
@@ -438,7 +438,7 @@ def status() -> None:
         if written:
             marks = outcomes_of(written)
             for exercise in written if not marks else []:       # a loop or a crash: one by one
-                marks |= outcomes_of([exercise], 30) or {exercise["id"]: "x"}
+                marks |= outcomes_of([exercise], 90) or {exercise["id"]: "x"}
         computed = compute_answers(begun)
         for exercise in begun:
             if exercise["kind"] != "write":

@@ -1,4 +1,4 @@
-"""learn.py grade against whatever comes in: nasty bodies, foreign files, links, damaged archives."""
+"""learn.py grade against whatever comes in: numbers, tests, nasty bodies, foreign files, archives."""
 
 import json
 import os
@@ -9,7 +9,108 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from test_learn import TOY, call, repo  # noqa: E402, F401  (a toy repository of two exercises)
+from test_learn import EXERCISES, TOY, call, repo  # noqa: E402, F401  (a toy repository)
+
+
+NUMBERS = EXERCISES + '''
+[[exercise]]
+id = "1.p1"
+kind = "predict"
+title = "A box"
+question = "The area of 3 by 4?"
+unit = "m2"
+tolerance = 0.02
+why = "w"
+difficulty = 1
+minutes = 5
+points = 2
+hints = ["multiply"]
+answer = "from toyshapes import Box; answer = Box().area(3, 4)"
+[[exercise.bugs]]
+name = "the sides are added"
+answer = "3 + 4"
+[[exercise.bugs]]
+name = "one side is squared"
+answer = "9"
+
+[[exercise]]
+id = "1.b1"
+kind = "find-bug"
+file = "toyshapes.py"
+function = "thrice"
+title = "Find it"
+question = "Three times x."
+why = "w"
+difficulty = 1
+minutes = 5
+points = 3
+hints = ["try 0, then 1"]
+name = "adds three"
+find = "3 * x"
+replace = "3 + x"
+test = "from toyshapes import thrice\\ndef test_it(): assert thrice(2) == 6"
+'''
+THRICE = TOY + '''
+
+def thrice(x):
+    """Three times x."""
+    return 3 * x
+'''
+
+
+@pytest.fixture
+def richer(repo):
+    (repo / "01_toy" / "toyshapes.py").write_text(THRICE, encoding="utf-8")
+    (repo / "01_toy" / "exercises.toml").write_text(NUMBERS, encoding="utf-8")
+    return repo
+
+
+@pytest.mark.parametrize("given, right, said", [
+    ("", False, "not started"), ("12", True, "right"), ("12.2 m2", True, "right"),
+    ("1.2e1  # I think", True, "right"), ("13", False, "not within 2%"), ("twelve", False, "no number"),
+    ("7", False, "the sides are added"), ("nan", False, "no number")])
+def test_a_number_is_checked_against_the_reference_and_in_a_handout(richer, tmp_path, given, right,
+                                                                    said):
+    call(richer, "start", "1")
+    call(richer, "export", "--chapter", "1", str(tmp_path / "out"))
+    for root, sheet in ((richer, "mine/01_toy/answers.txt"), (tmp_path / "out", "01_toy/answers.txt")):
+        text = (root / sheet).read_text(encoding="utf-8")
+        (root / sheet).write_text(text.replace("1.p1 = ", f"1.p1 = {given}"), encoding="utf-8")
+        got = call(root, "check", "1.p1", code=0 if right else 1)
+        assert said in got or root != richer, got
+    table = (tmp_path / "out" / "01_toy" / "exercises.toml").read_text(encoding="utf-8")
+    assert "answer" not in table and "added" not in table, "a handout tells no answer"
+
+
+@pytest.mark.parametrize("test, right, said", [
+    ("assert thrice(2) == 6", True, "right"), ("assert thrice(1.5) == 4.5", False, "does not find"),
+    ("assert thrice(2) == 5", False, "fails on right code too"), ("pass", False, "does not find"),
+    ("import inspect; assert '3 *' in inspect.getsource(thrice)", True, "right"),
+    ("import inspect; assert 'Three' in inspect.getsource(thrice)", False, "does not find"),
+    ("while True: pass", False, "endless loop")])
+def test_a_test_must_tell_the_bug_from_right_code(richer, tmp_path, test, right, said):
+    call(richer, "start", "1")
+    call(richer, "export", "--chapter", "1", str(tmp_path / "out"))
+    assert "not started" in call(richer, "check", "1.b1", code=1)
+    for root, folder in ((richer, "mine/01_toy"), (tmp_path / "out", "01_toy")):
+        place = root / folder / "find_the_bug" / "1_b1"
+        assert "3 + x" in (place / "toyshapes.py").read_text(encoding="utf-8")
+        assert "2 * x" not in (place / "toyshapes.py").read_text(encoding="utf-8"), "gives 1.1 away"
+        (place / "test_it.py").write_text(
+            f"from toyshapes import thrice\n\n\ndef test_it():\n    {test}\n", encoding="utf-8")
+        if "while" not in test:
+            assert said in call(root, "check", "1.b1", code=0 if right else 1)
+    got = call(richer, "grade", "mine", "--chapter", "1", "--exercise", "1.b1", "--limit", "8")
+    assert f"{3 if right else 0} of 3 points" in got
+
+
+def test_numbers_and_bugs_are_revealed_graded_and_checked_themselves(richer):
+    call(richer, "start", "1")
+    for name in ("1.1", "1.2", "1.p1", "1.b1"):
+        call(richer, "reveal", name)
+    assert "15 of 15 points" in call(richer, "status")
+    assert "15 of 15 points" in call(richer, "grade", "mine")
+    assert "multiply" in call(richer, "hint", "1.p1")
 
 
 def graded(repo, tmp_path, submission, limit=40):

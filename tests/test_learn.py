@@ -125,6 +125,18 @@ def test_start_blanks_check_tells_and_reveal_restores_every_byte(repo):
     assert "10 of 10 points" in call(repo, "status")
 
 
+def test_status_says_what_changed_since_the_copy_was_made(repo):
+    call(repo, "start", "1")
+    file = repo / "01_toy" / "toyshapes.py"
+    file.write_text(TOY.replace('twice(2) is 4.', 'twice(2) is 4, twice(3) is 6.').replace(
+        "def area(self, w, h)", "def area(self, w, h=1)"), encoding="utf-8")
+    said = call(repo, "status")
+    assert "1.1 mine/01_toy/toyshapes.py: not as in the reference any more: its docstring" in said
+    assert "1.2 mine/01_toy/toyshapes.py: not as in the reference any more: its signature" in said
+    (repo / "mine" / "01_toy" / "toyshapes.py").write_text("def twice(:\n", encoding="utf-8")
+    assert "line 1 is no Python" in call(repo, "status")
+
+
 def test_hints_come_one_step_at_a_time(repo):
     first = call(repo, "hint", "1.1")
     assert "1. double it (a second line of the same hint)" in first and "2 * x" not in first
