@@ -133,7 +133,7 @@ def record_claims(final: dict, scores: dict[int, float], checked: dict | None) -
         "predictable",
         measured=f"forecast before training {checked['loss']:.3f} nats per token "
                  f"({checked['low']:.3f} to {checked['high']:.3f}), measured after it "
-                 f"{checked['measured']:.3f}",
-        value=checked["relative_error"], interval=(checked["low"], checked["high"]),
+                 f"{checked['measured']:.3f}, {abs(error):.1%} off",
+        value=checked["measured"], interval=(checked["low"], checked["high"]),
         expected=f"inside its own {checked['level']:.0%} interval, and at most 3 % off",
         verdict=verdict, command=COMMAND, details=checked)
