@@ -136,6 +136,9 @@ def test_a_vocabulary_too_small_is_refused():
     assert len(train_bpe({"ab": 1}, 258, ["<a>", "<b>"], trainer=recorder({}))[0]) == 258
     with pytest.raises(BadInput, match="258"):
         train_bpe({"ab": 1}, 257, ["<a>", "<b>"], trainer=recorder({}))
+    for wrong in (["<a>", ""], ["<a>", "<a>"]):
+        with pytest.raises(BadInput, match="empty|twice"):
+            train_bpe({"ab": 1}, 300, wrong, trainer=recorder({}))
 
 
 def test_a_text_with_fewer_pairs_gives_a_smaller_vocabulary():

@@ -137,6 +137,9 @@ def test_chunks_never_hold_all_logits(monkeypatch, rows_by_torch):
     loss, dh, _ = fused_kernels.chunked_linear_cross_entropy(
         h, w, torch.full((20,), -100), 4)
     assert loss == 0 and not dh.any(), "nothing counts: zero, not NaN"
+    one = torch.tensor([3] + [-100] * 19)
+    loss = fused_kernels.chunked_linear_cross_entropy(h, w, one, 4)[0]
+    assert abs(loss - F.cross_entropy(h @ w.T, one)) < 1e-5, "one counts: its loss is the mean"
 
 
 def test_linear_cross_entropy_has_gradients_for_both():
