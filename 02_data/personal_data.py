@@ -19,23 +19,38 @@ EMAIL, PHONE, IP = "|||EMAIL_ADDRESS|||", "|||PHONE_NUMBER|||", "|||IP_ADDRESS||
 MOST = 5                  # masks that a page may have; with more it is dropped
 
 # Tried only where a word starts, and at most 64 characters long (RFC 5321): linear in the text.
+# "logo@2x.png" is a picture for sharp screens.
 EMAIL_PATTERN = re.compile(
-    r"(?<![\w.+%-])[A-Za-z0-9_+%][\w.+%'-]{0,63}@"
-    r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}[^\W\d_]{2,24}(?![\w@-])")
-# (283)-182-3829, 283 182 3829, 283.182.3829, 1-283-182-3829 and 2831823829: North America
+    r"(?<![\w+%])[\w+%][\w.+%'-]{0,63}@(?!\dx\.)"
+    r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}[^\W\d_]{2,24}(?![\w@]|-\w)")
+# (283)-182-3829, 283 182 3829, 283.182.3829, 1-283-182-3829 and 2831823829: North America.
+# Printers write the hyphen in five ways. What follows may be an extension ("x5").
+HYPHENS = "\u00a0\u2010-\u2013-"
+START = r"(?<!\d[.,])(?<![\w=/#+$€£¥\-])(?<!\w\()"
+STOP = r"(?!(?!x\d{1,5}\b)[\w-]|\.\d)"
+# The first look ahead is only for speed.
 PHONE_PATTERN = re.compile(
-    r"(?<![\w.,=/#+\-(])(?:1[ .-])?(?:\([2-9]\d{2}\)[ .-]{0,2}\d{3}[ .-]\d{4}|"
-    r"[2-9]\d{2}([ .-])\d{3}\1\d{4})(?![\w-]|\.\d)"
-    r"|(?<![\w.,=/#+\-(])[2-9]\d{9}(?![\w-]|[.,]\d)")
+    rf"(?=[(\d])(?:{START}(?:1[ .{HYPHENS}])?"
+    rf"(?:\([2-9]\d{{2}}\)[ .{HYPHENS}]{{0,2}}\d{{3}}[ .{HYPHENS}]?\d{{4}}"
+    rf"|[2-9]\d{{2}}([.{HYPHENS}])\d{{3}}\1\d{{4}}){STOP}"
+    # blanks only: not in a row of other numbers
+    rf"|{START}(?<!\d )(?<!\[)(?:1 )?[2-9]\d{{2}} \d{{3}} \d{{4}}(?!,? ?\d){STOP}"
+    # no signs at all: not in a row of decimals, and no round number
+    rf"|{START}(?<!\.)(?!\d{{4}}0{{6}})[2-9]\d{{9}}(?!,\d){STOP})")
 # +44 20 7946 0958: the rest of the world writes a plus sign
-WORLD_PATTERN = re.compile(r"(?<![\w+.(=])\+[1-9](?:[ .()/-]{0,2}\d){7,14}(?![\w]|\.\d)")
-NUMBER_NAMES = re.compile(r"(?:isbn|issn|doi|pmid|arxiv|id|no|nr|#|version|port)\W{0,6}$", re.I)
+WORLD_PATTERN = re.compile(
+    rf"(?=\+)(?<![\w+=])(?<!\w\()\+[1-9](?:[ .()/{HYPHENS}]{{0,2}}\d){{7,14}}(?!\w|\.\d)")
+# whole words: "no. 5", but not "piano 5" or "support: 5"
+NUMBER_NAMES = re.compile(
+    r"(?:\b(?:isbn(?:-1[03])?|issn|doi|pmid|arxiv|id|no|nr|version|port)|#)\W{0,6}$", re.I)
 # Powers of two, and neighbours, that have ten digits: not phone numbers, in any documentation.
 CONSTANTS = frozenset(str(2 ** n + d) for n in (31, 32, 33) for d in (-1, 0, 1))
 OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
-IPV4_PATTERN = re.compile(rf"(?<![\w.])(?:{OCTET}\.){{3}}{OCTET}(?!\w|\.\d|-\d)")
-IPV6_PATTERN = re.compile(r"(?<![\w:.])[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2,34}(?![\w:])")
-VERSION = re.compile(r"(?:version|release|v|==|>=|<=|~=|section|chapter|§)\s{0,2}$", re.I)
+IPV4_PATTERN = re.compile(rf"(?=\d)(?<![\w.])(?:{OCTET}\.){{3}}{OCTET}(?!\w|\.\d|-\d)")
+IPV6_PATTERN = re.compile(
+    r"(?=[23])(?<![\w.])(?<![:0-9A-Fa-f]:)[23][0-9A-Fa-f]{3}:[0-9A-Fa-f:]{2,34}(?![\w:])")
+VERSION = re.compile(r"(?:\b(?:version|release|build|firmware|oid|v|section|chapter)|"
+                     r"==|>=|<=|~=|§)\s{0,2}$", re.I)
 # Addresses that reach nobody: this host, private networks, multicast.
 NOBODY = tuple(map(ipaddress.ip_network, (
     "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",

@@ -12,7 +12,8 @@ from personal_data import (EMAIL, IP, PHONE, mask_emails, mask_ip_addresses, mas
 @pytest.mark.exercise("2.1")
 @pytest.mark.parametrize("address", [
     "test@gmail.com", "ann.lee+news@mail.example.co.uk", "x_y@a-b.org", "o'neil@site.ie",
-    "1234@numbers.net", "UPPER@CASE.COM", "juergen@müller.de"])
+    "1234@numbers.net", "UPPER@CASE.COM", "juergen@müller.de",
+    "éric@site.fr", "a@xn--mller-kva.de"])
 def test_an_email_address_is_masked_whole(address):
     got = mask_emails(f"Write to {address}, or come.")
     assert got == (f"Write to {EMAIL}, or come.", 1), f"{address}: part of it is left, or too much"
@@ -25,6 +26,15 @@ def test_every_email_is_counted_and_the_full_stop_stays():
 
 
 @pytest.mark.exercise("2.1")
+@pytest.mark.parametrize("before, after", [
+    ("mailto:", "?subject=x"), ("<", ">"), ("...", "..."), ("-", "-"), ("(", ")"), ("=", "/"),
+    ("\"", "\""), ("", "'s"), ("Mail:", "—now")])
+def test_signs_around_an_email_stay(before, after):
+    got = mask_emails(f"{before}ann@site.org{after}")
+    assert got == (f"{before}{EMAIL}{after}", 1), "an address between signs is one all the same"
+
+
+@pytest.mark.exercise("2.1")
 def test_an_address_that_is_glued_to_another_is_found_too():
     assert mask_emails("a@b.org+c@d.org") == (EMAIL * 2, 2), "a mask is a boundary: look again"
     assert mask_emails(EMAIL) == (EMAIL, 0), "a mask is not counted"
@@ -32,7 +42,7 @@ def test_an_address_that_is_glued_to_another_is_found_too():
 
 @pytest.mark.exercise("2.1")
 @pytest.mark.parametrize("text", ["@property", "a@b", "x = a@b.T", "me @ home.com", "a@.com",
-                                  "user@localhost", "@@example.com"])
+                                  "user@localhost", "@@example.com", "logo@2x.png", "numpy@1.26.4"])
 def test_what_is_no_email_stays(text):
     assert mask_emails(text) == (text, 0)
 
@@ -40,7 +50,9 @@ def test_what_is_no_email_stays(text):
 @pytest.mark.exercise("2.2")
 @pytest.mark.parametrize("number", [
     "2831823829", "(283)-182-3829", "(283) 182 3829", "283-182-3829", "283.182.3829",
-    "1-283-182-3829", "+1 283 182 3829", "+44 20 7946 0958", "+49 (0)30 901820"])
+    "1-283-182-3829", "+1 283 182 3829", "+44 20 7946 0958", "+49 (0)30 901820", "283 182 3829",
+    "(283)182-3829", "(283)1823829", "+1 (283) 182-3829", "+12831823829", "1 (283) 182-3829",
+    "283\u2013182\u20133829", "283\u2011182\u20113829", "283\u00a0182\u00a03829"])
 def test_a_phone_number_is_masked_whole(number):
     got = mask_phone_numbers(f"Call {number}. Thank you")
     assert got == (f"Call {PHONE}. Thank you", 1), f"{number}: missed, or not masked whole"
@@ -50,9 +62,21 @@ def test_a_phone_number_is_masked_whole(number):
 @pytest.mark.parametrize("text", [
     "ISBN 2831823829", "doi:2831823829", "issue #2831823829", "the maximum is 4294967295",
     "28318238291", "3.2831823829", "1700000000", "2831823829.5", "2020-11-23", "a2831823829",
-    "12831823829", "x=2831823829", "pages 259-264 1970"])
+    "12831823829", "x=2831823829", "pages 259-264 1970", "$2831823829", "3000000000",
+    "array([200 300 4000])", "640 200 300 4000", "200 300 4000 50", "123-45-6789", "f(2831823829)",
+    "4111 1111 1111 1111", "978-0-306-40615-7", "https://a.example/283-182-3829.html"])
 def test_other_numbers_stay(text):
     assert mask_phone_numbers(text) == (text, 0)
+
+
+@pytest.mark.exercise("2.2")
+@pytest.mark.parametrize("before, after", [
+    ("Tel.", "."), ("tel:", ";"), ("(", ")"), ("[", "]"), ("Ann,", ",Lee"), ("", "x5"),
+    ("Phone:", " ext. 5"), ("Support: ", "!"), ("the piano, ", ""), ("David ", " or")])
+def test_signs_around_a_phone_number_stay(before, after):
+    for number in ("283-182-3829", "+44 20 7946 0958")[:1 + (after != "x5")]:
+        got = mask_phone_numbers(f"{before}{number}{after}")
+        assert got == (f"{before}{PHONE}{after}", 1), "a number between signs is one all the same"
 
 
 @pytest.mark.exercise("2.2")
@@ -75,9 +99,19 @@ def test_an_ip_address_is_masked(address):
 @pytest.mark.parametrize("text", [
     "256.1.1.1", "999.8.8.8", "0.1.2.3", "10.1.2.3", "127.0.0.1", "172.16.5.5", "172.31.255.255",
     "192.168.0.1", "1.2.3.4.5", ".3.3.3.0", "8.8.8", "v8.8.8.8", "version 8.8.8.8", "8.8.8.888",
-    "12:34:56", "std::abs", "dead::beef"])
+    "12:34:56", "std::abs", "dead::beef", "build 17.0.2.8", "OID 1.3.6.1", "fe80::1", "::1"])
 def test_what_reaches_nobody_stays(text):
     assert mask_ip_addresses(text) == (text, 0)
+
+
+@pytest.mark.exercise("2.3")
+@pytest.mark.parametrize("before, after", [
+    ("http://", "/x"), ("", ":80"), ("[", "]"), ("ip=", ""), ("IP:", ","), ("", "/24"),
+    ("Kiev ", "")])
+def test_signs_around_an_ip_address_stay(before, after):
+    for address in ("8.8.8.8", "2001:4860:4860::8888")[:1 + ("[" in before or "IP" in before)]:
+        got = mask_ip_addresses(f"{before}{address}{after}")
+        assert got == (f"{before}{IP}{after}", 1), "an address between signs is one all the same"
 
 
 @pytest.mark.exercise("2.3")
