@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from artifacts import (BadInput, command, is_current, mark_made, need, out, shown, whole)
+from disguised_words import rude_words
 from hashed_linear import auc, calibration, fit
 from parts import read_pages, read_source
 from quality import LABELS, default_examples, keep_rate
@@ -107,6 +108,8 @@ def main() -> None:
     if min(len(positives), len(negatives)) < 10:
         raise BadInput(f"{len(positives)} positive and {len(negatives)} negative texts are too "
                        "few: give ten of each at least")
+    if args.kind != "quality":
+        positives, negatives = ([rude_words(t) for t in texts] for texts in (positives, negatives))
     scores, y = out_of_fold(positives, negatives, args.l2)
     rows, gap = calibration(scores, y)
     print(f"{len(positives):,} positive and {len(negatives):,} negative texts, five folds")

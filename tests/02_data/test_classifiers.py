@@ -11,8 +11,10 @@ import pytest
 
 import hashed_linear as hl
 import quality
+import outliers
 import safety
 from artifacts import ROOT, BadInput
+from disguised_words import meant, rude_words, spell_out
 
 rng = np.random.default_rng(3)
 
@@ -199,6 +201,48 @@ def test_bundled_classifiers_on_texts_they_have_not_seen(text, nsfw, harmful):
     assert (safety.classify_nsfw(text)[0] == "nsfw") == nsfw
     label, probability = safety.classify_harmful(text)
     assert (label == "harmful") == harmful and 0.5 <= probability <= 1
+
+
+@pytest.mark.parametrize("word, want", [
+    ("f*ck", "fuck"), ("F*CKING", "fucking"), ("*ssh*le", "asshole"), ("sh1t", "shit"),
+    ("a$$hole", "asshole"), ("fuuuuck", "fuck"), ("f---ing", "fucking"), ("1d10t", "idiot")])
+def test_a_disguise_is_undone(word, want):
+    assert spell_out(f"Oh, {word}! said he.") == f"Oh, {want}! said he."
+
+
+def test_single_letters_in_a_row_are_a_word():
+    assert spell_out("f.u.c.k it, you i d i o t. A B C") == "fuck it, you idiot. A B C"
+
+
+@pytest.mark.parametrize("word", ["2**3", "a**2", "win32", "C*", "2009", "$39", "485", "e-mail", "B2B",
+                                  "**kwargs", "Yahoo!!!", "coool", "www", "1st", "h264", "co-op",
+                                  "p@ss", "U.S.A.", "***", "as-is", "i18n", "613-2275"])
+def test_what_is_no_disguise_stays(word):
+    assert spell_out(f"Oh, {word} said he.") == f"Oh, {word} said he.", meant(word)
+
+
+def test_listed_words_stand_for_their_kind():
+    assert rude_words("You m0ron, you dork") == "You moron, you dork\nyou zinsult, you zinsult"
+    assert rude_words("The cock crowed") == "The cock crowed", "a word with a decent meaning"
+
+
+@pytest.mark.parametrize("text, nsfw, harmful", [
+    ("LICK MY B*LLS YOU F*CKING C*NTS AND SH*T ON YOUR WIKI", True, None),
+    ("There is no page on the history of prostitution laws. - A captain", False, False),
+    ("Why the h*ll should I be warned for it?", None, False),
+    ("what a rude tw@t, that m0ron and his dumb friends have no manners", None, True),
+    ("The hen and the cock were killed by a fox, which the farmer shot dead", False, False)])
+def test_disguised_words_are_read_and_swearing_at_nobody_harms_nobody(text, nsfw, harmful):
+    for want, (label, probability) in ((nsfw, safety.classify_nsfw(text)),
+                                       (harmful, safety.classify_harmful(text))):
+        assert want is None or (label != "clean") == want, f"{label} {probability:.2f}: {text}"
+
+
+def test_more_dirty_words_from_lists(tmp_path):
+    (tmp_path / "en").write_text("Frobnicate\ntwo words\n\nsnark\n", encoding="utf-8")
+    words = outliers.load_words([tmp_path / "en"])
+    assert words == outliers.DIRTY_WORDS | {"frobnicate", "snark"}
+    assert outliers.dirty_tokens("snark and " * 9, words) and not outliers.dirty_tokens("snark " * 9)
 
 
 def test_jigsaw_format(tmp_path):

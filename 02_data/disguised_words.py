@@ -1,0 +1,85 @@
+"""Rude words as they are meant: "f*ck", "sh1t", "a$$hole", "fuuuck" and "i d i o t" spelled out.
+
+    spell_out("What an @sshole, f*ck this sh1t")   ->  "What an asshole, fuck this shit"
+
+Who knows that a filter reads along writes so that it does not understand. A disguise is undone only
+if a word of the lists below comes out: "2**3", "win32", "C*" and "Yahoo!!!" stay as they are.
+
+`rude_words` then adds the text once more with each listed word replaced by the name of its kind, so
+that a classifier which has seen "you moron" knows what "you dork" is. The lists are short and
+English; `--dirty-words` of build_corpus takes longer ones.
+"""
+
+import functools
+import re
+
+# Roots; RUDE has them with these endings. Words with a decent meaning ("cock", "pig") are only
+# listed as DOUBTFUL: they are recognised in disguise, but are no evidence as they stand.
+ENDINGS = ("", "s", "es", "ed", "er", "ers", "in", "ing", "ty", "y")
+VULGAR = """fuck motherfuck mindfuck shit bullshit cunt cocksuck asshole arsehole bitch bastard
+    dickhead wank twat whore slut tit titties boob pussies blowjob handjob dildo cum
+    jizz porn horny milf bollock tosser nudes piss goddamn faggot dumbass jackass
+    fatass buttfuck shithead arse""".split()
+INSULTS = """idiot moron imbecile retard stupid dumb loser pathetic scum dork jerk creep coward
+    brainless clueless worthless nazi savage cockroach douche douchebag freak crap
+    psycho scumbag subhuman ignorant arrogant disgust""".split()
+DOUBTFUL = """cock dick pussy ass prick penis nude naked sex boner ball sucker hell damn kill die
+    pig liar whine parasite suck rape murder cancer terrorist jew muslim nigger paki
+    tranny lesbo""".split()
+KINDS = (("", DOUBTFUL), ("zinsult", INSULTS), ("zvulgar", VULGAR))
+RUDE = {root + end: kind for kind, roots in KINDS for root in roots for end in ENDINGS}
+BY_LENGTH: dict[int, list[str]] = {}
+for _word in RUDE:
+    BY_LENGTH.setdefault(len(_word), []).append(_word)
+LEET = str.maketrans("013457@$!|€", "oieastasile")
+# A word with signs or digits in it, or with one letter three times in a row ...
+SIGNS = r"*@$#!|€"
+DISGUISED = re.compile(rf"(?<![\w{SIGNS}-])(?=\w*(?:[{SIGNS}\d-]|(\w)\1\1))[\w{SIGNS}]"
+                       rf"[\w{SIGNS}-]{{1,22}}[\w*@$#€](?![\w*@$#€])")
+# ... and single letters in a row.
+SPELLED = re.compile(r"(?<!\w)[\w*@$!]([ .*_-]{1,2})(?:[\w*@$!]\1){1,11}[\w*@$!](?!\w)")
+WORD = re.compile(r"[a-z]+")
+
+
+@functools.lru_cache(1 << 14)
+def meant(word: str) -> str | None:
+    """The listed word that a disguised one stands for, None if there is none.
+
+    "c*ck" -> "cock", "b1tch" -> "bitch", "fuuuuck" -> "fuck", "a**2", "2009" -> None
+    """
+    low = word.lower()
+    plain = low.translate(LEET)
+    # 0. Numbers and prices are no words: "2009" is not "boob".
+    if sum(map(str.isalpha, low)) < 1 + any(map(str.isdigit, low)):
+        return None
+    # 1. Digits that look like letters; repeated letters count once or twice ("fuuuck").
+    for repeat in (r"\1\1", r"\1"):
+        guess = re.sub(r"(\w)\1{2,}", repeat, plain)
+        if guess != low and guess in RUDE:
+            return guess
+    # 2. Each sign stands for one letter, and half of the letters are there: "f**k", not "a**2".
+    letters = sum(map(str.isalpha, plain))
+    if not 3 <= len(plain) <= 16 or 2 * letters < len(plain) or letters == len(plain):
+        return None
+    pattern = re.compile("".join(c if c.isalpha() else "[a-z]" for c in plain))
+    return next((w for w in BY_LENGTH.get(len(plain), ()) if pattern.fullmatch(w)), None)
+
+
+def spell_out(text: str) -> str:
+    """The text with disguised rude words in plain letters."""
+    def joined(found: re.Match) -> str:
+        word = found[0].replace(found[1], "")
+        return word if word.lower() in RUDE else meant(word) or found[0]
+
+    text = SPELLED.sub(joined, text)
+    return DISGUISED.sub(lambda found: meant(found[0]) or found[0], text)
+
+
+def rude_words(text: str) -> str:
+    """The text spelled out, and once more with listed words named by their kind, if it has any.
+
+    "you m0ron" -> "you moron\\nyou zinsult"
+    """
+    text = spell_out(text)
+    kinds = WORD.sub(lambda found: RUDE.get(found[0]) or found[0], text.lower())
+    return text if kinds == text.lower() else f"{text}\n{kinds}"
