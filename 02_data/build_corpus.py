@@ -32,7 +32,7 @@ from funnel import Funnel
 from hashed_linear import HashedLinear
 from mixture import natural_mixture
 from near_copies import near_entries, near_pages
-from outliers import count_words
+from outliers import count_words, load_words
 from parts import (RECORDS_PER_PART, batched, bounded_map, decide, find_sources, finish, name_of,
                    read_pages, records_of, wait_for, write_pages)
 from safety import load_blocklist
@@ -70,6 +70,8 @@ def parse() -> argparse.Namespace:
         help="rule set: chosen per page (auto), or one for all")
     add("--languages", nargs="+", default=["en"], help="ISO 639-1 codes to keep")
     add("--blocklist", nargs="*", type=Path, default=[], help="more blocked domains, one per line")
+    add("--dirty-words", nargs="*", type=Path, default=[], help="lists of more words that "
+        "make a page dirty, one per line")
     add("--near-threshold", type=float, default=0.8, help="Jaccard similarity of near copies")
     add("--quality-model", type=Path, help="made by train_classifier.py; filters web pages as well")
     add("--min-quality", type=float, default=0.1, help="probability under which a page goes")
@@ -106,7 +108,7 @@ def main() -> None:
     Tokenizer.load(need(args.tokenizer, "01_tokenizer/train_tokenizer.py"))   # not after an hour
     wishes = {k: v for k, v in vars(args).items()
               if k not in ("workers", "rank", "world", "keep_work", "fresh", "out_dir")}
-    inputs = [*sources, args.tokenizer, *args.blocklist, *args.evaluation,
+    inputs = [*sources, args.tokenizer, *args.blocklist, *args.evaluation, *args.dirty_words,
               *(m for m in (args.quality_model, args.nsfw_model, args.harmful_model) if m)]
     target = args.out_dir / "index.json"
     if not args.fresh and is_current(target, inputs, wishes):
@@ -114,6 +116,7 @@ def main() -> None:
         return
     settings = Settings(languages=tuple(args.languages), rules=args.rules,
                         blocklist=load_blocklist(args.blocklist), min_quality=args.min_quality,
+                        dirty_words=load_words(args.dirty_words),
                         max_divergence=args.max_divergence,
                         nsfw_model=str(args.nsfw_model or ""),
                         harmful_model=str(args.harmful_model or ""),

@@ -10,10 +10,12 @@ few hundred words. Left out: the n-gram coverage ratio of the same report.
 """
 
 import re
+from pathlib import Path
 from typing import Iterable
 
 import numpy as np
 
+from artifacts import need
 from shingles import normalise_text, word_hashes
 
 BITS = 16                # words are hashed into 65,536 counts
@@ -65,6 +67,18 @@ def word_slots(text: str) -> np.ndarray:
     """The slot below 2^BITS of every word of `text`, in order."""
     hashes = word_hashes(normalise_text(text))[0]
     return (hashes >> np.uint64(64 - BITS)).astype(np.int64)
+
+
+def load_words(paths: list[Path]) -> frozenset[str]:
+    """DIRTY_WORDS and the words of text files, one per line; phrases of several words are no words.
+
+    The lists that are handed round (LDNOOBW's, for one) have this form.
+    """
+    words = set(DIRTY_WORDS)
+    for path in paths:
+        lines = need(path, "any list of one word per line").read_text("utf-8", "replace").lower()
+        words |= {line.strip() for line in lines.splitlines() if line.strip().isalpha()}
+    return frozenset(words)
 
 
 def dirty_tokens(text: str, words: frozenset[str] = DIRTY_WORDS,

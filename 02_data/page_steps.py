@@ -22,7 +22,7 @@ from domains import SIGNATURE, is_documentation
 from extract import extract_text
 from hashed_linear import HashedLinear
 from language import identify_language
-from outliers import dirty_tokens
+from outliers import DIRTY_WORDS, dirty_tokens
 from personal_data import mask_emails, mask_ip_addresses, mask_phone_numbers
 from safety import blocked_url, classify_harmful, classify_nsfw
 
@@ -40,6 +40,7 @@ class Settings:
     nsfw_model: str = ""                   # paths; empty: the bundled examples
     harmful_model: str = ""
     blocklist: frozenset[str] = field(default_factory=frozenset)
+    dirty_words: frozenset[str] = DIRTY_WORDS
 
 
 def is_page(page: dict, settings: Settings) -> str | None:
@@ -158,7 +159,8 @@ def quality_rules(page: dict, settings: Settings) -> str | None:
         return documented(text) or printable(text)
     # Gopher's stop words are English; a page in another language that was asked for has others
     stop_words = heuristics.STOP_WORDS if page["language"] == "en" else frozenset()
-    return heuristics.gopher_quality(text, stop_words) or printable(text) or dirty_tokens(text)
+    return heuristics.gopher_quality(text, stop_words) or printable(text) \
+        or dirty_tokens(text, settings.dirty_words)
 
 
 def line_rules(page: dict, settings: Settings) -> str | None:
