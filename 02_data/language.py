@@ -118,19 +118,16 @@ class LanguageModel:
 
     def __init__(self, texts: dict[str, str]):
         """`texts` maps ISO 639-1 codes to running text in that language."""
-        self.tables: dict[str, tuple[list[str], np.ndarray]] = {}
+        self.tables: dict[str, tuple[list[str], list[tuple[np.ndarray, np.ndarray]]]] = {}
         by_script: dict[str, list[str]] = {}
         for code, text in sorted(texts.items()):
             shares = script_shares(text)
             if shares and next(iter(shares)) not in ONE_LANGUAGE:
                 by_script.setdefault(next(iter(shares)), []).append(code)
         for script, codes in by_script.items():
-            counts = np.stack([count_rows(texts[code]) for code in codes])
-            # As if all passages were as long as the longest: else what nobody writes, such as code,
-            # would be taken for the language of which we have seen least.
-            length = counts.sum(axis=2, keepdims=True)
-            counts *= length.max(axis=0) / np.maximum(length, 1)
-            self.tables[script] = (codes, log_probabilities(counts))
+            rows = [rows_of(normalise(texts[code])) for code in codes]
+            self.tables[script] = (codes, [row_table([r[kind] for r in rows])
+                                           for kind in range(KINDS)])
 
     @classmethod
     def train(cls, folder: Path | str | None = None) -> "LanguageModel":
@@ -168,24 +165,33 @@ class LanguageModel:
             sure = shares.get(script, 0) + (shares.get("Han", 0) if script == "Kana" else 0)
             return ONE_LANGUAGE.get(script, "und"), round(0.5 + 0.499 * sure, 4)
         # 2. The language: add up what each row of characters says for each language.
-        codes, table = self.tables[script]
+        codes, tables = self.tables[script]
         score = np.zeros(len(codes))
-        for kind, rows in enumerate(rows_of(text)):
-            score += table[kind].take(rows, axis=0).sum(axis=0)
+        for (place, table), rows in zip(tables, rows_of(text)):
+            score += table.take(place[rows], axis=0).sum(axis=0)
         # 3. Softmax, flattened: neighbouring rows share their characters.
         score = np.exp(SHARPNESS * (score - score.max()))
         best = int(score.argmax())
         return codes[best], float(score[best] / score.sum() * shares[script])
 
 
-def count_rows(text: str) -> np.ndarray:
-    """How often each hashed row occurs in a text: (KINDS, BUCKETS)."""
-    rows = rows_of(normalise(text))
-    return np.stack([np.bincount(r, minlength=BUCKETS) for r in rows]).astype(np.float32)
+def row_table(rows: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of one kind in each language -> where each row stands in a table (BUCKETS,), and the
+    table of log-probabilities (rows seen + 1, languages), whose line 0 is for rows nobody has."""
+    seen = np.unique(np.concatenate(rows))
+    place = np.zeros(BUCKETS, np.int32)
+    place[seen] = np.arange(1, len(seen) + 1)
+    counts = np.stack([np.bincount(place[r], minlength=len(seen) + 1) for r in rows])
+    counts = counts[:, None].astype(np.float32)
+    # As if all passages were as long as the longest: else what nobody writes, such as code, would
+    # be taken for the language of which we have seen least.
+    length = counts.sum(axis=2, keepdims=True)
+    counts *= length.max(axis=0) / np.maximum(length, 1)
+    return place, log_probabilities(counts)[0]
 
 
 def log_probabilities(counts: np.ndarray) -> np.ndarray:
-    """Counts (languages, KINDS, BUCKETS) -> log-probabilities (KINDS, BUCKETS, languages).
+    """Counts (languages, kinds, rows) -> log-probabilities (kinds, rows, languages).
 
     Each language's rows of one kind sum to 1, after adding SMOOTHING to each count; what no
     language has seen says nothing for or against any of them (0).
