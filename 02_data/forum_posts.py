@@ -22,6 +22,9 @@ def posts_of(nodes: list[Node]) -> set[Node]:
     named = [n for n in nodes if "post_" in n.attributes or "msg_" in n.attributes
              or "bbWrapper" in n.attributes]
     posts = {n for n in named if OLD_POST.search(n.attributes)}
+    # phpBB: the text without its heading ("Re: ..."), its buttons and the line "Post by ..."
+    texts = {n for n in nodes if n.parent in posts and n.attribute("class") == "content"}
+    posts = posts - {n.parent for n in texts} | texts
     told = any("schema.org/" in n.attributes and FORUM.search(n.attributes) for n in nodes)
     return posts or {n for n in nodes if told and POST.search(n.attributes)}
 
@@ -46,6 +49,8 @@ def keep_posts(root: Node, nodes: list[Node]) -> bool:
         if node in holding and node.parent is not None:
             holding.add(node.parent)
     for node in nodes:
+        if node in holding and node.tag == "li":
+            node.tag = "div"             # a list of posts is no list of points
         if node.parent in inside:
             inside.add(node)
             node.dropped = unwanted_share(node) > 0

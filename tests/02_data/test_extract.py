@@ -81,7 +81,8 @@ def test_chapters_of_one_text_stay_together():
 @pytest.mark.parametrize("post, kind", [
     ("<div itemprop=text>{}</div>", "itemtype='https://schema.org/DiscussionForumPosting'"),
     ("<div class=answer><div itemprop='text'>{}</div></div>", "itemtype='http://schema.org/QAPage'"),
-    ("<td><div id=post_message_7>{}</div>", "class=page"), ("<div class=bbWrapper>{}</div>", "")])
+    ("<td><div id=post_message_7>{}</div>", "class=page"), ("<div class=bbWrapper>{}</div>", ""),
+    ("<div id=post_content8><h3>Re: it</h3><p>Post by bob</p><div class=content>{}</div></div>", "")])
 def test_on_a_forum_the_replies_are_the_text(post, kind):
     posts = "".join(f"<div class='comment reply'><b>bob{i}</b><p>Joined: May 2009, 12 posts.</p>"
                     f"{post.format(STORY)}<p>Like, share, report this post.</p></div>"
@@ -89,6 +90,16 @@ def test_on_a_forum_the_replies_are_the_text(post, kind):
     text = extract_text(f"<body><div {kind}>{posts}</div><footer>Powered by us".encode())
     assert text.count("The mayor") == 20, "a reply was taken for a comment"
     assert "Joined" not in text and "report" not in text and "Powered" not in text
+    assert "Re: it" not in text and "Post by" not in text, "phpBB's heading of a post"
+
+
+def test_posts_that_are_items_of_a_list_are_no_points():
+    posts = "".join(f"<li class=post><b>bob{i}</b><div id=post_message_{i}><blockquote>{STORY}"
+                    "<ul><li>one point<li>another</ul></blockquote></div></li>" for i in range(5))
+    text = extract_text(f"<body><ol id=posts>{posts}</ol>".encode())
+    assert text.count("The mayor") == 20 and "- The mayor" not in text, \
+        "Gopher drops pages whose lines are nearly all points"
+    assert text.count("- one point") == 5, "points within a post stay"
 
 
 def test_what_only_machines_read_is_left_out():
