@@ -10,8 +10,9 @@ decides which rule set a page meets (see page_steps.choose_rules).
 import re
 
 SIGNATURE = re.compile(r"^\s*(class |async |def )?[A-Za-z_][\w.]*( = [\w.]+)?\(.*\)?( ->.*)?[,:]?$")
-_PARAMETER = re.compile(r"^\s*\*{0,2}[A-Za-z_]\w*( ?, ?\*{0,2}\w+)* ?: ?\S|"
-                        r"^\s*:(param|type|return)")
+# "x: int", "X, y : array"; but "Q: Who are you?" and "Note: ..." are prose
+_PARAMETER = re.compile(r"^\s*\*{0,2}(?:[a-z_]\w*(?: ?, ?\*{0,2}\w+)* ?: ?|"
+                        r"[A-Za-z_]\w*(?: ?, ?\*{0,2}\w+)* : )\S|^\s*:(?:param|type|return)")
 _UNDERLINE = re.compile(r"^\s*([-=~^])\1{3,}\s*$")
 _HEADING = re.compile(r"^\s*(parameters|returns|raises|yields|attributes|see also|notes|examples|"
                       r"methods|references|args|keyword arguments|functions|classes|data)\s*:?$",

@@ -141,6 +141,9 @@ def test_documentation_is_told_from_prose():
     prose = "The river runs to the sea, and the boats wait in the harbour for the wind.\n" * 20
     docs = "sort(a)\n    Return a sorted copy of ``a``.\n\n    >>> sort([2, 1])\n    [1, 2]\n\n" * 5
     assert domains.is_documentation(docs) and not domains.is_documentation(prose)
+    talk = "Q: How did you come to it?\n\nA: I was asked by a friend, and I said yes.\n\n" * 9
+    assert not domains.is_documentation(talk), "speakers are no parameters"
+    assert domains.is_documentation(talk.replace("Q:", "q:").replace("A:", "A :"))
 
 
 def test_predictions_come_from_laws_that_have_not_seen_the_run():
