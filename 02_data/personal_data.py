@@ -26,7 +26,7 @@ EMAIL_PATTERN = re.compile(
 # (283)-182-3829, 283 182 3829, 283.182.3829, 1-283-182-3829 and 2831823829: North America.
 # Printers write the hyphen in five ways. What follows may be an extension ("x5").
 HYPHENS = "\u00a0\u2010-\u2013-"
-START = r"(?<!\d[.,])(?<![\w=/#+$€£¥\-])(?<!\w\()"
+START = r"(?<!\d[.,])(?<!\+\d[ .-])(?<![\w=/#+$€£¥\-])(?<!\w\()"
 STOP = r"(?!(?!x\d{1,5}\b)[\w-]|\.\d)"
 # The first look ahead is only for speed.
 PHONE_PATTERN = re.compile(
@@ -79,8 +79,8 @@ def mask_phone_numbers(text: str) -> tuple[str, int]:
     """Every phone number replaced by |||PHONE_NUMBER|||, and how many there were.
 
     North American numbers of ten digits, with or without signs between them, whose area code starts
-    with 2 to 9; elsewhere, 8 to 15 digits after a plus sign. Not after "ISBN", "doi", "#" and the
-    like, not inside longer numbers, and not 2 ** 32.
+    with 2 to 9; elsewhere, 8 to 15 digits after a plus sign, of which nothing may stay. Not after
+    "ISBN", "doi", "#" and the like, not inside longer numbers, and not 2 ** 32.
 
         "call (283)-182-3829" -> ("call |||PHONE_NUMBER|||", 1)
     """

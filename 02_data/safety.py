@@ -67,8 +67,8 @@ def blocked_url(url: str, blocklist: frozenset[str] = frozenset()) -> str | None
     """None if the address may be visited, else the reason: "blocked address: xxx".
 
     Blocked are: a host in `blocklist`, or under a host in it; the whole URL in it; one word of
-    HARD_WORDS; two of SOFT_WORDS; a part of SUBSTRINGS once everything but letters is taken out.
-    Words are cut at every non-letter, so "essex" is not "sex".
+    HARD_WORDS; two different ones of SOFT_WORDS; a part of SUBSTRINGS once everything but letters
+    is taken out. Words are cut at every non-letter, so "essex" is not "sex".
     """
     low = unquote(url.lower())
     low = low if "//" in low else "//" + low

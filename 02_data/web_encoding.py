@@ -71,7 +71,8 @@ def decode_html(data: bytes, charset: str | None = None) -> str:
     """The text of a page. `charset` is what the server's header said. Never raises.
 
     In order: a byte-order mark; UTF-8 if every byte fits (chance does not write valid UTF-8, and
-    half of the wrong declarations are on UTF-8 pages); the header; the page's own declaration;
+    half of the wrong declarations are on UTF-8 pages), but for the end of a last character that is
+    missing, if another one is whole; the header; the page's own declaration;
     windows-1252. Bytes that still do not fit become U+FFFD.
     """
     # A mark at the start overrides everything.
@@ -87,8 +88,9 @@ def decode_html(data: bytes, charset: str | None = None) -> str:
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError as error:
-            # A page cut in the middle of its last character, or with a few bad bytes.
-            if name == "utf-8" or (name is None and error.start > len(data) - 4):
+            # A page with a few bad bytes; or one of several such characters, cut in its last one.
+            cut = error.reason == "unexpected end of data" and not data[:error.start].isascii()
+            if name == "utf-8" or (name is None and cut):
                 return data.decode("utf-8", "replace")
     # The declared one, or what most undeclared old pages are.
     return data.decode(name or "cp1252", "replace")

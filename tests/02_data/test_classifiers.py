@@ -104,6 +104,13 @@ def test_calibration_by_hand():
 
 
 @pytest.mark.exercise("2.25")
+def test_calibration_with_another_number_of_bins():
+    rows, gap = hl.calibration([0.1, 0.4, 0.5, 0.9], [0, 1, 1, 1], bins=2)
+    assert rows == [(pytest.approx(0.25), 0.5, 2), (pytest.approx(0.7), 1.0, 2)], "0.5 is in the upper"
+    assert gap == pytest.approx(0.275)
+
+
+@pytest.mark.exercise("2.25")
 def test_calibration_counts_misses_on_both_sides():
     assert hl.calibration([0.9] * 10 + [0.1] * 10, [0] * 10 + [1] * 10)[1] == pytest.approx(0.9), \
         "too high here and too low there do not cancel"
@@ -157,6 +164,8 @@ def test_default_examples_have_equal_lengths_and_a_seed():
     ("https://www.essex.ac.uk/", False), ("https://town.example/sex-education", False),
     ("https://hot-adult.example/", True), ("https://a.example/live/cams", True),
     ("https://best.example/online-casino", True), ("http://x.example/%70orn", True),
+    ("https://a.example/find?q=xxx", True), ("https://FREE-Porn.example/", True),
+    ("https://xxx69.example/", True), ("https://hot.example/hot", False),
     ("https://adultery.example/adult", False), ("", False), ("http://[broken", True),
 ])
 def test_blocked_words(url, blocked):

@@ -113,6 +113,9 @@ def test_what_no_language_has_says_nothing():
     counts[0, 0, 0], counts[1, 0, 0] = 1000, 1
     got = log_probabilities(counts)
     assert (got[0, 1:] == 0).all(), "an unseen row must not favour either language"
+    other = np.zeros((2, 2, 3))
+    other[:, 0, 1], other[:, 1, 0] = 5, 7
+    assert log_probabilities(other)[1, 1].tolist() == [0, 0], "seen in another kind is not seen"
     assert np.isfinite(got).all()
 
 

@@ -104,7 +104,7 @@ def weighed(root, masses):
 @pytest.mark.exercise("2.7")
 @pytest.mark.parametrize("masses, want", [
     ([100, 75, 40, 35, 25], "b"), ([100, 74, 74, 0, 26], "a"), ([100, 100, 90, 10, 0], "c"),
-    ([100, 20, 20, 0, 80], "e"), ([100, 0, 0, 0, 0], "a"),
+    ([100, 20, 20, 0, 80], "e"), ([100, 80, 62, 18, 20], "c"), ([100, 0, 0, 0, 0], "a"),
     ([0, 0, 0, 0, 0], "a")])
 def test_walk_down_while_one_child_dominates(masses, want):
     tree = block("body", "a", block("div", "b", block("div", "c"), block("div", "d")),
@@ -131,6 +131,16 @@ def test_one_of_several_chapters_is_not_the_whole(kinds, masses, want):
     got = story_node(*weighed(tree, masses))
     assert ("root" if got is tree else "first") == want, \
         f"blocks {kinds} of {masses[1:]}: `one_of_several` says whether the first is a part"
+
+
+@pytest.mark.exercise("2.7")
+def test_article_body_is_the_story_and_not_what_is_inside_it():
+    tree = block("body", "root", block("div", "itemprop=articleBody", block("div", "inner")),
+                 block("div", "other"))
+    got = story_node(*weighed(tree, [100, 50, 50, 50]))
+    assert got.attributes == "itemprop=articleBody", f"stopped at {got.attributes!r}"
+    got = story_node(*weighed(tree, [99, 33, 33, 66]))
+    assert got is tree, "exactly a third is not more than a third"
 
 
 @pytest.mark.exercise("2.7")

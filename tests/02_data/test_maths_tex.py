@@ -26,6 +26,7 @@ MATHJAX = ('<span class="MathJax_Preview">sum</span><span class="MathJax"><span>
     (r"\[x\]", "x", "square delimiters"), ("a &lt; b", "a < b", "entities"),
     ("a\n  + b", "a + b", "one line"), ("{x}", "{x}", "braces of its own stay"),
     (r"\{a\}", r"\{a\}", "escaped braces are signs"), ("", "", "nothing"), ("$", "$", "one dollar"),
+    ("$5", "$5", "a dollar that nothing closes"), (r"\(x", r"\(x", "nothing closes it"),
     (r"{\displaystyle \{a}", r"\{a", "an escaped brace opens nothing"),
 ])
 def test_clean_tex(tex, want, mistake):

@@ -38,6 +38,8 @@ def test_signs_around_an_email_stay(before, after):
 def test_an_address_that_is_glued_to_another_is_found_too():
     assert mask_emails("a@b.org+c@d.org") == (EMAIL * 2, 2), "a mask is a boundary: look again"
     assert mask_emails(EMAIL) == (EMAIL, 0), "a mask is not counted"
+    assert mask_emails(f"{EMAIL} is a mask; write to a@b.org") == (
+        f"{EMAIL} is a mask; write to {EMAIL}", 1), "a mask that was there is not counted"
 
 
 @pytest.mark.exercise("2.1")
@@ -83,6 +85,9 @@ def test_signs_around_a_phone_number_stay(before, after):
 def test_every_phone_number_is_counted_glued_ones_too():
     assert mask_phone_numbers("283-182-3829, 283-182-3830") == (f"{PHONE}, {PHONE}", 2)
     assert mask_phone_numbers(f"{PHONE}") == (PHONE, 0)
+    assert mask_phone_numbers("ISBN 2831823829, or call 283-182-3830") == (
+        f"ISBN 2831823829, or call {PHONE}", 1), "a name speaks for the number after it only"
+    assert mask_phone_numbers(f"{PHONE} or 283-182-3829") == (f"{PHONE} or {PHONE}", 1)
     assert mask_phone_numbers("+1 283 182 3829+44 20 7946 0958") == (PHONE * 2, 2), \
         "a mask is a boundary: look again"
 
@@ -117,6 +122,8 @@ def test_signs_around_an_ip_address_stay(before, after):
 @pytest.mark.exercise("2.3")
 def test_an_ip_address_may_end_a_sentence_and_is_counted_each_time():
     assert mask_ip_addresses("8.8.8.8 and 8.8.4.4.") == (f"{IP} and {IP}.", 2)
+    assert mask_ip_addresses(f"{IP} and 8.8.4.4") == (f"{IP} and {IP}", 1), "a mask is not counted"
+    assert mask_ip_addresses("2001:db8::1: no answer") == (f"{IP}: no answer", 1), "the colon stays"
 
 
 def test_masking_twice_changes_nothing():

@@ -26,6 +26,10 @@ GERMAN, RUSSIAN, JAPANESE = "Größe für 5 €", "Привет, мир", "日�
     (JAPANESE.encode("iso2022_jp"), "iso-2022-jp", JAPANESE, "7-bit bytes are not UTF-8"),
     (JAPANESE.encode()[:-1], None, JAPANESE[:-1] + "\ufffd", "cut in the last character"),
     (b"ok \xff " + JAPANESE.encode(), "utf-8", "ok \ufffd " + JAPANESE, "one bad byte in UTF-8"),
+    (b"caf\xe9 \x81", None, "caf\u00e9 \ufffd", "a byte that windows-1252 does not have"),
+    (b"\xcf\xf0\xe8\xe2\xe5\xf2 \x98", "windows-1251", "\u041f\u0440\u0438\u0432\u0435\u0442 \ufffd",
+     "a byte that the declared encoding does not have"),
+    (b"caf\xe9", None, "caf\u00e9", "one letter at the end is no UTF-8 that was cut"),
     (b"", None, "", "nothing"),
 ])
 def test_decode(data, charset, want, mistake):
