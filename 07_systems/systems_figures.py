@@ -22,8 +22,8 @@ def _bars(axes, labels: list[str], rows: list[dict], kinds, unit: float) -> None
         bottom = [b + h for b, h in zip(bottom, heights)]
     for x, total in enumerate(bottom):
         axes.annotate(f"{total:.3g}", (x, total), ha="center", va="bottom", fontsize=8)
-    axes.margins(y=0.12)
-    axes.legend(fontsize=8)
+    axes.set_ylim(0, 1.28 * max(bottom))                # the legend has a strip of its own
+    axes.legend(fontsize=7, loc="upper left", ncols=len(kinds), columnspacing=1)
 
 
 def _save(figure, path: Path) -> None:
