@@ -107,6 +107,18 @@ def choose_model(laws: dict, seconds: float, unique: float, threads: int, precis
     return sorted(found, key=lambda f: f["loss"])
 
 
+def ranked_again(candidates: list[dict], gain: float, laws: dict, seconds: float,
+                 unique: float) -> list[dict]:
+    """The candidates as if each were `gain` times as fast, best first."""
+    found = []
+    for one in candidates:
+        tokens = min(one["speed"] * gain * seconds, most_tokens(laws, unique))
+        found.append(one | {"speed": one["speed"] * gain, "tokens": tokens,
+                            "rows": batch_rows(tokens, laws["sequence_length"]),
+                            "loss": forecast(laws, one["N"], tokens, unique)["loss"]})
+    return sorted(found, key=lambda f: f["loss"])
+
+
 def most_tokens(laws: dict, unique: float) -> float:
     """Tokens beyond which reading the `unique` ones again is worth under a tenth of fresh text."""
     return unique * epochs_at_price(0.9, laws.get("half_life", HALF_LIFE))
@@ -123,10 +135,11 @@ def with_compile(choice: dict, threads: int, precision: str, seconds: float, mos
         return choice | {"compile": False}
     tokens = speed * (seconds - preparation)
     gains = tokens > choice["speed"] * seconds * 1.03
-    print(f"torch.compile: {speed:,.0f} tokens/s after {preparation:.0f} s of compiling, "
+    print(f"torch.compile, width {choice['width']}: {speed:,.0f} tokens/s after "
+          f"{preparation:.0f} s of compiling, "
           + ("which pays" if gains else "which does not pay here"))
-    return choice | ({"speed": speed, "tokens": min(tokens, most), "compile": True} if gains
-                     else {"compile": False})
+    return choice | ({"speed": speed, "plain_speed": choice["speed"], "compile": True,
+                      "tokens": min(tokens, most)} if gains else {"compile": False})
 
 
 def make_plan(args: argparse.Namespace, laws: dict, index: dict) -> dict:
@@ -144,8 +157,16 @@ def make_plan(args: argparse.Namespace, laws: dict, index: dict) -> dict:
     candidates = choose_model(laws, seconds, unique, threads, precision, measure, device)
     choice = candidates[0] | {"compile": False}
     if args.compile == "yes" or (args.compile == "auto" and seconds > 200):
-        choice = with_compile(choice, threads, precision, seconds, most_tokens(laws, unique),
-                              device)
+        most = most_tokens(laws, unique)
+        choice = with_compile(choice, threads, precision, seconds, most, device)
+        if choice["compile"]:           # then a wider model may be the better use of the time
+            plain = {one["width"]: one for one in candidates}
+            candidates = ranked_again(candidates, choice["speed"] / choice["plain_speed"], laws,
+                                      seconds, unique)
+            best = candidates[0]["width"]
+            if best != choice["width"]:
+                wider = with_compile(plain[best], threads, precision, seconds, most, device)
+                choice = wider if wider["compile"] else choice
     config, T = choice["config"], laws["sequence_length"]
     rows = batch_rows(choice["tokens"], T)
     steps = max(1, int(choice["tokens"] // (rows * T)))
