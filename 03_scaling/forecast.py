@@ -7,12 +7,15 @@ prints the laws of a sweep and how well its smaller budgets forecast its largest
 `forecast(fit_laws(N, D, L, budgets), N=3e6, D=4e6)` gives {"loss", "low", "high", "level"}.
 
 A small sweep cannot tell all five constants of L = E + A/N^alpha + B/D^beta apart, so the fit
-starts from beliefs (`PRIOR`: exponents near those published for large models, within about 0.1)
-which the runs then move. Nothing is ever fitted on the run that is forecast.
+starts from beliefs (`PRIOR`: exponents near those published for large models, within 0.1 or 0.3)
+which the runs then move. And the law has D + shift for D: at D = 0 a model is at ln V, not at
+infinity, and runs of 100,000 tokens still feel that. Nothing is ever fitted on the run that is
+forecast.
 """
 
 import argparse
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +30,9 @@ from run_table import load_points, read_rows
 # (a, b, e, alpha, beta): logs of A, B and E, then the exponents. A and B are left free. E is
 # far below anything seen here: half a bit per byte of documentation, 1 nat per token.
 PRIOR_MEAN = np.array([5.0, 5.0, math.log(1.0), 0.35, 0.35])
-PRIOR_SD = np.array([10.0, 10.0, 0.20, 0.10, 0.10])
+PRIOR_SD = np.array([10.0, 10.0, 0.20, 0.30, 0.10])
+# The shift of D, in units of the shortest run's tokens.
+SHIFTS, SHIFT_MEAN, SHIFT_SD = (0.05, 0.08, 0.125, 0.2, 0.32, 0.5, 0.8, 1.25, 2.0), 0.4, 1.0
 NOISE = 0.006               # of a run's log loss: seeds, and how well any such law can fit
 DELTA = 0.02                # beyond it a run counts as an outlier
 LEVEL = 0.9
@@ -35,9 +40,16 @@ RECORDED = Path(__file__).parent / "recorded" / "runs.csv"
 
 
 def fit_law(N, D, L, bootstrap: int = 0, seed: int = 0) -> ParametricFit:
-    """The parametric law of a small sweep, with the beliefs above."""
-    return fit_parametric(N, D, L, bootstrap, delta=DELTA, seed=seed,
-                          prior=(PRIOR_MEAN, PRIOR_SD, NOISE))
+    """The parametric law of a small sweep, with the beliefs above; its shift by trying a few."""
+    def fit(share: float, resamples: int = 0) -> tuple[float, ParametricFit]:
+        shift = share * float(np.min(D))
+        law = fit_parametric(N, np.asarray(D) + shift, L, resamples, delta=DELTA, seed=seed,
+                             prior=(PRIOR_MEAN, PRIOR_SD, NOISE))
+        doubt = NOISE * math.log(share / SHIFT_MEAN) / SHIFT_SD
+        return law.cost + doubt * doubt / 2, replace(law, shift=shift)
+
+    best = min(SHIFTS, key=lambda share: fit(share)[0])
+    return fit(best, bootstrap)[1]
 
 
 def held_out_errors(N, D, L, budgets) -> dict | None:
@@ -65,7 +77,8 @@ def fit_laws(N, D, L, budgets, bootstrap: int = 400, seed: int = 0) -> dict:
     fit = fit_law(N, D, L, bootstrap, seed)
     residuals = np.log(predict(fit, N, D)) - np.log(L)
     freedom = max(1, len(L) - 5)
-    laws = {"parametric": dict(zip(("E", "A", "B", "alpha", "beta"), map(float, fit))),
+    laws = {"parametric": dict(zip(("E", "A", "B", "alpha", "beta"), map(float, fit)))
+            | {"shift": fit.shift},
             "intervals": fit.intervals, "samples": fit.samples.tolist(),
             "residual": float(np.sqrt((residuals ** 2).sum() / freedom)),
             "largest_flops": float(np.max(6 * N * D)),
@@ -128,7 +141,8 @@ def summary(laws: dict, runs: int) -> str:
     """The laws in a few lines."""
     p = laws["parametric"]
     lines = [f"{runs} runs: L = {p['E']:.2f} + {p['A']:.3g}/N^{p['alpha']:.3f} + "
-             f"{p['B']:.3g}/D^{p['beta']:.3f}, runs scatter by {laws['residual']:.2%}"]
+             f"{p['B']:.3g}/(D + {p.get('shift', 0):.2g})^{p['beta']:.3f}, "
+             f"runs scatter by {laws['residual']:.2%}"]
     for name, found in laws["exponents"].items():
         if "why" in found:
             lines.append(f"  {name}: {found['why']}")

@@ -24,7 +24,11 @@ from run_table import load_points
 
 @dataclass(frozen=True)
 class ParametricFit:
-    """L(N, D) = E + A / N^alpha + B / D^beta, and how sure we are (`samples`: bootstraps)."""
+    """L(N, D) = E + A / N^alpha + B / (D + shift)^beta, and how sure we are (bootstrap `samples`).
+
+    Published laws have no shift. It matters for runs of few tokens: a model that has read nothing
+    is at ln V, not at infinity.
+    """
     E: float
     A: float
     B: float
@@ -32,6 +36,7 @@ class ParametricFit:
     beta: float
     cost: float = 0.0
     samples: np.ndarray = field(default_factory=lambda: np.zeros((0, 5)), repr=False)
+    shift: float = 0.0
 
     def __iter__(self):
         """E, A, B, alpha, beta = fit"""
@@ -39,7 +44,7 @@ class ParametricFit:
 
     def draws(self) -> list["ParametricFit"]:
         """One fit per bootstrap resample."""
-        return [ParametricFit(*row) for row in self.samples]
+        return [ParametricFit(*row, shift=self.shift) for row in self.samples]
 
     @property
     def intervals(self) -> dict[str, tuple[float, float]]:
@@ -58,7 +63,7 @@ def predict(fit: ParametricFit, N, D):
     """
     E, A, B, alpha, beta = fit
     # An irreducible part, a part that more parameters reduce, and one that more tokens reduce.
-    return E + A / np.asarray(N, float) ** alpha + B / np.asarray(D, float) ** beta
+    return E + A / np.asarray(N, float) ** alpha + B / (np.asarray(D, float) + fit.shift) ** beta
 
 
 def log_law(theta: np.ndarray, log_N: np.ndarray, log_D: np.ndarray
@@ -150,7 +155,8 @@ def optimal_allocation(fit: ParametricFit, C):
     """The N and D of lowest loss with 6 N D = C, in closed form; C a number or an array.
 
     N = G (C/6)^(beta/(alpha+beta)), D = (C/6)^(alpha/(alpha+beta)) / G,
-    G = (alpha A / (beta B))^(1/(alpha+beta)). Source: Hoffmann et al. 2022, equation 4.
+    G = (alpha A / (beta B))^(1/(alpha+beta)). A shift is left out: D should be large beside it.
+    Source: Hoffmann et al. 2022, equation 4.
     """
     _, A, B, alpha, beta = fit
     # Where one more per cent of N gains as much as one more per cent of D.

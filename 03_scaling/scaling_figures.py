@@ -30,6 +30,11 @@ def _save(figure, path: Path | str) -> None:
     plt.close(figure)
 
 
+def _legend(axis, **options) -> None:
+    """A legend right of the picture, where no point and no line can lie under it."""
+    axis.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), **options)
+
+
 def _colours(count: int):
     import matplotlib
     return matplotlib.colormaps["viridis"](np.linspace(0.05, 0.85, max(1, count)))
@@ -63,7 +68,7 @@ def draw_isoflop(path: Path | str, laws: dict, budgets, N, L) -> None:
 
 def draw_parametric(path: Path | str, fit: ParametricFit, N, D, L) -> None:
     """Measured against fitted loss over tokens, one curve per model size."""
-    figure, axis = _axes()
+    figure, axis = _axes(7.6)
     N, D, L = (np.asarray(x, float) for x in (N, D, L))
     sizes = sorted(set(N))
     grid = np.geomspace(D.min() * 0.8, D.max() * 3, 80)
@@ -72,8 +77,8 @@ def draw_parametric(path: Path | str, fit: ParametricFit, N, D, L) -> None:
         axis.plot(D[N == size], L[N == size], "o", color=colour, label=f"N = {size:,.0f}")
     axis.set(xscale="log", xlabel="training tokens D", ylabel="held-out loss (nats per token)",
              title=f"L = {fit.E:.2f} + {fit.A:.3g}/N^{fit.alpha:.2f} + "
-                   f"{fit.B:.3g}/D^{fit.beta:.2f}")
-    axis.legend(fontsize=7, ncol=2)
+                   f"{fit.B:.3g}/{f'(D + {fit.shift:.2g})' if fit.shift else 'D'}^{fit.beta:.2f}")
+    _legend(axis)
     _save(figure, path)
 
 
@@ -132,13 +137,16 @@ def draw_rivals(path: Path | str, found: dict) -> None:
 
 def draw_rates(path: Path | str, found: dict) -> None:
     """Loss against learning rate, one curve per width, each optimum marked."""
-    figure, axis = _axes()
+    figure, axis = _axes(7.4)
     for colour, (width, curve) in zip(_colours(len(found["curves"])), found["curves"].items()):
         rates, losses = zip(*curve)
         axis.plot(rates, losses, "o-", color=colour, label=f"width {width}")
         axis.axvline(found["optimum"][width], color=colour, ls=":", lw=1)
-    axis.axvline(found["predicted"], color="tab:red", lw=1, label="predicted for the largest")
+    axis.axvline(found["predicted"], color="tab:red", lw=1,
+                 label=f"predicted\nfor width {found['largest']}")
     axis.set(xscale="log", xlabel="peak learning rate (Muon)",
              ylabel="held-out loss (nats per token)")
-    axis.legend(fontsize=8)
+    axis.set_xticks(rates, [f"{rate:g}" for rate in rates])
+    axis.minorticks_off()
+    _legend(axis)
     _save(figure, path)

@@ -61,3 +61,29 @@ def test_the_largest_budget_is_held_out():
     again = forecast.held_out_errors(N, D, poisoned, budgets)
     assert np.mean(again["errors"]) == pytest.approx(-1 / 3, abs=0.03), \
         "the runs that are forecast must not be fitted"
+
+
+def test_runs_that_begin_at_a_finite_loss_are_not_forecast_too_high():
+    """A law in D + 60,000, as a recipe's first tokens make it: fitted in D alone it bends wrongly."""
+    shifted = ParametricFit(1.1, 400.0, 45.0, 0.53, 0.20, shift=6e4)
+    rng, errors = np.random.default_rng(0), {"shift": [], "none": []}
+    for _ in range(4):
+        N, D, _, budgets = small_sweep(0)
+        L = predict(shifted, N, D) * np.exp(0.003 * rng.normal(size=len(N)))
+        truth = float(predict(shifted, 3.3e6, 8e6))
+        law = forecast.fit_law(N, D, L)
+        alone = forecast.fit_parametric(N, D, L, delta=forecast.DELTA, prior=(
+            forecast.PRIOR_MEAN, forecast.PRIOR_SD, forecast.NOISE))
+        for name, fit in (("shift", law), ("none", alone)):
+            errors[name].append(float(predict(fit, 3.3e6, 8e6)) / truth - 1)
+    assert max(map(abs, errors["shift"])) < 0.02, f"with a shift: {errors['shift']}"
+    assert min(errors["none"]) > 0.01, f"the test shows nothing: {errors['none']}"
+
+
+def test_every_draw_of_a_law_keeps_its_shift():
+    laws = forecast.fit_laws(*small_sweep(0), bootstrap=3)
+    law = forecast.law_of(laws)
+    assert law.shift == laws["parametric"]["shift"] > 0
+    assert {draw.shift for draw in law.draws()} == {law.shift}, \
+        "an interval from laws without the shift would lie elsewhere"
+    assert float(predict(law, 1e6, 0)) < 100, "at D = 0 the loss is finite"
