@@ -8,6 +8,7 @@
     python learn.py run 04_model_pretrain/pretrain.py --quick     the real pipeline on your code
     python learn.py export --chapter 4 DIR                        the handout for a class
     python learn.py grade SUBMISSION --chapter 4 --json results.json    Gradescope's format
+    python learn.py grade handed_in/* --chapter 4 --csv marks.csv       a class, a line each
     python learn.py selfcheck 4      grade the graders: each planted bug is caught, by its own
 
 The reference is the only source: a listed function's docstring is the statement, the comments in
@@ -20,12 +21,15 @@ accidents; grade strangers' code inside your platform's container.
 
 import argparse
 import ast
+import contextlib
+import csv
 import hashlib
 import io
 import json
 import math
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -295,8 +299,11 @@ def judge_test(exercise: dict, test: str, limit: float, scratch: Path) -> tuple[
         wrong = graft(right, copy.open(**TEXT).read(), exercise["function"])
     else:
         wrong = plant(right, exercise, exercise)
+    if said := not_for_grading(test, right, {"pytest", "unittest"}):
+        return False, said
     outcomes = []
-    for name, text in (("right", right), ("wrong", wrong)):
+    for text in (right, wrong):
+        name = Path(secrets.token_hex(4)) / "it"        # nor by the names of the folders
         (scratch / name / "code").mkdir(parents=True)
         (scratch / name / "code" / file).write_text(ast.unparse(ast.parse(text)), "utf-8")
         (scratch / name / "test_it.py").write_text(test, "utf-8", "replace")
@@ -305,7 +312,9 @@ def judge_test(exercise: dict, test: str, limit: float, scratch: Path) -> tuple[
         path = [scratch / name / "code", ROOT, *chapter_folders().values()]
         code, said = run_limited(
             [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider",
-             "test_it.py"], scratch / name, limit, {"PYTHONPATH": os.pathsep.join(map(str, path))})
+             "test_it.py"], scratch / name, limit, {
+                 "PYTHONPATH": os.pathsep.join(map(str, path)),
+                 "BUILD_LLM_GRADED": str(scratch / name / "test_it.py")})
         outcomes.append(code)
         if code is None:
             return False, said
@@ -365,7 +374,7 @@ def pytest_arguments(exercise: dict) -> list[str]:
 
 
 def check(name: str) -> int:
-    """Run one exercise's tests on the student's code; returns pytest's exit code."""
+    """Run one exercise's tests on the student's code; returns 0 if all pass, none not started."""
     exercise = find_exercise(name)
     if not student_file(exercise).exists():
         fail(f"not started: run python learn.py start {exercise['chapter']}")
@@ -373,7 +382,19 @@ def check(name: str) -> int:
         right, said = judge_other(exercise, student_file(exercise).read_text("utf-8", "replace"))
         print(f"{name}: {said}")
         return 0 if right else 1
-    return subprocess.call(pytest_arguments(exercise), cwd=ROOT)
+    with tempfile.TemporaryDirectory() as scratch:
+        record = Path(scratch) / "outcomes.json"
+        code = subprocess.call([*pytest_arguments(exercise), "--outcomes", str(record)], cwd=ROOT)
+        seen = list(json.loads(record.read_text()).values()) if record.exists() else []
+    counted = [outcome for outcome in seen if outcome != "skipped"]
+    right = counted.count("passed")
+    said = f"{right} of {len(counted)} tests pass"
+    if "not started" in seen:
+        said = f"not started ({said}): see the line above"
+    elif counted and right == len(counted):
+        said = "right"
+    print(f"{name}: {said}")
+    return 0 if said == "right" and code == 0 else code or 1
 
 
 def judge_other(exercise: dict, text: str, computed: dict | None = None,
@@ -735,25 +756,42 @@ def assemble(reference: str, text: str, exercise: dict, listed: list[str]) -> st
     return text
 
 
-def grade(submission: Path, chapter: int | None, limit: float, report: Path | None,
-          only: str | None = None) -> int:
-    """Grade a folder, zip or file in clean copies of this repository; prints the points."""
-    if not submission.exists():
-        fail(f"{submission} does not exist")
+def grade(submissions: list[Path], chapter: int | None, limit: float, report: Path | None,
+          table: Path | None, only: str | None = None) -> int:
+    """Grade folders, zips or files in clean copies of this repository; prints the points.
+
+    One submission's `report` is a file in Gradescope's format; of several, a folder of them.
+    The `table` has a line for each submission, written as each is done.
+    """
+    for submission in submissions:
+        if not submission.exists():
+            fail(f"{submission} does not exist")
     if any(e["handout"] for e in load_exercises()):
         fail("a handout has no reference to grade with: run the teacher's copy")
     listed = load_exercises(chapter)
     chosen = [e for e in listed if only in (None, e["id"])] or fail(f"no exercise {only}")
-    rows, computed = [], compute_answers(chosen)
-    for exercise in chosen:
-        rows.append(grade_one(submission, exercise, listed, computed, limit))
-        print(f"{rows[-1]['name']:<60} {rows[-1]['score']:g} / {rows[-1]['max_score']:g}",
-              flush=True)
-    total = sum(row["score"] for row in rows)
-    print(f"\n{total:g} of {sum(row['max_score'] for row in rows):g} points")
-    if report:
-        report.parent.mkdir(parents=True, exist_ok=True)
-        report.write_text(json.dumps({"score": total, "tests": rows}, indent=1), encoding="utf-8")
+    computed, lines, names = compute_answers(chosen), [], [s.stem for s in submissions]
+    if len(set(names)) < len(names):        # anna/work.zip and bob/work.zip
+        names = ["_".join(s.with_suffix("").parts).strip("/_.") for s in submissions]
+    for name, submission in zip(names, submissions):
+        print(f"\n{submission}" if len(submissions) > 1 else "", flush=True)
+        rows = []
+        for exercise in chosen:
+            rows.append(grade_one(submission, exercise, listed, computed, limit))
+            print(f"{rows[-1]['name']:<60} {rows[-1]['score']:g} / {rows[-1]['max_score']:g}",
+                  flush=True)
+        total = round(sum(row["score"] for row in rows), 2)
+        print(f"\n{total:g} of {sum(row['max_score'] for row in rows):g} points", flush=True)
+        if report:
+            file = report / f"{name}.json" if len(submissions) > 1 else report
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps({"score": total, "tests": rows}, indent=1), "utf-8")
+        lines.append([name, total, *(row["score"] for row in rows)])
+        if table:
+            table.parent.mkdir(parents=True, exist_ok=True)
+            with open(table, "w", encoding="utf-8", newline="") as out:
+                csv.writer(out).writerows([["submission", "points",
+                                            *(e["id"] for e in chosen)], *lines])
     return 0
 
 
@@ -771,8 +809,8 @@ def grade_one(submission: Path, exercise: dict, listed: list[dict], computed: di
             return {**row, "output": output, "score": float(exercise["points"] * (right is True))}
         share, output = grade_written(exercise, text, listed, limit)
         return {**row, "output": output, "score": round(exercise["points"] * share, 2)}
-    except (SyntaxError, LookupError, ValueError, RecursionError, MemoryError) as error:
-        return {**row, "output": f"{work_file(exercise)}: {error}"}
+    except Exception as error:              # whatever came in, the next exercise is graded
+        return {**row, "output": f"{work_file(exercise)}: {error or type(error).__name__}"}
 
 
 def grade_written(exercise: dict, text: str, listed: list[dict], limit: float
@@ -787,59 +825,114 @@ def grade_written(exercise: dict, text: str, listed: list[dict], limit: float
     names = [e["function"] for e in listed if e["kind"] == "write"
              and (e["chapter"], e["file"]) == (exercise["chapter"], exercise["file"])]
     whole = assemble(reference, text, exercise, names)
-    share, output = run_graded(exercise, whole, limit)
-    if share < 1:
-        try:
-            alone = graft(reference, whole, exercise["function"])
-        except (SyntaxError, LookupError):
-            alone = whole
-        if alone != whole:
-            again, said = run_graded(exercise, alone, limit)
-            if again > share:
-                return again, said
+    try:
+        alone = graft(reference, whole, exercise["function"])
+    except (SyntaxError, LookupError):
+        alone = whole
+    share, output = 0.0, ""
+    for version in dict.fromkeys((whole, alone)):
+        said = not_for_grading(version, reference)
+        again, said = (0.0, said) if said else run_graded(exercise, version, limit)
+        if again > share or not output:
+            share, output = again, said
+        if share == 1:
+            break
     return share, output
+
+
+# What no exercise needs, and what a file that fools its tests does; the reference may use it.
+NOT_GRADED = {"pytest", "_pytest", "pluggy", "conftest", "unittest", "gc", "ctypes", "inspect",
+              "importlib", "builtins", "subprocess", "multiprocessing", "exec", "eval",
+              "__import__", "sys.modules", "sys._getframe", "os._exit", "os.fork", "__globals__",
+              "__builtins__", "__closure__", "__subclasses__", "__code__", "f_globals", "f_back",
+              "__eq__", "__ne__", "__bool__", "__torch_function__", "__array_ufunc__",
+              "__array_function__"}
+
+
+def named_in(text: str) -> dict[str, int]:
+    """{name: line} of what a file imports, names, defines, and takes from os and sys."""
+    found = {}
+    for node in ast.walk(ast.parse(text)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".")[0] for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [(node.module or "").split(".")[0],
+                     *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Name):
+            names = [node.id]
+        elif isinstance(node, ast.Attribute):
+            names = [node.attr] if node.attr.startswith(("_", "f_")) else []
+            names += [f"{node.value.id}.{node.attr}"] if isinstance(node.value, ast.Name) else []
+        elif isinstance(node, ast.FunctionDef):
+            names = [node.name]
+        elif isinstance(node, ast.Constant) and re.fullmatch(r"__\w+__", str(node.value)):
+            names = [node.value]                        # type("Any", (), {"__eq__": ...})
+        found |= {name: node.lineno for name in names if name not in found}
+    return found
+
+
+def not_for_grading(text: str, reference: str, allowed: set[str] = frozenset()) -> str:
+    """What a submitted file uses that only a file that fools its tests needs; empty if nothing."""
+    try:
+        used = named_in(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return f"line {getattr(error, 'lineno', '?')} is no Python: {error}"
+    for name in sorted((NOT_GRADED & set(used)) - set(named_in(reference)) - allowed):
+        return (f"line {used[name]}: {name} is not for graded code: no exercise needs it, and "
+                "with it tests can be fooled")
+    return ""
 
 
 def run_graded(exercise: dict, text: str, limit: float) -> tuple[float, str]:
     """Run an exercise's tests on a file's text in a fresh copy of the repository."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         clean, record = Path(scratch).resolve() / "clean", Path(scratch) / "outcomes.json"
-        shutil.copytree(ROOT, clean, ignore=shutil.ignore_patterns(
-            ".*", "out", "mine", "__pycache__", "*.egg-info", "exercises.toml", "selfcheck.py"))
-        (clean / exercise["folder"].name / exercise["file"]).write_bytes(text.encode("utf-8"))
+        ignore = shutil.ignore_patterns("__pycache__", "exercises.toml", "selfcheck.py")
+        for folder in (*chapter_folders().values(), ROOT / "tests"):
+            shutil.copytree(folder, clean / folder.name, ignore=ignore)
+        for file in (*ROOT.glob("*.py"), ROOT / "pyproject.toml"):
+            shutil.copy(file, clean)
+        graded, seal = clean / exercise["folder"].name / exercise["file"], secrets.token_hex()
+        graded.write_bytes(text.encode("utf-8"))
         code, output = run_limited(
             [sys.executable, "-m", "pytest", "-q", "--tb=short", "-s", "--exercise",
              exercise["id"], "--outcomes", str(record), *test_files(exercise, clean)],
-            clean, limit, {"PYTHONPATH": "", "BUILD_LLM_HIDE": str(ROOT)})
+            clean, limit, {"PYTHONPATH": "", "BUILD_LLM_HIDE": str(ROOT),
+                           "BUILD_LLM_GRADED": str(graded)}, seal)
         if code is None:
             return 0.0, output
-        seen = list(json.loads(record.read_text()).values()) if record.exists() else []
+        written = json.loads(record.read_text() or "{}") if record.exists() else {}
+        seen = list(written["outcomes"].values()) if written.get("seal") == seal else []
     if "not started" in seen:
         return 0.0, f"not started\n{output}"
-    graded = [o for o in seen if o in ("passed", "failed")]     # a skip for want of a GPU: neither
-    if not graded:
+    counted = [o for o in seen if o != "skipped"]           # a skip for want of a GPU: neither
+    if not counted:
         return 0.0, f"no test came to an end (exit code {code})\n{output}"
-    return graded.count("passed") / len(graded), output
+    return counted.count("passed") / len(counted), output
 
 
-def run_limited(command: list, folder: Path, limit: float, environment: dict
+def run_limited(command: list, folder: Path, limit: float, environment: dict, seal: str = ""
                 ) -> tuple[int | None, str]:
     """Run strangers' code under limits of time, memory and file size; (exit code, end of output).
 
-    The exit code is None if the time ran out. Its files go to a home of its own inside `folder`,
-    and tests/conftest.py refuses writes elsewhere. Nothing it started outlives the call.
+    The exit code is None if the time ran out. Its files go to a home of its own beside `folder`,
+    and tests/conftest.py refuses writes elsewhere. Nothing it started outlives the call: its
+    process group is killed, and on Linux whatever still carries its environment.
     """
     home = folder.parent / "home"
     home.mkdir(exist_ok=True)
     environment = {**os.environ, **{name: str(home) for name in (
         "HOME", "TMPDIR", "XDG_CACHE_HOME", "TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR",
-        "BUILD_LLM_OUT")}, "BUILD_LLM_FENCE": str(folder.parent), "OMP_NUM_THREADS": "1",
+        "BUILD_LLM_OUT")}, "BUILD_LLM_FENCE": str(home), "OMP_NUM_THREADS": "1",
         "PYTHONDONTWRITEBYTECODE": "1", **environment}
     posix = {"start_new_session": True, "preexec_fn": limit_resources} if os.name == "posix" else {}
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log, env=environment,
-                                 stdin=subprocess.DEVNULL, **posix)
+                                 stdin=subprocess.PIPE, **posix)
         try:
+            with contextlib.suppress(OSError), child.stdin as pipe:
+                pipe.write(seal.encode())
             code = child.wait(limit)
         except subprocess.TimeoutExpired:
             code = None
@@ -851,10 +944,19 @@ def run_limited(command: list, folder: Path, limit: float, environment: dict
                 except ProcessLookupError:
                     pass
             child.wait()
+            kill_strays(f"BUILD_LLM_FENCE={home}".encode())
         size = log.seek(0, 2)
         log.seek(max(0, size - 4000))  # a student's prints may be endless: keep the end
         output = log.read().decode("utf-8", "replace")
     return code, output if code is not None else f"stopped after {limit:g} s: an endless loop?"
+
+
+def kill_strays(mark: bytes) -> None:
+    """On Linux: end what left the process group, found by a mark in its environment."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark in (folder / "environ").read_bytes().split(b"\0"):
+                os.kill(int(folder.name), signal.SIGKILL)
 
 
 def limit_resources() -> None:
@@ -913,11 +1015,13 @@ def main() -> int | None:
     action.add_argument("--chapter", type=int, required=True)
     action.add_argument("folder", type=Path)
     action = actions.add_parser("grade")
-    action.add_argument("submission", type=Path)
+    action.add_argument("submission", type=Path, nargs="+")
     action.add_argument("--chapter", type=int)
     action.add_argument("--exercise", help="only this one")
     action.add_argument("--limit", type=float, default=60, help="seconds for one exercise")
-    action.add_argument("--json", type=Path, dest="report")
+    action.add_argument("--json", type=Path, dest="report",
+                        help="results in Gradescope's format; of several submissions, a folder")
+    action.add_argument("--csv", type=Path, help="a table of marks: a line for each submission")
     action = actions.add_parser("selfcheck")
     action.add_argument("chapter", type=int, nargs="?")
     action.add_argument("--workers", type=int, default=os.cpu_count() or 1)
@@ -937,7 +1041,8 @@ def main() -> int | None:
     elif args.action == "export":
         export(args.chapter, args.folder)
     elif args.action == "grade":
-        return grade(args.submission, args.chapter, args.limit, args.report, args.exercise)
+        return grade(args.submission, args.chapter, args.limit, args.report, args.csv,
+                     args.exercise)
     else:
         return 1 if selfcheck(args.chapter, args.workers) else 0
 

@@ -26,6 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted(p for p in ROOT.glob("0[1-7]_*") if p.is_dir())
 sys.path[:0] = [str(ROOT), *map(str, CHAPTERS)]
 outcomes = {}
+judges = {}                     # while grading: what the tests judge with, as it was before
 
 
 def pytest_addoption(parser):
@@ -34,13 +35,16 @@ def pytest_addoption(parser):
     parser.addoption("--outcomes", help="write {exercise|test: outcome} to this JSON file")
 
 
-def fence(inside, hidden):
-    """While strangers' code is graded: writes stay `inside`, and `hidden` is not read.
+def fence(inside, hidden, graded):
+    """While strangers' code is graded: writes stay `inside`, `hidden` is not read, and the file
+    `graded` starts no process and opens no connection.
 
     Against accidents and curiosity. Not a sandbox: that is your platform's container.
     """
     inside, hidden = [os.path.realpath(inside), "/dev"], os.path.realpath(hidden or "/nowhere")
-    environment = os.path.join(hidden, ".venv")
+    environment = os.path.realpath(sys.prefix)
+    outside = {"subprocess.Popen", "os.fork", "os.forkpty", "os.exec", "os.posix_spawn",
+               "os.spawn", "os.kill", "socket.connect", "ctypes.dlopen"}
     writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
     changes = {"os.remove": 1, "os.rmdir": 1, "os.mkdir": 1, "os.truncate": 1, "os.chmod": 1,
                "shutil.rmtree": 1, "os.rename": 2, "os.link": 2, "os.symlink": 2}
@@ -57,15 +61,56 @@ def fence(inside, hidden):
                     raise PermissionError(f"the grader does not let {path!r} be changed ({event})")
             elif below(path, hidden) and not below(path, environment):
                 raise PermissionError(f"the grader does not let {path!r} be read")
-        if event in ("os.system", "os.killpg") or event == "os.kill" and args[0] in (
-                os.getppid(), -1, 0, 1):
+        refused = event in ("os.system", "os.killpg") or event == "os.kill" and args[0] in (
+            os.getppid(), -1, 0, 1)
+        frame = sys._getframe(1) if graded and event in outside else None
+        while frame and not refused:
+            refused, frame = frame.f_code.co_filename == graded, frame.f_back
+        if refused:
             raise PermissionError(f"the grader does not allow {event}")
     sys.addaudithook(guard)
 
 
+def look_at_judges():
+    """{(module, name): function} of what tests judge with, as it is now."""
+    places = {name: sys.modules[name] for name in (
+        "builtins", "math", "operator", "pytest", "numpy", "numpy.testing", "torch",
+        "torch.testing", "torch.nn.functional") if name in sys.modules}
+    if "torch" in places:
+        places["torch.Tensor"] = places["torch"].Tensor
+    return {(place, name): thing for place, module in places.items()
+            for name, thing in vars(module).items() if callable(thing)}
+
+
+def replaced():
+    """The names of judges that the code under test has replaced, as one string."""
+    now = look_at_judges() if judges else {}
+    return ", ".join(".".join(key) for key in judges if now.get(key) is not judges[key])
+
+
+def seal_record(config, seal):
+    """Open the record of outcomes before any code under test runs, to write it at the end."""
+    path = config.getoption("--outcomes")
+    record = open(path, "w", encoding="utf-8") if path else None
+
+    def write():
+        if record:
+            record.write(json.dumps({"seal": seal, "outcomes": outcomes}))
+            record.close()
+    config.add_cleanup(write)
+
+
 def pytest_configure(config):
     if os.environ.get("BUILD_LLM_FENCE"):
-        fence(os.environ["BUILD_LLM_FENCE"], os.environ.get("BUILD_LLM_HIDE"))
+        # The first line on standard input seals the record: the code under test never saw it.
+        seal_record(config, sys.__stdin__.readline().strip())
+        texts = [Path(a).read_text("utf-8") for a in config.args if a.endswith(".py")]
+        for name in ("numpy", "torch"):
+            if any(name in text for text in texts):
+                __import__(name)
+        judges.update(look_at_judges())
+        fence(os.environ["BUILD_LLM_FENCE"], os.environ.get("BUILD_LLM_HIDE"),
+              os.environ.get("BUILD_LLM_GRADED"))
     in_front = []
     if config.getoption("--mine"):
         in_front = sorted(p for p in (ROOT / "mine").glob("0*") if p.is_dir())
@@ -105,6 +150,9 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_collection_finish(session):
     """With --mine, a listed module that came from the reference would be a false pass."""
+    for item in session.items:          # what ends the session early leaves the rest not run
+        if mark := item.get_closest_marker("exercise"):
+            outcomes[f"{mark.args[0]}|{item.nodeid}"] = "not run"
     if not session.config.getoption("--mine"):
         return
     for chapter in sorted((ROOT / "mine").glob("0*")):
@@ -129,6 +177,7 @@ def not_started(excinfo):
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     """A blanked body is 'not started', shown with its file and line instead of a traceback."""
+    raised = call.excinfo               # before pytest turns unittest's SkipTest into its own
     report = (yield).get_result()
     outcome = report.outcome
     blank = call.excinfo and not_started(call.excinfo)
@@ -137,11 +186,19 @@ def pytest_runtest_makereport(item, call):
         place = place.relative_to(ROOT) if place.is_relative_to(ROOT) else place
         report.outcome, outcome = "skipped", "not started"
         report.longrepr = (str(place), line, f"not started, {said}")
+    elif report.skipped and raised and any(
+            Path(str(entry.path)).parent.parent in (ROOT, ROOT / "mine")
+            and Path(str(entry.path)).parent.name[0] == "0" for entry in raised.traceback):
+        report.outcome = outcome = "failed"
+        report.longrepr = f"skipped by the code under test, not by the test: {raised.value}"
+    if report.when == "teardown" and replaced():
+        report.outcome = outcome = "failed"
+        report.longrepr = f"the code under test replaced {replaced()}"
     mark = item.get_closest_marker("exercise")
     if mark and (report.when == "call" or outcome != "passed"):
         outcomes[f"{mark.args[0]}|{item.nodeid}"] = outcome
 
 
 def pytest_sessionfinish(session):
-    if session.config.getoption("--outcomes"):
+    if session.config.getoption("--outcomes") and not os.environ.get("BUILD_LLM_FENCE"):
         Path(session.config.getoption("--outcomes")).write_text(json.dumps(outcomes))

@@ -85,8 +85,9 @@ def test_a_number_is_checked_against_the_reference_and_in_a_handout(richer, tmp_
 @pytest.mark.parametrize("test, right, said", [
     ("assert thrice(2) == 6", True, "right"), ("assert thrice(1.5) == 4.5", False, "does not find"),
     ("assert thrice(2) == 5", False, "fails on right code too"), ("pass", False, "does not find"),
-    ("import inspect; assert '3 *' in inspect.getsource(thrice)", True, "right"),
-    ("import inspect; assert 'Three' in inspect.getsource(thrice)", False, "does not find"),
+    ("import inspect; assert '3 *' in inspect.getsource(thrice)", False, "not for graded code"),
+    ("import os; assert 'wrong' not in os.getcwd() + str(os.environ)", False, "does not find"),
+    ("assert thrice(2) == (6", False, "no Python"),
     ("while True: pass", False, "endless loop")])
 def test_a_test_must_tell_the_bug_from_right_code(richer, tmp_path, test, right, said):
     call(richer, "start", "1")
@@ -122,7 +123,28 @@ def graded(repo, tmp_path, submission, limit=40):
 
 
 NASTY = {        # the first exercise's body, and what the grader says; the second must stay right
-    "exits": ("import os; os._exit(0)", "no test came to an end"),
+    "exits": ("import os; os._exit(0)", "os._exit is not for graded code"),
+    "exits unseen": ("import os; getattr(os, '_ex' + 'it')(0)", "no test came to an end"),
+    "skips": ("import pytest as p; p.skip('later')", "pytest is not for graded code"),
+    "skips unseen": ("t = __builtins__['__imp' + 'ort__']('unittest'); raise t.SkipTest('later')",
+                     "__builtins__ is not"),
+    "is equal to everything": ("return type('Yes', (), {{'__eq__': lambda *_: True}})()",
+                              "__eq__ is not for graded code"),
+    "interrupts": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+    "replaces len and abs": ("import math; math.isclose = lambda *a, **k: True; return 6",
+                             "replaced math.isclose"),
+    "deletes the tests": ("import shutil; shutil.rmtree('tests')", "does not let"),
+    "edits the tests": ("open('tests/01_toy/test_toyshapes.py', 'w').write('')", "does not let"),
+    "catches everything": ("try:\n        y = nothing\n    except BaseException:\n"
+                           "        return None", "6"),
+    "prints a lot": ("[print('spam') for _ in range(200_000)]; return 7", "6"),
+    "a small fork bomb": ("import multiprocessing as m\n    [m.Process(target=max).start() for _ in "
+                          "range(9)]; return 7", "multiprocessing is not"),
+    "forks unseen": ("import os; f = getattr(os, 'fo' + 'rk')\n    for _ in range(4): f()",
+                     "does not allow"),
+    "imports the reference": ("import sys; sys.path.insert(0, '{repo}/01_toy'); "
+                              "del sys.__dict__['modules']['toyshapes']; import toyshapes; "
+                              "return toyshapes.twice(x)", "does not let"),
     "raises SystemExit": ("raise SystemExit(0)", "SystemExit"),
     "writes outside": ("open('{victim}', 'w').write('x')", "does not let"),
     "removes outside": ("import os; os.remove('{victim}')", "does not let"),
@@ -130,14 +152,16 @@ NASTY = {        # the first exercise's body, and what the grader says; the seco
     "removes a tree": ("import shutil; shutil.rmtree('{folder}')", "does not let"),
     "runs a shell": ("import os; os.system('rm {victim}')", "does not allow"),
     "kills the grader": ("import os; os.kill(os.getppid(), 9)", "does not allow"),
-    "reads the reference": ("exec(open('{repo}/01_toy/toyshapes.py').read(), globals())",
+    "reads the reference": ("return int(open('{repo}/01_toy/toyshapes.py').read())",
                             "does not let"),
     "forges the outcomes": ("import os, sys; open(sys.argv[sys.argv.index('--outcomes') + 1], "
-                            "'w').write('{{}}'); os._exit(0)", "no test came to an end"),
+                            "'w').write('{{\"1.1|a\": \"passed\"}}'); getattr(os, '_ex' + 'it')(0)",
+                            "does not let"),
     "eats the memory": ("y = bytearray(1 << 40)", "MemoryError"),
-    "fills the disk": ("f = open('big', 'wb')\n    while True: f.write(bytes(1 << 24))",
+    "fills the disk": ("import tempfile; f = tempfile.TemporaryFile()\n    while True: f.write(bytes(1 << 24))",
                        "File too large"),
-    "leaves a child behind": ("import subprocess; subprocess.Popen(['sleep', '99']); return -1", "6"),
+    "leaves a child behind": ("import subprocess; subprocess.Popen(['sleep', '99']); return -1",
+                              "subprocess is not"),
 }
 
 
@@ -154,6 +178,15 @@ def test_a_nasty_body_costs_its_own_exercise_and_harms_nothing(repo, tmp_path, b
     scores, output = graded(repo, tmp_path, tmp_path / "work")
     assert scores == [0, 6] and said in output, output
     assert victim.read_text() == "precious"
+
+
+def test_a_skip_by_the_code_under_test_is_a_failure(repo, tmp_path):
+    body = "import doctest\n    if x: raise doctest.unittest.SkipTest('later')\n    return 0"
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "toyshapes.py").write_text(
+        TOY.replace("y = 2 * x  # no overflow in Python", body), encoding="utf-8")
+    scores, output = graded(repo, tmp_path, tmp_path / "work")
+    assert scores == [2, 6] and "skipped by the code under test" in output, (scores, output)
 
 
 AROUND = ["raise SystemExit(1)\n", "import nowhere_to_be_found\n", "while True: pass\n", "def (\n"]

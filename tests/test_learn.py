@@ -113,7 +113,7 @@ def test_start_blanks_check_tells_and_reveal_restores_every_byte(repo):
     mine = repo / "mine" / "01_toy" / "toyshapes.py"
     text = mine.read_text(encoding="utf-8")
     assert "2 * x" not in text and '"""Twice x: twice(2) is 4."""' in text and "AFTER" in text
-    said = call(repo, "check", "1.1")
+    said = call(repo, "check", "1.1", code=1)      # GitHub Classroom: 0 would be full points
     assert "toyshapes.py:7: not started, exercise 1.1" in said, "a blank is not started, not an error"
     mine.write_text(text.replace('raise NotImplementedError("exercise 1.1: Doubling")',
                                  "return x * x"), encoding="utf-8")
@@ -178,7 +178,7 @@ def test_the_handout_has_no_solution_and_grades_in_place(repo, tmp_path):
     assert workflow.count("command: python learn.py check ") == 2 and "max-score: 6" in workflow
     assert 'E1-2_RESULTS: "${{steps.e1-2.outputs.result}}"' in workflow
     assert "no solutions" in call(handout, "reveal", "1.1", code=1)
-    assert "not started" in call(handout, "check", "1.2")
+    assert "not started" in call(handout, "check", "1.2", code=1)
 
 
 GOOD_FIRST = TOY.replace("return w * h", "return 0")
