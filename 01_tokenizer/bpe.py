@@ -69,8 +69,8 @@ def train_bpe(counts: Mapping[str | bytes, int], vocab_size: int,
     tie="greatest" takes the greatest (bytes, bytes) pair, and byte b has the id b;
     tie="smallest_ids" takes the smallest pair of ids, with the bytes in the order of their
     printable characters, as HF tokenizers does. BadInput if the 256 bytes and the special tokens
-    do not fit, or if a special token is empty or there twice. `trainer` is the rung of the ladder:
-    train_textbook, train_cells, train_hybrid.
+    do not fit (it names the size they need), or if a special token is "empty" or there "twice".
+    `trainer` is the rung of the ladder: train_textbook, train_cells, train_hybrid.
     `train_bpe({"aab": 3}, 257)[1]` is `[(b'a', b'b')]`: (a, a) occurs as often, but b > a.
     """
     wanted = vocab_size - 256 - len(special_tokens)
@@ -239,8 +239,9 @@ class Tokenizer:
              disallowed_special: str | Iterable[str] = ()) -> bytes:
         """The ids of `text` as packed uint32 bytes, the form that the cache holds.
 
-        Takes the options of `encode`, and leaves no character of `text` out. Where the text holds
-        an allowed special token, its id stands there, and the text before and after it is split
+        Takes the options of `encode`, whose ValueError names the token and where it begins, as
+        in "'<e>' at character 2" of "ab<e>". Leaves no character of `text` out: where it holds an
+        allowed special token, its id stands there, and the text before and after it is split
         for itself.
         """
         allowed = self._allowed(allowed_special)

@@ -125,6 +125,7 @@ def dedup_lines(documents: list[str], keep: str = "first", minimum: int = 0) -> 
     Lines are compared after `normalise_line`, within and across documents. keep="first" leaves the
     first copy, keep="none" drops every copy of a line that occurs more than once. Lines without a
     word are never dropped, nor those whose normalised form is shorter than `minimum`.
+    Another `keep` is a ValueError.
     """
     if keep not in ("first", "none"):
         raise ValueError(f'keep={keep!r}: "first" keeps one copy, "none" drops every copy')

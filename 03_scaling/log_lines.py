@@ -29,7 +29,8 @@ class PowerLaw:
 def fit_power_law(x, y, bootstrap: int = 0, seed: int = 0) -> PowerLaw:
     """The straight line through log y against log x, by least squares.
 
-    x, y (n,) positive, at least two different x -> PowerLaw; `bootstrap` resamples the points.
+    x, y (n,) positive -> PowerLaw; ValueError without two different x. `bootstrap` resamples
+    the points.
     fit_power_law([1, 10, 100], [2, 20, 200]) is constant 2, exponent 1. Kaplan's L(N) is this
     with a negative exponent: (8.8e13 / N)^0.076 has constant 8.8e13^0.076.
     """

@@ -83,6 +83,7 @@ def win_matrix(first: np.ndarray, second: np.ndarray, score: np.ndarray, models:
                weights: np.ndarray | None = None) -> np.ndarray:
     """W (models, models): W[i, j] = wins of i over j, a draw counted as half a win for each.
 
+    Vote k counts `weights[k]` times, once if there are none.
     Example: first [0], second [1], score [0.5] -> [[0, 0.5], [0.5, 0]].
     """
     weights = np.ones(len(first)) if weights is None else weights
@@ -184,6 +185,7 @@ def votes_needed(gap: float, scale: float = 400.0, power: float = 0.8) -> int:
 
     From the normal approximation of a coin with P = 1 / (1 + 10^(-gap / scale)) against a fair one.
     Example: a gap of 191 points (3 to 1) needs 29 votes at 80 % power; a gap of 35, 778.
+    ValueError for a gap that is not positive.
     """
     if gap <= 0:
         raise ValueError("no number of votes orders two equal models")

@@ -53,7 +53,7 @@ def training_bytes(parameters: int, precision: str = "fp32", zero_stage: int = 0
     (pure). `zero_stage` 0 (every rank holds everything) to 3. A share of a sharded kind is
     ceil(parameters / ranks). training_bytes(7_000_000_000) is 112_000_000_000; with "mixed" the
     same, with ZeRO-1 on 64 ranks 4 + 12/64 bytes each. ValueError for an unknown precision or
-    stage. Source: Rajbhandari et al. 2020 (ZeRO), section 3 and figure 1.
+    stage, or no ranks. Source: Rajbhandari et al. 2020 (ZeRO), section 3 and figure 1.
     """
     return sum(bytes_by_kind(parameters, precision, zero_stage, ranks).values())
 

@@ -61,7 +61,7 @@ def test_no_other_model_of_that_loss_is_cheaper(demand, price, own_inverse):
 @pytest.mark.exercise("3.13")
 def test_a_loss_below_the_floor_is_refused(own_inverse):
     for loss in (1.8, LAW.E):               # the floor itself would need an endless model
-        with pytest.raises(ValueError, match="floor"):
+        with pytest.raises(ValueError):
             inference_aware.cheapest(LAW, loss, 1e12)
 
 

@@ -40,6 +40,9 @@ def test_pack_by_hand():
     got = pack(np.array([5, 3, 2]), 4)
     assert got == [[(0, 0, 4)], [(1, 0, 3), (0, 4, 5)], [(2, 0, 2)]], \
         f"5 gives a full row and a rest of 1, which best fits beside 3; got {got}"
+    got = pack(np.array([7, 5, 4, 1]), 10)
+    assert sorted(sorted(row) for row in got) == [[(0, 0, 7)], [(1, 0, 5), (2, 0, 4), (3, 0, 1)]], \
+        f"1 goes where it leaves the least space, not to the first row with room; got {got}"
 
 
 @pytest.mark.exercise("4.10")

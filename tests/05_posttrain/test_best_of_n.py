@@ -31,6 +31,8 @@ def test_kl_is_that_of_the_best_of_n_uniform_ranks():
 def test_expected_best_by_hand():
     got = expected_best(np.array([[1.0, 2, 3]]), np.array([[10.0, 20, 60]]), 2)
     assert got[0] == pytest.approx(140 / 3), f"(20 + 2 * 60) / 3 = 46.67, got {got}"
+    tied = expected_best(np.array([[1.0, 2, 2]]), np.array([[10.0, 20, 60]]), 3)
+    assert tied[0] == 60, f"ties keep the order of the samples: the later, 60, wins; got {tied}"
 
 
 @pytest.mark.exercise("5.18")

@@ -57,6 +57,7 @@ def test_bradley_terry_far_off_is_finite_with_a_right_gradient():
 def test_last_real_token(mask, want, why):
     got = last_real_token(torch.tensor(mask, dtype=torch.float))
     assert got.tolist() == want, f"{why}: expected {want}, got {got.tolist()}"
+    assert got.dtype == torch.long, f"a column to index with is an int64, not {got.dtype}"
 
 
 def rows_of(n, seed=0):

@@ -151,6 +151,8 @@ def test_pack_by_hand():
     packed = pieces.pack([torch.tensor([1, 2, 3]), torch.tensor([[4], [5]])], 2)
     assert packed.tolist() == [[1, 2, 4], [3, 0, 5]], f"row r is rank r's share: {packed}"
     assert pieces.pack([torch.tensor(7)], 3).tolist() == [[7], [0], [0]], "padding is zero"
+    half = pieces.pack([torch.ones(3, dtype=torch.bfloat16)], 2).dtype
+    assert half == torch.bfloat16, f"what travels keeps its type: expected bfloat16, got {half}"
 
 
 @pytest.mark.exercise("7.10")

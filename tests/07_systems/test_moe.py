@@ -59,9 +59,11 @@ def test_balance_loss_is_one_when_level_and_e_when_one_gets_all():
 
 @pytest.mark.exercise("7.22")
 def test_bias_moves_by_a_fixed_step_towards_the_mean():
-    bias = moe.update_bias(torch.tensor([0.0, 0.5, 0.1]), torch.tensor([10, 1, 4]), rate=0.01)
+    before = torch.tensor([0.0, 0.5, 0.1])
+    bias = moe.update_bias(before, torch.tensor([10, 1, 4]), rate=0.01)
     want = torch.tensor([-0.01, 0.51, 0.11])
     assert torch.allclose(bias, want), f"10, 1, 4 tokens, mean 5: expected {want}, got {bias}"
+    assert before.tolist() == torch.tensor([0.0, 0.5, 0.1]).tolist(), "the old bias was changed"
     level = moe.update_bias(torch.tensor([0.2, 0.3]), torch.tensor([3, 3]))
     assert torch.allclose(level, torch.tensor([0.2, 0.3])), "level: nothing moves"
 
