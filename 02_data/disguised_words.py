@@ -16,17 +16,18 @@ import re
 # Roots; RUDE has them with these endings. Words with a decent meaning ("cock", "pig") are only
 # listed as DOUBTFUL: they are recognised in disguise, but are no evidence as they stand.
 ENDINGS = ("", "s", "es", "ed", "er", "ers", "in", "ing", "ty", "y")
-VULGAR = """fuck motherfuck mindfuck shit bullshit cunt cocksuck asshole arsehole bitch bastard
-    dickhead wank twat whore slut tit titties boob pussies blowjob handjob dildo cum
-    jizz porn horny milf bollock tosser nudes piss goddamn faggot dumbass jackass
-    fatass buttfuck shithead arse""".split()
+VULGAR = """fuck mindfuck shit bullshit wank tit titties boob pussies blowjob handjob dildo cum
+    jizz porn horny milf bollock nudes piss goddamn buttfuck arse""".split()
+# vulgar names for a person: both kinds
+NAMES = """motherfuck cunt cocksuck asshole arsehole bitch bastard dickhead twat whore slut tosser
+    wanker faggot dumbass jackass fatass shithead""".split()
 INSULTS = """idiot moron imbecile retard stupid dumb loser pathetic scum dork jerk creep coward
     brainless clueless worthless nazi savage cockroach douche douchebag freak crap
     psycho scumbag subhuman ignorant arrogant disgust""".split()
 DOUBTFUL = """cock dick pussy ass prick penis nude naked sex boner ball sucker hell damn kill die
     pig liar whine parasite suck rape murder cancer terrorist jew muslim nigger paki
     tranny lesbo""".split()
-KINDS = (("", DOUBTFUL), ("zinsult", INSULTS), ("zvulgar", VULGAR))
+KINDS = (("", DOUBTFUL), ("zinsult", INSULTS), ("zvulgar", VULGAR), ("zvulgar zinsult", NAMES))
 RUDE = {root + end: kind for kind, roots in KINDS for root in roots for end in ENDINGS}
 BY_LENGTH: dict[int, list[str]] = {}
 for _word in RUDE:

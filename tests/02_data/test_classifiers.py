@@ -212,6 +212,15 @@ def test_bundled_classifiers_on_texts_they_have_not_seen(text, nsfw, harmful):
     assert (label == "harmful") == harmful and 0.5 <= probability <= 1
 
 
+@pytest.mark.parametrize("text", [
+    "Would you like some tea while you wait?", "I hope you have a wonderful birthday!",
+    "Everybody was kind to us, even the policeman.", "You look tired, you should go home and sleep.",
+    "My brother and his wife are expecting a baby."])
+def test_everyday_talk_harms_nobody(text):
+    """A model that saw "you" and "people" in insults only takes them for an insult."""
+    assert safety.classify_harmful(text)[0] == safety.classify_nsfw(text)[0] == "clean"
+
+
 @pytest.mark.parametrize("word, want", [
     ("f*ck", "fuck"), ("F*CKING", "fucking"), ("*ssh*le", "asshole"), ("sh1t", "shit"),
     ("a$$hole", "asshole"), ("fuuuuck", "fuck"), ("f---ing", "fucking"), ("1d10t", "idiot")])
@@ -232,6 +241,7 @@ def test_what_is_no_disguise_stays(word):
 
 def test_listed_words_stand_for_their_kind():
     assert rude_words("You m0ron, you dork") == "You moron, you dork\nyou zinsult, you zinsult"
+    assert rude_words("you b*tch") == "you bitch\nyou zvulgar zinsult", "vulgar, and a person's name"
     assert rude_words("The cock crowed") == "The cock crowed", "a word with a decent meaning"
 
 
