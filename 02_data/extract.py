@@ -82,16 +82,16 @@ def main_text(page: str) -> str:
 def find_story(root: Node, nodes: list[Node]) -> str:
     """The text of the page's story: prune, walk down to it, clean what hangs around it.
 
-    If next to nothing is left of a page that has text, its blocks have misleading names: then only
-    what is surely unwanted is pruned.
+    If next to nothing is left of a page that has text, its blocks have misleading names, or are
+    hidden until somebody clicks: then only what is surely unwanted is pruned.
     """
     for least in (GUARD, SURE_GUARD):
-        prune(nodes, least)
+        whole = prune(nodes, least)
         story = story_node(root, nodes)
         clean(story)
         trim(story)
         text = write_text(story)
-        if len(text) >= ENOUGH or root.size < ENOUGH:
+        if len(text) >= ENOUGH or max(root.size, whole) < ENOUGH:
             break
     return text
 

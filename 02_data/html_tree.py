@@ -22,9 +22,9 @@ dialog dir div dl dt fieldset figcaption figure footer form frameset h1 h2 h3 h4
 hgroup hr html legend li main menu nav ol optgroup option p pre section summary table tbody td
 tfoot th thead tr ul""".split())
 # Elements whose contents are never text of the page. The first group ends only at its end tag.
-RAW = frozenset("script style title textarea iframe noembed noframes xmp".split())
+RAW = frozenset("script style title textarea iframe noembed xmp".split())
 SKIPPED = RAW | frozenset("""noscript template svg button select object applet canvas video audio
-datalist map""".split())
+datalist map amp-ad amp-analytics amp-consent amp-sidebar amp-user-notification""".split())
 HEADINGS = frozenset("h1 h2 h3 h4 h5 h6".split())
 VOID = frozenset("hr col br img input link meta wbr base area embed param source track".split())
 # An opening tag ends an open element of these kinds, since their end tags may be left out.

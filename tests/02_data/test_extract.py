@@ -116,6 +116,31 @@ def test_a_page_whose_blocks_have_misleading_names_keeps_its_text():
     assert extract_text(page.encode()).count("The mayor") == 8
 
 
+def test_what_opens_on_a_click_is_text_where_there_is_no_other():
+    fold = f"<h2>How?</h2><div class=collapse style='display:none' aria-hidden=true>{STORY}</div>"
+    assert extract_text(f"<body><main>{fold * 4}</main>".encode()).count("The mayor") == 16
+    frames = f"<frameset cols='9,*'><frame src=a><noframes><body>{STORY}</body></noframes></frameset>"
+    assert extract_text(frames.encode()).count("The mayor") == 4, "what a page without frames shows"
+
+
+def test_links_that_the_text_tells_of_stay():
+    links = "<ul><li><a href=1>A long saw</a><li><a href=2>A hammer</a></ul>"
+    page = f"<main>{STORY}<p>The tools that we need:</p>{links}{STORY}{links}{STORY}</main>"
+    assert extract_text(page.encode()).count("A hammer") == 1, "only the list that is announced"
+    page = page.replace("The tools that we need:", "Read more about this topic:")
+    assert "A hammer" not in extract_text(page.encode())
+    rows = "<tr><td><a href=1>Northtown Rovers</a><td>12"
+    page = f"<main>{STORY}<table><tr><th>Team<th>Won{rows}</table><table>{rows}</table>{STORY}</main>"
+    assert extract_text(page.encode()).count("Northtown") == 1, "only the table with heads"
+
+
+def test_signatures_of_methods_are_no_signatures_of_people():
+    page = f"<main>{STORY}<div class=member-signature>void open()</div>{STORY}<div class=" \
+           f"post-signature>Life is short.</div>{STORY}</main>"
+    text = extract_text(page.encode())
+    assert "void open()" in text and "Life" not in text
+
+
 def test_the_language_reference_keeps_its_paragraphs_and_loses_its_menus():
     page = pydoc._url_handler("topic?key=FLOAT")
     text = extract_text(page.encode())

@@ -122,6 +122,13 @@ def test_a_paragraph_is_never_the_story_and_a_dropped_block_never_entered():
 
 
 @pytest.mark.exercise("2.7")
+@pytest.mark.parametrize("tag", ["p", "dd", "details"])
+def test_a_part_of_a_page_is_never_entered(tag):
+    tree = block("body", "a", block(tag, "b"), block("div", "c"))
+    assert story_node(*weighed(tree, [100, 95, 5])).attributes == "a", f"entered a <{tag}>"
+
+
+@pytest.mark.exercise("2.7")
 @pytest.mark.parametrize("kinds, masses, want", [
     (('class="part"', 'class="part"'), [100, 85, 15], "root"),
     (('class="part"', 'class="part"'), [100, 95, 5], "first"),
