@@ -33,9 +33,10 @@ UNWANTED = re.compile(r"""comments?\b|comment-|disqus|respond\b|replies|share\b|
     footer|masthead|navbar|\bnav\b|navigation|\bmenu|cookie|consent|gdpr|banner|popup|modal|
     overlay|advert|sponsor|\bads?\b|\bad-|-ad\b|outbrain|taboola|(?<!elementor-)widget|toolbar|
     pagination|\bpager\b|\btags?\b|tag-list|tags-list|byline|author-bio|author-info|about-author|
-    \bbio\b|meta\b|(?<!member-)(?<!method-)(?<!type-)(?<!function-)signature|expandlink|copyright|disclaimer|legal\b|most-read|mostread|popular|trending|
-    more-stories|read-more|
-    readmore|read-next|also-read|you-may|teaser|\brating|\bprint\b|noprint|skip-link|
+    \bbio\b|meta\b|(?<!member-)(?<!method-)(?<!type-)(?<!function-)signature|expandlink|
+    copyright|disclaimer|legal\b|most-read|mostread|popular|trending|
+    more-stories|read-more|readmore|read-next|also-read|you-may|teaser|\brating|
+    \bprint\b|noprint|skip-link|
     caption|credit|gallery-nav|login|paywall|dateline|timestamp|\bdate\b|\btoc\b|jump-link|
     mw-editsection|reflist|navbox|catlinks|printfooter|story-footer|hatnote|feedback|survey|
     follow\b|follow-|dontmiss|highlights?-list|latest|outstream|video-player|slideshow|carousel"""

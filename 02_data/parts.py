@@ -24,6 +24,8 @@ from warc import Problem, Record, read_warc
 
 RECORDS_PER_PART = 256
 END_OF_TEXT = "<|endoftext|>"
+# What PDFs, pictures and packed files begin with, whatever the server calls them.
+BINARY = (b"%PDF-", b"\x89PNG", b"GIF8", b"\xff\xd8\xff", b"PK\3\4", b"\x1f\x8b", b"\xd0\xcf\x11")
 
 
 def find_sources(warc: list[Path], text: list[Path]) -> list[Path]:
@@ -100,6 +102,8 @@ def record_kind(record: Record) -> str | None:
     if record.status and record.status != 200:
         return f"HTTP status {record.status}"
     mime = record.content_type.split(";")[0].strip()
+    if record.payload.startswith(BINARY):
+        return f"not HTML: a file called {mime or 'nothing'}"
     if "html" in mime or (not mime and record.payload[:512].lstrip()[:1] == b"<"):
         return "html"
     return "text" if mime == "text/plain" else f"not HTML: {mime or 'unknown type'}"

@@ -8,6 +8,7 @@ import zlib
 import pytest
 
 from artifacts import BadInput
+from parts import read_source
 from warc import WarcWriter, digest, read_warc
 
 
@@ -158,6 +159,16 @@ def test_what_common_crawl_writes_is_read(tmp_path):
     assert [r.type for r in records] == ["warcinfo", "request", "response", "metadata", "revisit"]
     assert (records[2].payload, records[2].status) == (b"<p>hi", 200) and problems == []
     assert (records[4].payload, records[4].status) == (b"", 200)
+
+
+def test_what_is_no_page_is_told_by_its_first_bytes(tmp_path):
+    """Servers call PDFs and pictures text/html; addresses of robots and name servers are no pages."""
+    data = (record(block=http(b"%PDF-1.4 (A story.)")) + record(block=http(b"\x89PNG\r\n")) +
+            record(block=http(b"<p>hi", b"Server: x")) + record(block=http(b"<p>hi", b"Content-Type: "
+            b"application/xhtml+xml")) + record(url="dns:a.example", block=b"a.example. A 8.8.8.8"))
+    (tmp_path / "x.warc").write_bytes(data)
+    assert [kind for kind, *_ in read_source(tmp_path / "x.warc")] == [
+        "not HTML: a file called text/html"] * 2 + ["html"] * 2 + ["not HTML: application/http"]
 
 
 def test_gzip_members_may_end_anywhere(tmp_path):
