@@ -90,7 +90,7 @@ def decode_html(data: bytes, charset: str | None = None) -> str:
         except UnicodeDecodeError as error:
             # A page with a few bad bytes; or one of several such characters, cut in its last one.
             cut = error.reason == "unexpected end of data" and not data[:error.start].isascii()
-            if name == "utf-8" or (name is None and cut):
+            if name == "utf-8" or cut:
                 return data.decode("utf-8", "replace")
     # The declared one, or what most undeclared old pages are.
     return data.decode(name or "cp1252", "replace")

@@ -176,7 +176,7 @@ def test_blocked_words(url, blocked):
 @pytest.mark.exercise("2.26")
 @pytest.mark.parametrize("url, blocked", [
     ("https://bad.example/x", True), ("https://sub.bad.example", True), ("bad.example/x", True),
-    ("https://www.bad.example", True), ("https://notbad.example", False),
+    ("https://www.bad.example", True), ("https://a.b.c.bad.example/", True), ("https://notbad.example", False),
     ("https://bad.example.org", False), ("https://good.example/one/page", True),
     ("https://good.example/one/page2", False)])
 def test_blocklist_covers_subdomains_only(url, blocked):

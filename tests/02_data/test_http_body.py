@@ -23,6 +23,7 @@ from http_body import BadBody, decompress, parse_headers, split_response, unchun
     (b"<html>not chunked</html>", b"<html>not chunked</html>", "the header lied: as it is"),
     (b"5\r\nhello\r\n9\r\nwor", b"hellowor", "a body that breaks off keeps what is there"),
     (b"5\r\nhello\r\n0\r\nTrailer: x\r\n\r\n", b"hello", "nothing after the last chunk"),
+    (b"0\r\n\r\n", b"", "no chunk but the last: an empty page"),
     (b"", b"", "nothing"),
 ])
 def test_unchunk(body, want, mistake):

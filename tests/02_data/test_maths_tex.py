@@ -28,6 +28,9 @@ MATHJAX = ('<span class="MathJax_Preview">sum</span><span class="MathJax"><span>
     (r"\{a\}", r"\{a\}", "escaped braces are signs"), ("", "", "nothing"), ("$", "$", "one dollar"),
     ("$5", "$5", "a dollar that nothing closes"), (r"\(x", r"\(x", "nothing closes it"),
     (r"{\displaystyle \{a}", r"\{a", "an escaped brace opens nothing"),
+    (r"$ {\displaystyle a} $", "a", "blanks inside the delimiters"),
+    (r"\displaystyle x + y", "x + y", "the style without braces"),
+    (r"% x\% y", r"x\% y", "a comment sign at the start only"),
 ])
 def test_clean_tex(tex, want, mistake):
     assert clean_tex(tex) == want, f"{mistake}: {tex!r}"
