@@ -13,17 +13,28 @@ from main_text import unwanted_share, weigh
 # Pages that are made of posts, and the text of a post, in schema.org's words ...
 FORUM = re.compile(r"schema\.org/(?:DiscussionForumPosting|QAPage|Question)\b")
 POST = re.compile(r"itemprop\s*=\s*[\"']?(?:text|articleBody)\b", re.I)
-# ... and what vBulletin, phpBB, SMF and XenForo call it.
-OLD_POST = re.compile(r"\bid\s*=\s*[\"']?(?:post_message_|post_content|msg_)\d|\bbbWrapper\b")
+# ... and what the forum programs call it: vBulletin, phpBB 3, SMF and MyBB, XenForo, FluxBB,
+# Invision 4 and 2. phpBB 2 and 3.0 call it "postbody".
+OLD_POST = re.compile(r"\bid\s*=\s*[\"']?(?:post_message_|post_content|msg_|pid_)\d+(?![\w-])|"
+                      r"\b(?:bbWrapper|postmsg|commentContent|postcolor)\b")
+OLDEST_POST = re.compile(r"\bpostbody\b")
+# A page without one of these words has no posts.
+TELLING = ("post_", "msg_", "pid_", "bbWrapper", "postmsg", "commentContent", "postcolor",
+           "postbody", "schema.org/Discuss", "schema.org/QA", "schema.org/Quest")
 
 
 def posts_of(nodes: list[Node]) -> set[Node]:
     """The blocks with the text of a post; none on a page that does not say that it is a forum."""
-    named = [n for n in nodes if "post_" in n.attributes or "msg_" in n.attributes
-             or "bbWrapper" in n.attributes]
-    posts = {n for n in named if OLD_POST.search(n.attributes)}
-    # phpBB: the text without its heading ("Re: ..."), its buttons and the line "Post by ..."
-    texts = {n for n in nodes if n.parent in posts and n.attribute("class") == "content"}
+    said = " ".join([n.attributes for n in nodes])
+    if not any(word in said for word in TELLING):
+        return set()
+    posts = {n for n in nodes if n.attributes and OLD_POST.search(n.attributes)
+             and "ignature" not in n.attributes}
+    oldest = {n for n in nodes if OLDEST_POST.search(n.attributes)} if not posts else set()
+    # phpBB 3: the text without its heading ("Re: ..."), its buttons and the line "Post by ..."
+    around = posts or oldest
+    texts = {n for n in nodes if n.parent in around and n.attribute("class") == "content"}
+    posts |= {n for n in oldest if n.tag == "span"}
     posts = posts - {n.parent for n in texts} | texts
     told = any("schema.org/" in n.attributes and FORUM.search(n.attributes) for n in nodes)
     return posts or {n for n in nodes if told and POST.search(n.attributes)}

@@ -278,6 +278,8 @@ def parse(page: str, keep: frozenset[str] = frozenset()) -> tuple[Node, list[Nod
         elif kind == SPAN:
             if attributes and UNSEEN.search(attributes):
                 text, at = _skip_span(pieces, at, text)
+            elif "postbody" in attributes:
+                builder.start(tag, attributes)   # phpBB 2: the text of a post
         elif kind == BR:
             builder.parts.append(BREAK)
         elif kind == SKIP and tag not in keep and (head[-1] != "/" or tag in RAW):

@@ -241,15 +241,18 @@ def story_node(root: Node, nodes: list[Node]) -> Node:
 
 def is_told(before: Node | Run | None, block: Node) -> bool:
     """True for links that belong to the text: a list whose last line before it announces it ("The
-    tools that we need:"), or a table whose columns have heads."""
+    tools that we need:") or half of whose items are no links, a table whose columns have heads."""
     if block.tag == "table":
         rows = [block]
         for node in rows:                # grows while we read it
             rows += [c for c in node.children if type(c) is Node and c.tag in CELLS - {"td"}]
         return any(node.tag == "th" for node in rows)
+    items = [c for c in block.children if type(c) is Node] if block.tag in ("ul", "ol") else []
+    if items and 2 * sum(2 * item.link > item.size for item in items) <= len(items):
+        return True
     while type(before) is Node:
         before = before.children[-1] if before.children else None
-    text = before.text.strip() if before and block.tag in ("ul", "ol") else ""
+    text = before.text.strip() if before and items else ""
     return len(text) >= SHORTEST and text[-1] in ":：" and not ELSEWHERE.match(text) \
         and not LAST.match(text)
 

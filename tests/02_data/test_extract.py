@@ -82,6 +82,11 @@ def test_chapters_of_one_text_stay_together():
     ("<div itemprop=text>{}</div>", "itemtype='https://schema.org/DiscussionForumPosting'"),
     ("<div class=answer><div itemprop='text'>{}</div></div>", "itemtype='http://schema.org/QAPage'"),
     ("<td><div id=post_message_7>{}</div>", "class=page"), ("<div class=bbWrapper>{}</div>", ""),
+    ("<div id=pid_8>{}</div>", ""), ("<div data-role='commentContent'>{}</div>", "class=page"),
+    ("<div class=postmsg>{}</div><div class='postsignature postmsg'>report</div>", ""),
+    ("<table><tr><td>Joined: 2005<tr><td><span class=postbody>{}</span></table>", "phpBB 2"),
+    ("<div class=postbody><h3>Re: it</h3><div class=content>{}</div></div>", "phpBB 3.0"),
+    ("<div class=inner id=msg_8>{}</div><div id=msg_8_signature>report</div>", "SMF"),
     ("<div id=post_content8><h3>Re: it</h3><p>Post by bob</p><div class=content>{}</div></div>", "")])
 def test_on_a_forum_the_replies_are_the_text(post, kind):
     posts = "".join(f"<div class='comment reply'><b>bob{i}</b><p>Joined: May 2009, 12 posts.</p>"
@@ -129,6 +134,8 @@ def test_links_that_the_text_tells_of_stay():
     assert extract_text(page.encode()).count("A hammer") == 1, "only the list that is announced"
     page = page.replace("The tools that we need:", "Read more about this topic:")
     assert "A hammer" not in extract_text(page.encode())
+    few = "<ul><li>Iron<li>Wood<li><a href=1>Stone, for which see the page on walls</a></ul>"
+    assert "Iron" in extract_text(f"<main>{STORY}{few}{STORY}</main>".encode()), "one of three"
     rows = "<tr><td><a href=1>Northtown Rovers</a><td>12"
     page = f"<main>{STORY}<table><tr><th>Team<th>Won{rows}</table><table>{rows}</table>{STORY}</main>"
     assert extract_text(page.encode()).count("Northtown") == 1, "only the table with heads"
