@@ -84,8 +84,13 @@ def look_at_judges():
 
 def replaced():
     """The names of judges that the code under test has replaced, as one string."""
+    def is_wrapped_by_torch(new, old):          # the first optimizer does that to manual_seed
+        code = getattr(new, "__code__", None)
+        return getattr(new, "__wrapped__", None) is old and code and code.co_filename.startswith(
+            str(Path(sys.modules["torch"].__file__).parent))
     now = look_at_judges() if judges else {}
-    return ", ".join(".".join(key) for key in judges if now.get(key) is not judges[key])
+    return ", ".join(".".join(key) for key, old in judges.items() if now.get(key) is not old
+                     and not is_wrapped_by_torch(now.get(key), old))
 
 
 def seal_record(config, seal):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import learn
+
 sys.path.insert(0, str(Path(__file__).parent))
 from test_learn import EXERCISES, TOY, call, repo  # noqa: E402, F401  (a toy repository)
 
@@ -187,6 +189,12 @@ def test_a_skip_by_the_code_under_test_is_a_failure(repo, tmp_path):
         TOY.replace("y = 2 * x  # no overflow in Python", body), encoding="utf-8")
     scores, output = graded(repo, tmp_path, tmp_path / "work")
     assert scores == [2, 6] and "skipped by the code under test" in output, (scores, output)
+
+
+def test_what_torch_replaces_by_itself_is_no_cheating():
+    said = call(learn.ROOT, "grade", str(learn.ROOT / "07_systems"), "--chapter", "7",
+                "--exercise", "7.24")           # its optimizer makes torch wrap torch.manual_seed
+    assert "5 of 5 points" in said, said
 
 
 AROUND = ["raise SystemExit(1)\n", "import nowhere_to_be_found\n", "while True: pass\n", "def (\n"]
