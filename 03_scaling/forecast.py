@@ -128,10 +128,10 @@ def forecast(laws: dict, N: float, D: float, unique: float = math.inf, offset: f
     loss = float(limited_loss(fit, N, D, *stale)) * offset
     drawn = [math.log(limited_loss(f, N, D, *stale)) for f in fit.draws()]
     doubts = [float(np.std(drawn)) if drawn else 0.0, laws["residual"]]
-    held_out = laws.get("held_out")
-    if held_out:
-        ahead = max(0.0, math.log(6 * N * D / laws["largest_flops"]))
-        doubts.append(held_out["rms"] * max(1.0, ahead / held_out["step"]))
+    # A sweep too small to hold runs out has no smaller doubt than the larger ones have shown.
+    held_out = laws.get("held_out") or {"rms": 0.02, "step": math.log(3)}
+    ahead = max(0.0, math.log(6 * N * D / laws["largest_flops"]))
+    doubts.append(held_out["rms"] * max(1.0, ahead / held_out["step"]))
     half = 1.645 * math.sqrt(sum(d * d for d in doubts))
     return {"loss": loss, "low": loss * math.exp(-half), "high": loss * math.exp(half),
             "level": LEVEL, "doubts": dict(zip(("bootstrap", "residual", "extrapolation"), doubts))}

@@ -42,6 +42,15 @@ def test_doubt_grows_with_distance():
     assert width[1] > 1.5 * width[0], f"interval widths {width}"
 
 
+def test_a_sweep_too_small_to_hold_runs_out_doubts_its_reach_too():
+    N, D, L, budgets = (column[[0, 1, 2, 5, 6, 7, 8]] for column in small_sweep(0))
+    laws = forecast.fit_laws(N, D, L, budgets, bootstrap=20)
+    assert laws["held_out"] is None
+    near, far = (forecast.forecast(laws, 1e6, D) for D in (3e5, 3e7))
+    width = [math.log(f["high"] / f["low"]) for f in (near, far)]
+    assert width[1] > 2 * width[0] > 0.08, f"interval widths {width}"
+
+
 def test_repeated_tokens_are_forecast_as_worth_less():
     laws = forecast.fit_laws(*small_sweep(0), bootstrap=5)
     fresh, stale = (forecast.forecast(laws, 3e6, 2e7, unique)["loss"] for unique in (1e9, 1e6))
@@ -64,7 +73,7 @@ def test_the_largest_budget_is_held_out():
 
 
 def test_runs_that_begin_at_a_finite_loss_are_not_forecast_too_high():
-    """A law in D + 60,000, as a recipe's first tokens make it: fitted in D alone it bends wrongly."""
+    """A law in D + 60,000: fitted in D alone it bends too early."""
     shifted = ParametricFit(1.1, 400.0, 45.0, 0.53, 0.20, shift=6e4)
     rng, errors = np.random.default_rng(0), {"shift": [], "none": []}
     for _ in range(4):
