@@ -27,6 +27,8 @@ PRELUDE = re.compile(r'<td class="[\w -]{0,50}" colspan=2>')
 ANCESTORS = "<dl><dt>Method resolution order:</dt>"
 NOTE = '<span class="grey"><span class="heading-text">'
 MENUS = ("Package Contents", "Modules")
+# A call on a line of its own, or with a line for each argument, and nothing beside it.
+CALL = r"\((?:.*|\n(?:[ ].*\n)+\).*)(?:\n\n|\Z)"
 # Said of every class there is; a page in twenty consists of little else.
 STOCK = ("dictionary for instance variables", "list of weak references to the object",
          "Initialize self.  See help(type(self)) for accurate signature.",
@@ -41,7 +43,10 @@ def plain(fragment: str) -> str:
 
 def signature(fragment: str) -> str:
     """The heading of an entry as one line: "loads(s, *, cls=None)"."""
-    return " ".join(plain(fragment.partition(NOTE)[0]).split())
+    text = plain(fragment.partition(NOTE)[0])
+    # since Python 3.13 a long one has a line for each argument, and one for each parenthesis
+    text = re.sub(r"\(\n\s*", "(", re.sub(r",?\n\s*\)", ")", text))
+    return " ".join(text.split())
 
 
 def indented(text: str, depth: int) -> str:
@@ -79,10 +84,10 @@ def class_text(title: str, content: str) -> list[str]:
         documentation, _, body = content[prelude.end():].partition("</td></tr>")
         documentation = plain(documentation).strip("\n ")
         # pydoc puts the constructor's call before the text; `__init__` says it again below
-        first, _, rest = documentation.partition("\n")
         name = re.search(r"\w+", heading.removeprefix("class "))
-        if name and first.startswith(name[0] + "(") and (not rest or rest.startswith("\n")):
-            documentation = rest.strip("\n")
+        call = name and re.match(name[0] + CALL, documentation)
+        if call:
+            documentation = documentation[call.end():].strip("\n")
     block = heading + ("\n" + indented(documentation, 1) if documentation else "")
     found = [block]
     before, ancestors, after = body.partition(ANCESTORS)

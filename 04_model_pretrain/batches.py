@@ -56,7 +56,8 @@ class Shard:
                            f"{part['tokens']}: run python {MADE_BY}")
         # the end token belongs to its document, whether the index counted it or not
         beyond = ends < len(self.tokens)
-        after = np.where(beyond, self.tokens[np.minimum(ends, len(self.tokens) - 1)], -1)
+        after = self.tokens[np.minimum(ends, len(self.tokens) - 1)].astype(np.int64)
+        after[~beyond] = -1
         self.length = self.length + ((after == self.eot) & (self.tokens[ends - 1] != self.eot))
         # domains are names or numbers of names; either way: a number, and a weight per number
         names = index.get("domains") or sorted(set(map(str, self.domain.tolist())))

@@ -4,6 +4,7 @@ import bisect
 import json
 import pydoc
 import random
+import re
 import time
 
 import pytest
@@ -28,6 +29,26 @@ def test_a_pydoc_page_keeps_signatures_and_indentation():
     assert "\n\nload(fp, *, cls=None," in text
     assert "\xa0" not in text and "Package Contents" not in text
     assert '    >>> import json\n' in text
+
+
+def test_signatures_in_lines_are_the_same_entries():
+    """Since Python 3.13 pydoc gives each argument of a long signature a line of its own."""
+    html = pydoc.HTMLDoc()
+    page = html.page("json", html.document(json, "json"))
+    arguments = ["*", "object_hook=None", "parse_float=None", "strict=True"]
+    texts = []
+    for title, heading in (("(" + ", ".join(arguments) + ")",) * 2,
+                           ("(<br>\n" + ",<br>\n".join("&nbsp;" * 4 + a for a in arguments)
+                            + "<br>\n)", "(\n    " + ",\n    ".join(arguments) + "\n)")):
+        call = r"(<a href=.#JSONDecoder.>JSONDecoder</a>)\((?:.|\n)*?\)(?=<br>\n&nbsp;<br>)"
+        changed = re.sub(call, lambda m: m[1] + title, page)
+        changed = re.sub(r"(<strong>load</strong></a>)\([^()]*\)",
+                         lambda m: m[1] + heading, changed)
+        assert changed != page, "the page that pydoc makes is another than this test knows"
+        texts.append(extract_text(changed.encode()))
+    assert "\n\nload(*, object_hook=None, parse_float=None, strict=True)\n    Deserialize" in texts[0]
+    assert "\n\nclass JSONDecoder(builtins.object)\n    Simple JSON" in texts[0]
+    assert texts[1] == texts[0], "a signature over several lines must give the same text"
 
 
 def test_nothing_gives_nothing():
