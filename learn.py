@@ -960,9 +960,9 @@ def kill_strays(mark: bytes) -> None:
 
 
 def limit_resources() -> None:
-    """In the child, before it starts: at most 8 GB of memory, files of 64 MB, no core dump."""
+    """In the child, before it starts: at most 4 GB of memory, files of 64 MB, no core dump."""
     import resource
-    for what, most in ((resource.RLIMIT_DATA, 8 << 30), (resource.RLIMIT_FSIZE, 64 << 20),
+    for what, most in ((resource.RLIMIT_DATA, 4 << 30), (resource.RLIMIT_FSIZE, 64 << 20),
                        (resource.RLIMIT_CORE, 0)):
         try:
             resource.setrlimit(what, (most, most))

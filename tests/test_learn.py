@@ -221,6 +221,25 @@ def test_a_zip_with_evil_names_harms_nothing(repo, tmp_path):
     assert not (tmp_path.parent / "toyshapes.py").exists()
 
 
+def test_a_class_is_graded_into_one_table_whatever_came_in(repo, tmp_path):
+    for student, text in (("anna", TOY), ("bob", GOOD_FIRST)):
+        (tmp_path / student).mkdir()
+        with zipfile.ZipFile(tmp_path / student / "work.zip", "w") as archive:
+            archive.writestr("01_toy/toyshapes.py", text)
+    broken = (tmp_path / "anna" / "work.zip").read_bytes()[-120:]       # an archive's end alone
+    (tmp_path / "cut.zip").write_bytes(broken)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "essay.docx").write_bytes(b"my homework")
+    handed_in = ["anna/work.zip", "cut.zip", "empty", "essay.docx", "bob/work.zip"]
+    call(repo, "grade", *(str(tmp_path / name) for name in handed_in), "--chapter", "1",
+         "--csv", str(tmp_path / "marks.csv"), "--json", str(tmp_path / "results"))
+    head, *lines = (tmp_path / "marks.csv").read_text("utf-8").splitlines()
+    assert head == "submission,points,1.1,1.2"
+    assert [line.split(",")[1:] for line in lines] == [
+        ["10.0", "4.0", "6.0"], *[["0.0", "0.0", "0.0"]] * 3, ["4.0", "4.0", "0.0"]], lines
+    assert len(list((tmp_path / "results").glob("*.json"))) == 5, "two are called work.zip"
+
+
 def exercise_ids(*kinds):
     return [pytest.param(e, id=e["id"]) for e in learn.load_exercises() if e["kind"] in kinds]
 
