@@ -73,6 +73,7 @@ def train_bpe(counts: Mapping[str | bytes, int], vocab_size: int,
     `trainer` is the rung of the ladder: train_textbook, train_cells, train_hybrid.
     `train_bpe({"aab": 3}, 257)[1]` is `[(b'a', b'b')]`: (a, a) occurs as often, but b > a.
     """
+    # Merges get what the bytes and the special tokens leave.
     wanted = vocab_size - 256 - len(special_tokens)
     if wanted < 0:
         raise BadInput(f"a vocabulary of {vocab_size} cannot hold the 256 bytes and "
@@ -82,6 +83,8 @@ def train_bpe(counts: Mapping[str | bytes, int], vocab_size: int,
         raise BadInput(f"the special tokens {list(special_tokens)} hold an empty one, or one twice")
     if tie not in ("greatest", "smallest_ids"):
         raise ValueError(f'tie is "greatest" or "smallest_ids", not {tie!r}')
+    # The trainer speaks in ids: it is told the id of each byte, and tells the two ids of each
+    # merge, whose token takes the next id.
     order = list(range(256)) if tie == "greatest" else HF_BYTE_ORDER
     tokens, merges = [bytes([b]) for b in order], []
 
@@ -204,7 +207,8 @@ class Tokenizer:
     def stream_decode(self, ids: Iterable[int]) -> Iterator[str]:
         """The text of a stream of ids, as early as possible: joined it is `decode` of all.
 
-        A character whose bytes are not complete yet is held back; the end flushes it as U+FFFD.
+        A character whose bytes are not complete yet is held back, and no piece is empty; the end
+        flushes what is left as U+FFFD.
         """
         # A decoder with a memory keeps the first bytes of a character until the rest arrives.
         decoder = codecs.getincrementaldecoder("utf-8")("replace")

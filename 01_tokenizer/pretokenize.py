@@ -134,7 +134,10 @@ def split(text: str, pattern: str = "gpt2") -> list[str]:
 
 @lru_cache(maxsize=64)
 def special_splitter(special_tokens: tuple[str, ...]) -> re.Pattern | None:
-    """A pattern that finds special tokens, the longest where several start; None for no tokens."""
+    """A pattern that finds special tokens, the longest where several start; None for no tokens.
+
+    It is one group, so that its `split` keeps them: of ("<e>",), "a<e>b" gives ["a", "<e>", "b"].
+    """
     if not special_tokens:
         return None
     # `|` takes the first alternative that matches, so the longest stands first; `<|` is escaped.

@@ -32,7 +32,10 @@ def evaluation_ngrams(texts: list[str], n: int = NGRAM) -> np.ndarray:
 
 
 def contaminated(text: str, seen: np.ndarray, n: int = NGRAM) -> int:
-    """How many n-word sequences of `text` (repeats included) are in `seen` (sorted)."""
+    """How many n-word sequences of `text` (repeats included) are in `seen`, of evaluation_ngrams.
+
+    Both are hashed by `shingle_batch`. An empty `seen` holds nothing.
+    """
     if not len(seen):
         return 0
     hashes, _ = shingle_batch([text], n)

@@ -41,6 +41,7 @@ def signatures(texts: list[str], ngram: int = 5, count: int = 112) -> np.ndarray
     texts agree in a column with probability J. A text without words gets 2^32 - 1 everywhere.
     """
     a, b = _families(count)
+    # a text without shingles keeps the largest value there is
     out = np.full((len(texts), count), 2**32 - 1, np.uint32)
     for first in range(0, len(texts), _CHUNK):
         hashes, bounds = shingle_batch(texts[first:first + _CHUNK], ngram)
@@ -50,7 +51,8 @@ def signatures(texts: list[str], ngram: int = 5, count: int = 112) -> np.ndarray
         keys = (hashes >> np.uint64(32)).astype(np.uint32)
         starts = bounds[rows]
         value = np.empty_like(keys)
-        # one hash function at a time over all texts of the chunk, so that the array stays in cache
+        # one hash function at a time over all texts of the chunk, so that the array stays in cache;
+        # uint32 overflows as the family wants, and each text's smallest value is its signature's
         for k in range(count):
             np.multiply(keys, a[k], out=value)
             np.add(value, b[k], out=value)
@@ -75,7 +77,10 @@ def band_keys(signature: np.ndarray, bands: int = 14, rows: int = 8) -> np.ndarr
 
 
 def candidate_groups(keys: np.ndarray) -> list[list[int]]:
-    """Rows that share a key in some band: one list per key, of two rows or more, each sorted."""
+    """Rows that share a key in some band: one list per key, of two rows or more, each sorted.
+
+    keys (D, bands), of `band_keys`. A group that several bands find is listed once; lists ascend.
+    """
     groups = set()
     for band in keys.T:
         order = np.argsort(band, kind="stable")

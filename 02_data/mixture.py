@@ -66,8 +66,9 @@ def law_error(parameters: np.ndarray, weights: np.ndarray, loss: np.ndarray, rid
               delta: float = 0.01) -> tuple[float, np.ndarray]:
     """Mean pseudo-Huber error of one domain's law, plus ridge |t|^2, and its gradient.
 
-    parameters = (c, b, t_1 ... t_D). The error of a residual e is sqrt(1 + (e/delta)^2) - 1:
-    quadratic for small ones, linear for outliers.
+    parameters = (c, b, t_1 ... t_D); the law says c + exp(b + t . r) for a mixture r, a row of
+    `weights` (R, D), and e is what it says too much of `loss` (R,). The error of a residual e is
+    sqrt(1 + (e/delta)^2) - 1: quadratic for small ones, linear for outliers.
     """
     c, b, t = parameters[0], parameters[1], parameters[2:]
     scale = np.exp(np.minimum(b + weights @ t, 50.0))       # k exp(t r), (R,)

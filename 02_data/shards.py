@@ -30,6 +30,7 @@ def assign_splits(clusters: list[int], packages: list[str], sizes: list[int], sh
     fit; the other half whole clusters, likewise. Documents of one cluster are always together,
     and the answer does not depend on the order of documents.
     """
+    # who is in whom, and how large: a cluster goes as a whole
     budget = share * sum(sizes)
     groups_of_package: dict[str, set[int]] = {}
     size_of: dict[int, int] = {}
@@ -37,7 +38,8 @@ def assign_splits(clusters: list[int], packages: list[str], sizes: list[int], sh
         groups_of_package.setdefault(p, set()).add(c)
         size_of[c] = size_of.get(c, 0) + s
     held: set[int] = set()
-    # first whole packages up to half the budget, then single clusters up to all of it
+    # first whole packages up to half the budget, then single clusters up to all of it, both in the
+    # order of a digest: what fits is held out, what does not is passed over
     names = sorted(groups_of_package, key=lambda p: (digest64(f"{seed} package {p}"), p))
     for limit, groups in ((budget / 2, [groups_of_package[p] for p in names]),
                           (budget, [{c} for c in sorted(

@@ -37,6 +37,7 @@ def fit_power_law(x, y, bootstrap: int = 0, seed: int = 0) -> PowerLaw:
     log_x, log_y = np.log(np.asarray(x, float)), np.log(np.asarray(y, float))
     if len(log_x) < 2 or np.ptp(log_x) == 0:
         raise ValueError("a power law needs at least two different x")
+    # log y = log constant + exponent log x; a resample draws points with replacement
     slope, offset = np.polyfit(log_x, log_y, 1)
     rng, samples = np.random.default_rng(seed), []
     while len(samples) < bootstrap:

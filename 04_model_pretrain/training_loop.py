@@ -56,7 +56,10 @@ class SpikeGuard:
         self.caught = 0
 
     def is_spike(self, loss: float) -> bool:
-        """True if the update that comes with this loss should be left out; remembers the loss."""
+        """True if the update that comes with this loss should be left out; else remembers the loss.
+
+        Judges once window // 4 losses are known; a deviation under 0.01 counts as 0.01.
+        """
         recent = self.losses[-self.window:]
         if len(recent) >= self.window // 4 and self.caught < self.patience:
             mean = sum(recent) / len(recent)

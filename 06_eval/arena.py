@@ -61,8 +61,9 @@ def tabulate(battles: Iterable) -> tuple[list[str], np.ndarray, np.ndarray, np.n
 
 def elo(battles: Iterable, k: float = 4.0, start: float = 1000.0,
         scale: float = 400.0) -> dict[str, float]:
-    """Elo ratings after the battles, in the order given; every model begins at `start`.
+    """Elo ratings after the battles, in the order given, best first; every model begins at `start`.
 
+    A battle is (a, b, winner), winner a key of WINS; `tabulate` makes arrays of them.
     a is expected to score 1 / (1 + 10^((R_b - R_a) / scale)); each battle moves k times the
     surprise from one side to the other, so the sum of all ratings never changes.
     Example: one win between equals with k = 4 gives {"winner": 1002.0, "loser": 998.0}.

@@ -129,6 +129,7 @@ def length_controlled_win_rate(preferences: np.ndarray, lengths: np.ndarray,
     Example: preferences all 0.7 at any lengths -> 0.7.
     """
     preferences = np.asarray(preferences, dtype=float)
+    # One column for the model, one for the length, one for the question; the first has no ridge.
     columns = [np.ones(len(preferences)), length_term(lengths, baseline_lengths)]
     if difficulty is not None:
         columns.append(np.asarray(difficulty, dtype=float))

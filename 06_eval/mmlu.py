@@ -52,6 +52,7 @@ def read_questions(path: Path | str, subject: str) -> list[Question]:
     # newline="" leaves line ends inside quoted cells alone; only the csv reader may split rows.
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     questions = []
+    # Each row is judged before it counts, and the reader knows its line: a cell may hold several.
     try:
         for row in reader:
             if not row:
@@ -135,6 +136,10 @@ def format_prompt(question: Question, shots: Sequence[Question], style: str) -> 
     Styles: "original" (Hendrycks 2020), "helm", "harness_2023", "harness" (today's), "cloze" (the
     options are not shown), "letter_after" (each option before its letter). No trailing space: the
     answer brings its own. Unknown style: BadInput.
+    `_block` prints one question in its style; an empty line stands between blocks. "helm" and
+    "harness" open with "The following are multiple choice questions (with answers) about anatomy."
+    and an empty line, "original" with two blanks after "about", "cloze" without "multiple choice",
+    the others with nothing. The underscores of a subject become blanks.
     Example, "helm", no shots: 'The following are multiple choice questions (with answers) about
     anatomy.\\n\\nQuestion: ...\\nA. ...\\nB. ...\\nC. ...\\nD. ...\\nAnswer:'.
     """

@@ -56,7 +56,11 @@ def branch_cache(cache: KVCache, branches: int, room: int) -> KVCache:
 
 @torch.no_grad()
 def score_batch(model, prompts: Sequence[list[int]], options: Sequence[list[list[int]]]) -> Tensor:
-    """(B, M) log-probabilities of M options for each of B prompts, all given as token ids."""
+    """(B, M) log-probabilities of M options for each of B prompts, all given as token ids.
+
+    What `one_by_one` gives, but each prompt is read once: `left_pad` makes a batch of the prompts,
+    and `branch_cache` hangs M options on each. Prompts and options may differ in length.
+    """
     M, device = len(options[0]), next(model.parameters()).device
     ids, pads = (z.to(device) for z in left_pad(prompts))
     B, T = ids.shape

@@ -124,7 +124,9 @@ def summarise_losses(nats: Sequence[np.ndarray], entropies: Sequence[np.ndarray]
                      byte_counts: np.ndarray) -> dict:
     """Totals: tokens, bytes, nats, loss, perplexity, effective_choices, bits_per_byte.
 
-    Means are over tokens, never means of documents' or batches' means.
+    nats and entropies: a number per token, an array per document. perplexity = exp(mean nats),
+    effective_choices = exp(mean entropy). Means are over tokens, never means of documents' or
+    batches' means.
     Example: nats [[1, 2, 3], [10]] -> loss 4.0 (not 6.0, the mean of the two means).
     """
     # Totals over all documents first; divide once, at the end.

@@ -48,7 +48,11 @@ class VoteLog:
         self.file.truncate(self.path.read_bytes().rfind(b"\n") + 1)
 
     def append(self, vote: dict) -> int:
-        """Store one vote for good; returns how many there are now. Safe from many threads."""
+        """Store one vote for good; returns how many there are now. Safe from many threads.
+
+        A line of JSON in `self.file`: those of FIELDS and "seconds" that the vote has. It is on the
+        disk (fsync) before `append` returns, and in `self.votes`.
+        """
         line = json.dumps({field: vote[field] for field in (*FIELDS, "seconds") if field in vote},
                           ensure_ascii=False).encode() + b"\n"
         with self.lock:
