@@ -64,8 +64,8 @@ def fence(inside, hidden, graded):
         refused = event in ("os.system", "os.killpg") or event == "os.kill" and args[0] in (
             os.getppid(), -1, 0, 1)
         frame = sys._getframe(1) if graded and event in outside else None
-        while frame and not refused:
-            refused, frame = frame.f_code.co_filename == graded, frame.f_back
+        while frame and not refused and "importlib" not in frame.f_code.co_filename:
+            refused, frame = frame.f_code.co_filename == graded, frame.f_back   # imports may
         if refused:
             raise PermissionError(f"the grader does not allow {event}")
     sys.addaudithook(guard)

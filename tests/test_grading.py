@@ -195,6 +195,9 @@ def test_what_torch_replaces_by_itself_is_no_cheating():
     said = call(learn.ROOT, "grade", str(learn.ROOT / "07_systems"), "--chapter", "7",
                 "--exercise", "7.24")           # its optimizer makes torch wrap torch.manual_seed
     assert "5 of 5 points" in said, said
+    said = call(learn.ROOT, "grade", str(learn.ROOT / "06_eval"), "--chapter", "6",
+                "--exercise", "6.12")           # importing torch loads libraries
+    assert "3 of 3 points" in said, said
 
 
 AROUND = ["raise SystemExit(1)\n", "import nowhere_to_be_found\n", "while True: pass\n", "def (\n"]
