@@ -16,7 +16,7 @@ POST = re.compile(r"itemprop\s*=\s*[\"']?(?:text|articleBody)\b", re.I)
 # ... and what the forum programs call it: vBulletin, phpBB 3, SMF and MyBB, XenForo, FluxBB,
 # Invision 4 and 2. phpBB 2 and 3.0 call it "postbody".
 OLD_POST = re.compile(r"\bid\s*=\s*[\"']?(?:post_message_|post_content|msg_|pid_)\d+(?![\w-])|"
-                      r"\b(?:bbWrapper|postmsg|commentContent|postcolor)\b")
+                      r"\bdata-role=.commentContent\b|\b(?:bbWrapper|postmsg|postcolor)\b")
 OLDEST_POST = re.compile(r"\bpostbody\b")
 # A page without one of these words has no posts.
 TELLING = ("post_", "msg_", "pid_", "bbWrapper", "postmsg", "commentContent", "postcolor",

@@ -119,6 +119,13 @@ def test_on_a_forum_the_replies_are_the_text(post, kind):
     assert "Re: it" not in text and "Post by" not in text, "phpBB's heading of a post"
 
 
+def test_comments_longer_than_the_story_are_no_forum():
+    notes = "".join(f"<div class=commentContent>First! {STORY}</div>" for _ in range(9))
+    page = f"<body><article>{STORY.replace('mayor', 'queen') * 2}</article><div id=comments>{notes}</div>"
+    text = extract_text(page.encode())
+    assert text.count("The queen") == 8 and "First!" not in text
+
+
 def test_posts_that_are_items_of_a_list_are_no_points():
     posts = "".join(f"<li class=post><b>bob{i}</b><div id=post_message_{i}><blockquote>{STORY}"
                     "<ul><li>one point<li>another</ul></blockquote></div></li>" for i in range(5))
