@@ -10,6 +10,7 @@ import pytest
 from artifacts import ROOT
 from minhash import s_curve
 from mixture import doremi_update, repetition_caps
+from safety import classify_harmful
 from shingles import slow_shingles
 
 LESSON = (ROOT / "02_data" / "README.md").read_text(encoding="utf-8")
@@ -21,6 +22,17 @@ def test_the_first_command_prints_what_the_lesson_shows(tmp_path):
                           capture_output=True, text=True)
     shown = [line[4:] for line in block[2].splitlines()]
     assert done.stdout.splitlines()[:len(shown)] == shown, done.stdout + done.stderr
+
+
+def test_how_often_the_safety_models_are_wrong():
+    """On sentences written after the training ones, and never trained on."""
+    rows = [line.split("\t") for line in
+            (ROOT / "tests/02_data/unseen_talk.tsv").read_text("utf-8").splitlines()]
+    wrong = [label for label, text in rows if classify_harmful(text)[0] != label]
+    counts = [label for label, _ in rows]
+    assert (counts.count("clean"), counts.count("harmful")) == (40, 20)
+    assert (wrong.count("clean"), wrong.count("harmful")) == (1, 4)
+    assert "1 is\ncalled harmful, and of 20 insults and threats 4 are missed" in LESSON
 
 
 def test_the_worked_example():
