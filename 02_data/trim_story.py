@@ -17,12 +17,15 @@ ELSEWHERE = re.compile(r"""\W*(?:read\ (?:more|also|next|the\ full)|see\ (?:also
     also\ (?:read|see|on)|also:|more:|more\ on|related|recommended|don['’]?t\ miss|watch:?|
     listen|click\ here|
     continue\ reading|sign\ up|subscribe|follow\ us|follow\ @|download\ (?:the|our)|get\ the|
-    advertisement|sponsored|story\ continues|must\ read|you\ may\ (?:also|like)|like\ this\ story|
+    advert(?:isement)?s?|sponsored|story\ continues|must\ read|you\ may\ (?:also|like)|like\ this\ story|
     share\ (?:this|on|it)|tags?\s*:|filed\ under|topics?\s*:|posted\ in|image\ (?:credit|source)|
     photo(?:s|graph)?(?:\ by|:|\ credit)|\(image:|\(photo:|source:|leia\ (?:mais|também)|
     lea\ también|leer\ más|ver\ también|lire\ aussi|à\ lire|voir\ aussi|mehr\ zum|lesen\ sie|
     lees\ (?:ook|meer)|leggi\ anche|czytaj\ (?:też|także)|читайте\ также|
     läs\ (?:mer|också)|les\ også|læs\ også|lue\ myös|责任编辑|责编|来源|原标题)\b""", re.I | re.X)
+# A caption ends by telling whose picture it was.
+CREDIT = re.compile(r"\((?:image|photo(?:graph)?|picture|pic|foto|bild|credit)s?\s?:[^()]{0,80}\)$",
+                    re.I)
 # Headings after which nothing of the story follows.
 LAST = re.compile(r"""\W*(?:related|more\ (?:from|great|on|stories|news|in|to)|read\ (?:more|next)|
     recommended|you\ (?:may|might)|most\ (?:read|popular)|popular|trending|latest|comments?|
@@ -50,7 +53,8 @@ def runs_of(story: Node) -> list[Run]:
 
 
 def leads_elsewhere(run: Run, text: str) -> bool:
-    """True for a line that is (nearly) all link, or that begins like "Read more:".
+    """True for a line that is (nearly) all link, that begins like "Read more:", or that ends like
+    the caption of a picture: "(Image: Reuters)".
 
     Items of lists and cells of tables may be links; headings may link to themselves.
     """
@@ -58,6 +62,8 @@ def leads_elsewhere(run: Run, text: str) -> bool:
         share = 2.0 if run.parent.tag in HEADINGS or len(text) > 300 else 1.1
         return bool(ELSEWHERE.match(text)) and run.link * 2 > len(text) and share > 1
     if run.link > 0.8 * len(text) and len(text) > 12:
+        return True
+    if len(text) < 200 and text[-1] == ")" and CREDIT.search(text):
         return True
     return len(text) < 200 and bool(ELSEWHERE.match(text)) and \
         (run.link * 3 > len(text) or len(text) < 60)

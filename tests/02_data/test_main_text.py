@@ -2,6 +2,7 @@
 
 import pytest
 
+from extract import extract_text
 from html_tree import Node, Run, attribute, parse
 from main_text import prune, story_node, unwanted_share, weigh
 from trim_story import trim
@@ -177,6 +178,14 @@ def test_pruning_spares_what_holds_the_page():
     weigh(nodes)
     prune(nodes)
     assert [n.dropped for n in nodes if n.tag == "div"] == [False, True]
+
+
+def test_captions_that_name_their_picture_go():
+    lines = ["The bridge from above (Image: Reuters)", "The bridge was dear (see the image above)",
+             "Advert", "Advertising on the bridge is forbidden, the mayor said on Monday evening."]
+    text = extract_text("<main>".encode() + "".join(f"<p>{LINE * 3}<p>{line}" for line in lines).encode()
+                        + f"<p>{LINE * 3}".encode())
+    assert [line in text.split("\n") for line in lines] == [False, True, False, True]
 
 
 def test_lines_that_lead_elsewhere_go():
