@@ -19,8 +19,8 @@ OLD_POST = re.compile(r"\bid\s*=\s*[\"']?(?:post_message_|post_content|msg_|pid_
                       r"\bdata-role=.commentContent\b|\b(?:bbWrapper|postmsg|postcolor)\b")
 OLDEST_POST = re.compile(r"\bpostbody\b")
 # A page without one of these words has no posts.
-TELLING = ("post_", "msg_", "pid_", "bbWrapper", "postmsg", "commentContent", "postcolor",
-           "postbody", "schema.org/Discuss", "schema.org/QA", "schema.org/Quest")
+TELLING = ("post_message_", "post_content", "msg_", "pid_", "bbWrapper", "postmsg", "postcolor",
+           "postbody", "commentContent", "schema.org/Discuss", "schema.org/QA", "schema.org/Quest")
 
 
 def posts_of(nodes: list[Node]) -> set[Node]:

@@ -14,15 +14,17 @@ from html_tree import HEADINGS, Node, Run
 
 # Lines that lead elsewhere, wherever they stand. Only dropped if they are mostly a link, or short.
 ELSEWHERE = re.compile(r"""\W*(?:read\ (?:more|also|next|the\ full)|see\ (?:also|more)|
-    also\ (?:read|see|on)|also:|more:|more\ on|related|recommended|don['’]?t\ miss|watch:?|
-    listen|click\ here|
-    continue\ reading|sign\ up|subscribe|follow\ us|follow\ @|download\ (?:the|our)|get\ the|
-    advert(?:isement)?s?|sponsored|story\ continues|must\ read|you\ may\ (?:also|like)|like\ this\ story|
-    share\ (?:this|on|it)|tags?\s*:|filed\ under|topics?\s*:|posted\ in|image\ (?:credit|source)|
-    photo(?:s|graph)?(?:\ by|:|\ credit)|\(image:|\(photo:|source:|leia\ (?:mais|também)|
-    lea\ también|leer\ más|ver\ también|lire\ aussi|à\ lire|voir\ aussi|mehr\ zum|lesen\ sie|
-    lees\ (?:ook|meer)|leggi\ anche|czytaj\ (?:też|także)|читайте\ также|
-    läs\ (?:mer|också)|les\ også|læs\ også|lue\ myös|责任编辑|责编|来源|原标题)\b""", re.I | re.X)
+    also\ (?:read|see|on)|also:|more:|more\ on|related|recommended|don['’]?t\ miss|watch:?|listen|
+    click\ here|continue\ reading|sign\ up|subscribe|follow\ us|follow\ @|download\ (?:the|our)|
+    get\ the|advert(?:isement)?s?|sponsored|story\ continues|must\ read|you\ may\ (?:also|like)|
+    like\ this\ story|share\ (?:this|on|it)|tags?\s*:|filed\ under|topics?\s*:|posted\ in|
+    image\ (?:credit|source)|photo(?:s|graph)?(?:\ by|:|\ credit)|\(image:|\(photo:|source:|
+    leia\ (?:mais|também)|ver\ también|lire\ aussi|à\ lire|voir\ aussi|mehr\ zum|lea\ también|
+    leer\ más|lesen\ sie|lees\ (?:ook|meer)|leggi\ anche|czytaj\ (?:też|także)|читайте\ также|
+    auch\ interessant|lesetipps?|anzeige|werbung|bildquelle|foto:|bild:|quelle:|kategorien?:|
+    schlagw(?:ort|örter)|veröffentlicht|publicité|crédit|publicidad|etiquetas|compart\w*|pubblicità|
+    condividi|foto\ di|deel\ (?:dit|via)|zobacz\ (?:też|także)|смотрите\ также|läs\ (?:mer|också)|
+    les\ også|læs\ også|lue\ myös|责任编辑|责编|来源|原标题)(?:\b|(?<=:))""", re.I | re.X)
 # A caption ends by telling whose picture it was.
 CREDIT = re.compile(r"\((?:image|photo(?:graph)?|picture|pic|foto|bild|credit)s?\s?:[^()]{0,80}\)$",
                     re.I)
@@ -31,13 +33,24 @@ LAST = re.compile(r"""\W*(?:related|more\ (?:from|great|on|stories|news|in|to)|r
     recommended|you\ (?:may|might)|most\ (?:read|popular)|popular|trending|latest|comments?|
     leave\ a|share\ this|about\ the\ author|sign\ up|subscribe|newsletter|follow|tags|see\ also|
     what['’]s\ next|further\ reading|external\ links|references|previous|next|posts?\ navigation|
-    stay\ (?:up|in)|join|advertisement|leia|veja|lire|mehr|weitere|verwandte|altri|noticias\ rel|
-    notícias\ rel|relacionad|artículos|artikel|похож|читайте)\b""", re.I | re.X)
-BYLINE = re.compile(r"""\W*(?:by\ [A-Z]|posted\ |published\ |updated\ |last\ (?:updated|modified)|
-    written\ by|(?:mon|tues|wednes|thurs|fri|satur|sun)day,|\d{1,2}[./ ]\d{1,2}[./ ]\d{2,4}|
-    \d{4}-\d\d-\d\d|(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?\ \d{1,2},\ \d{4}|
-    \d{1,2}\ (?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?\ \d{4}|
-    \d+\ (?:min(?:ute)?s?|hours?|days?)\ (?:read|ago)|publicado|por\ [A-Z]|von\ [A-Z])""", re.X)
+    stay\ (?:up|in)|join|advertisement|leia|veja|lire|mehr\ (?:zu|zum|aus|von|über|news|infos)|
+    weitere\w*\ (?:artikel|beiträge|meldungen|nachrichten|themen|info\w*)|verwandte\w*|altri|
+    noticias\ rel\w*|notícias\ rel\w*|relacionad\w*|artículos|artikel|похож\w*|читайте|ähnliche\w*|
+    das\ könnte|kommentare?|schreibe?\ (?:einen|uns)|hinterlasse|teilen|beitrags-?navigation|
+    schlagw\w*|passend\ dazu|meistgelesen|articles?\ (?:similaires|liés|associés)|commentaires?|
+    laisse[rz]\ un|partage\w*|vous\ aimerez|te\ puede|también\ te|más\ (?:noticias|sobre|le\w*)|
+    comentarios?|deja\ un|articoli\ correlati|(?:ti\ )?potrebbe\w*|commenti|lascia\ un|condividi|
+    comentários?|deixe\ (?:um|seu)|mais\ lid\w*|você\ (?:pode|também)|gerelateerd\w*|reacties|
+    geef\ een|podobne|komentarze|dodaj|powiązane|relaterad\w*|kommentarer|комментари[ий]|оставить|
+    поделиться|отзывы|関連\w*|相关\w*)\b""", re.I | re.X)
+# Who wrote it and when, before the text.
+BYLINE = re.compile(r"""\W*(?:(?i:(?:written\ )?by|von|por|par|door|di)\ [A-ZÄÖÜÉ]|
+    (?i:posted|published|updated|last\ (?:updated|modified)|publicado|publié|mis\ à\ jour|stand:|
+    veröffentlicht|aktualisiert|erstellt|pubblicato|aggiornato|geplaatst|lesezeit)(?:\b|
+    (?<=:))|(?i:mon|tues|wednes|thurs|fri|satur|sun)day,|\d{1,2}[./ ]\d{1,2}[./ ]\d{2,4}|
+    \d{4}-\d\d-\d\d|(?i:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?\ \d{1,2},\ \d{4}|
+    \d{1,2}\.?\ (?i:jan|feb|mär|mar|apr|ma[iy]|jun|jul|aug|sep|o[ck]t|nov|de[cz])[a-z]*\.?\ \d{4}|
+    \d+\ (?:min(?:ute)?s?|hours?|days?)\ (?:read|ago))""", re.X)
 
 
 def runs_of(story: Node) -> list[Run]:
@@ -60,13 +73,13 @@ def leads_elsewhere(run: Run, text: str) -> bool:
     """
     if run.parent.tag in ("li", "td", "th", "dt", "dd", "pre") or run.parent.tag in HEADINGS:
         share = 2.0 if run.parent.tag in HEADINGS or len(text) > 300 else 1.1
-        return bool(ELSEWHERE.match(text)) and run.link * 2 > len(text) and share > 1
+        return run.link * 2 > len(text) and share > 1 and bool(ELSEWHERE.match(text))
     if run.link > 0.8 * len(text) and len(text) > 12:
         return True
     if len(text) < 200 and text[-1] == ")" and CREDIT.search(text):
         return True
-    return len(text) < 200 and bool(ELSEWHERE.match(text)) and \
-        (run.link * 3 > len(text) or len(text) < 60)
+    return (run.link * 3 > len(text) or len(text) < 60) and len(text) < 200 \
+        and bool(ELSEWHERE.match(text))
 
 
 def trim(story: Node) -> None:
@@ -82,7 +95,8 @@ def trim(story: Node) -> None:
     for run, text in zip(runs, texts):
         if len(text) > 120 and run.parent.tag not in HEADINGS and run.mass > 0:
             break
-        if run.parent.tag == "h1" or (len(text) < 100 and BYLINE.match(text)):
+        if run.parent.tag == "h1" or (len(text) < 100 and BYLINE.match(text)
+                                      and not (len(text) > 40 and text[-1] in ".!?")):
             run.mass = -1
     # 2. Between the paragraphs.
     for run, text in zip(runs, texts):

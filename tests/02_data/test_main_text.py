@@ -180,6 +180,29 @@ def test_pruning_spares_what_holds_the_page():
     assert [n.dropped for n in nodes if n.tag == "div"] == [False, True]
 
 
+@pytest.mark.parametrize("line, gone", [
+    ("By Ann Author", True), ("Von Anna Autorin, Hamburg", True), ("Stand: 3. Mai 2024", True),
+    ("Publié le 3 mai", True), ("Nov. 19, 2019, 8:41 AM UTC", True),
+    ("By Monday evening, the bridge was open again.", False), ("Byron was here", False)])
+def test_who_wrote_it_and_when_is_no_text(line, gone):
+    text = extract_text(f"<main><p>{line}<p>{LINE * 4}<p>{LINE * 3}</main>".encode())
+    assert (line not in text) == gone, line
+
+
+@pytest.mark.parametrize("heading, last", [
+    ("Ähnliche Artikel", True), ("Artículos relacionados", True), ("Schreibe einen Kommentar", True),
+    ("Articles similaires", True), ("Gerelateerde berichten", True), ("関連記事", True),
+    ("Mehr Geld für Brücken", False), ("Você e a ponte", False)])
+def test_headings_after_which_nothing_follows_in_other_languages(heading, last):
+    text = extract_text(f"<main><p>{LINE * 9}<p>{LINE * 9}<h3>{heading}</h3><p>{LINE}</main>".encode())
+    assert (heading not in text) == last and text.count(LINE) == 18 + (not last), heading
+
+
+def test_a_line_that_starts_with_a_label_and_a_colon():
+    text = extract_text(f"<main><p>{LINE * 9}<p>Source: Reuters<p>Foto: dpa<p>{LINE * 4}".encode())
+    assert "Reuters" not in text and "dpa" not in text
+
+
 def test_captions_that_name_their_picture_go():
     lines = ["The bridge from above (Image: Reuters)", "The bridge was dear (see the image above)",
              "Advert", "Advertising on the bridge is forbidden, the mayor said on Monday evening."]
