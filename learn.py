@@ -657,11 +657,14 @@ def export(chapter: int, target: Path) -> None:
     workflow.parent.mkdir(parents=True)
     workflow.write_text(classroom_workflow(exercises), encoding="utf-8")
     (target / "README.md").write_text(
-        f"# Chapter {chapter}: {folder.name}\n\nSet up with `pip install -r requirements.txt`, "
-        f"read `{folder.name}/README.md`, fill in the functions that raise NotImplementedError, "
-        "write your numbers into `answers.txt` and your tests under `find_the_bug/`, and check "
-        f"each with `python learn.py check {exercises[0]['id']}`. "
-        "`python learn.py hint` gives the next sub-goal, `python learn.py status` your points.\n",
+        f"# Chapter {chapter}: {folder.name}\n\nSet up with `pip install -r requirements.txt` and "
+        f"read `{folder.name}/README.md`. Then, in `{folder.name}/` itself (where the lesson says "
+        "`mine/`; there is nothing to `start` here, and no `reveal`):\n\n"
+        "- fill in the functions that raise NotImplementedError, easy ones first;\n"
+        "- write your numbers into `answers.txt` and your tests under `find_the_bug/`;\n"
+        f"- check each with `python learn.py check {exercises[0]['id']}`; "
+        f"`python learn.py hint {exercises[0]['id']}` names the steps, `python learn.py status` "
+        f"counts your points;\n- hand in the folder `{folder.name}/`, as a zip.\n",
         encoding="utf-8")
     print(f"handout of chapter {chapter} with {len(exercises)} exercises in {target}")
 
