@@ -249,7 +249,9 @@ def is_told(before: Node | Run | None, block: Node) -> bool:
         for node in rows:                # grows while we read it
             rows += [c for c in node.children if type(c) is Node and c.tag in CELLS - {"td"}]
         return any(node.tag == "th" for node in rows)
-    items = [c for c in block.children if type(c) is Node] if block.tag in ("ul", "ol") else []
+    items = []
+    if block.tag in ("ul", "ol"):
+        items = [c for c in block.children if type(c) is Node and c.size]
     if items and 2 * sum(2 * item.link > item.size for item in items) <= len(items):
         return True
     while type(before) is Node:

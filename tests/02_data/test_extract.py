@@ -164,6 +164,8 @@ def test_links_that_the_text_tells_of_stay():
     assert "A hammer" not in extract_text(page.encode())
     few = "<ul><li>Iron<li>Wood<li><a href=1>Stone, for which see the page on walls</a></ul>"
     assert "Iron" in extract_text(f"<main>{STORY}{few}{STORY}</main>".encode()), "one of three"
+    icons = few.replace("Iron", "<a href=2><i></i></a>").replace("Wood", "")
+    assert "walls" not in extract_text(f"<main>{STORY}{icons}{STORY}</main>".encode()), "icons"
     rows = "<tr><td><a href=1>Northtown Rovers</a><td>12"
     page = f"<main>{STORY}<table><tr><th>Team<th>Won{rows}</table><table>{rows}</table>{STORY}</main>"
     assert extract_text(page.encode()).count("Northtown") == 1, "only the table with heads"
