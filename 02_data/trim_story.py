@@ -29,11 +29,16 @@ ELSEWHERE = re.compile(r"""\W*(?:read\ (?:more|also|next|the\ full)|see\ (?:also
 CREDIT = re.compile(r"\((?:image|photo(?:graph)?|picture|pic|foto|bild|credit)s?\s?:[^()]{0,80}\)$",
                     re.I)
 # Headings after which nothing of the story follows.
-LAST = re.compile(r"""\W*(?:related|more\ (?:from|great|on|stories|news|in|to)|read\ (?:more|next)|
-    recommended|you\ (?:may|might)|most\ (?:read|popular)|popular|trending|latest|comments?|
-    leave\ a|share\ this|about\ the\ author|sign\ up|subscribe|newsletter|follow|tags|see\ also|
-    what['’]s\ next|further\ reading|external\ links|references|previous|next|posts?\ navigation|
-    stay\ (?:up|in)|join|advertisement|leia|veja|lire|mehr\ (?:zu|zum|aus|von|über|news|infos)|
+LAST = re.compile(r"""\W*(?:related(?!\ (?:work|research|lit|stud|con))|
+    more\ (?:from|great|on|stories|news|in|to)|read\ (?:more|next)|
+    recommended(?:\ (?:for|reading|stories|articles|posts|by)|\W*$)|
+    you\ (?:may|might)\ (?:also|like|have|enjoy|be)|most\ (?:read|popular)|
+    popular\ (?:posts|articles|stories|now|on|in|topics)|trending|
+    latest(?:\ (?:news|posts|articles|stories|from|in|on)|\W*$)|comments?|leave\ a|share\ this|
+    about\ the\ author|sign\ up|subscribe|newsletter|follow(?:\ (?:us|me|@)|\W*$)|tags|see\ also|
+    what['’]s\ next|further\ reading|external\ links|references|
+    previous(?!\ (?:work|research|stud|res))|next|posts?\ navigation|stay\ (?:up|in)|
+    join\ (?:us|our|the)|advertisement|leia|veja|lire|mehr\ (?:zu|zum|aus|von|über|news|infos)|
     weitere\w*\ (?:artikel|beiträge|meldungen|nachrichten|themen|info\w*)|verwandte\w*|altri|
     noticias\ rel\w*|notícias\ rel\w*|relacionad\w*|artículos|artikel|похож\w*|читайте|ähnliche\w*|
     das\ könnte|kommentare?|schreibe?\ (?:einen|uns)|hinterlasse|teilen|beitrags-?navigation|

@@ -192,8 +192,10 @@ def test_who_wrote_it_and_when_is_no_text(line, gone):
 @pytest.mark.parametrize("heading, last", [
     ("Ähnliche Artikel", True), ("Artículos relacionados", True), ("Schreibe einen Kommentar", True),
     ("Articles similaires", True), ("Gerelateerde berichten", True), ("関連記事", True),
-    ("Mehr Geld für Brücken", False), ("Você e a ponte", False)])
-def test_headings_after_which_nothing_follows_in_other_languages(heading, last):
+    ("Related stories", True), ("Latest news", True), ("Mehr Geld für Brücken", False),
+    ("Você e a ponte", False), ("Related work", False), ("Join types", False),
+    ("Recommended settings", False), ("Latest developments", False)])
+def test_headings_after_which_nothing_follows(heading, last):
     text = extract_text(f"<main><p>{LINE * 9}<p>{LINE * 9}<h3>{heading}</h3><p>{LINE}</main>".encode())
     assert (heading not in text) == last and text.count(LINE) == 18 + (not last), heading
 
