@@ -39,8 +39,8 @@ UNWANTED = re.compile(r"""comments?\b|comment-|disqus|respond\b|replies|share\b|
     \bprint\b|noprint|skip-link|
     caption|credit|gallery-nav|login|paywall|dateline|timestamp|\bdate\b|\btoc\b|jump-link|
     mw-editsection|reflist|navbox|catlinks|printfooter|story-footer|hatnote|feedback|survey|
-    kommentare|comentarios|commentaires|commenti\b|reacties|komentarze|werbung|\banzeige\b|
-    publicit|partage|teilen\b|condivid|relacionad|correlat|verwandt|
+    boilerplate|kommentare|comentarios|commentaires|commenti\b|reacties|komentarze|werbung|
+    \banzeige\b|publicit|partage|teilen\b|condivid|relacionad|correlat|verwandt|
     follow\b|follow-|dontmiss|highlights?-list|latest|outstream|video-player|slideshow|carousel"""
     .replace("\n", "").replace(" ", ""))
 SURELY_UNWANTED = re.compile(r"cookie|consent|gdpr|disqus|popup|lightbox|widget-?area|"

@@ -50,6 +50,7 @@ def in_order(node):
     ("a &lt;p&gt; &amp;amp; &nosuch; 1 < 2", ["body", "a <p> &amp; &nosuch; 1 < 2"]),
     ("<p>a<script>var x = '<p>b</p>'", ["body", ["p", "a"]]),
     ("<p>a<a name=x>b<p>c", ["body", ["p", "ab"], ["p", "c"]]),
+    ("<h3><button>Why?</button></h3>b<button>no</button>", ["body", ["h3", "Why?"], "b"]),
     ("<P CLASS=x>a</P><button>no</button>b", ["body", ["p", "a"], "b"]),
 ])
 def test_parse(page, want):
