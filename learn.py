@@ -373,7 +373,23 @@ def pytest_arguments(exercise: dict) -> list[str]:
             "--exercise", exercise["id"], *test_files(exercise, ROOT)]
 
 
-def check(name: str) -> int:
+def watched(command: list, limit: float) -> int:
+    """Run a command; over the limit interrupt it, so that pytest says where it was."""
+    child = subprocess.Popen(command, cwd=ROOT)
+    try:
+        return child.wait(limit)
+    except KeyboardInterrupt:
+        return child.wait(10) or 1
+    except subprocess.TimeoutExpired:
+        print(f"stopped after {limit:g} s: an endless loop?", flush=True)
+        child.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return child.wait(10) or 1
+        child.kill()
+        return child.wait() or 1
+
+
+def check(name: str, limit: float = 180) -> int:
     """Run one exercise's tests on the student's code; returns 0 if all pass, none not started."""
     exercise = find_exercise(name)
     if not student_file(exercise).exists():
@@ -384,11 +400,11 @@ def check(name: str) -> int:
         return 0 if right else 1
     with tempfile.TemporaryDirectory() as scratch:
         record = Path(scratch) / "outcomes.json"
-        code = subprocess.call([*pytest_arguments(exercise), "--outcomes", str(record)], cwd=ROOT)
+        code = watched([*pytest_arguments(exercise), "--outcomes", str(record)], limit)
         seen = list(json.loads(record.read_text()).values()) if record.exists() else []
     counted = [outcome for outcome in seen if outcome != "skipped"]
     right = counted.count("passed")
-    said = f"{right} of {len(counted)} tests pass"
+    said = f"{right} of {len(counted)} tests pass" if seen else "no test ran: see above"
     if "not started" in seen:
         said = f"not started ({said}): see the line above"
     elif counted and right == len(counted):
@@ -1009,8 +1025,11 @@ def main() -> int | None:
     actions = parser.add_subparsers(dest="action", required=True)
     actions.add_parser("start").add_argument("chapter", type=int)
     actions.add_parser("status")
-    for name in ("check", "hint", "reveal"):
+    for name in ("hint", "reveal"):
         actions.add_parser(name).add_argument("exercise")
+    action = actions.add_parser("check")
+    action.add_argument("exercise")
+    action.add_argument("--limit", type=float, default=180, help="seconds")
     action = actions.add_parser("run")
     action.add_argument("script")
     action.add_argument("arguments", nargs=argparse.REMAINDER)
@@ -1034,7 +1053,7 @@ def main() -> int | None:
     elif args.action == "status":
         status()
     elif args.action == "check":
-        return check(args.exercise)
+        return check(args.exercise, args.limit)
     elif args.action == "hint":
         hint(args.exercise)
     elif args.action == "reveal":

@@ -119,6 +119,14 @@ def test_start_blanks_check_tells_and_reveal_restores_every_byte(repo):
                                  "return x * x"), encoding="utf-8")
     assert "doubling is not squaring" in call(repo, "check", "1.1", code=1)
     assert "kept" in call(repo, "start", "1"), "start must never overwrite work"
+    mine.write_text(text.replace('raise NotImplementedError("exercise 1.1: Doubling")',
+                                 "while True: pass"), encoding="utf-8")
+    said = call(repo, "check", "1.1", "--limit", "4", code=2 if os.name == "posix" else 1)
+    assert "stopped after 4 s" in said
+    assert "toyshapes.py:7: KeyboardInterrupt" in said or os.name != "posix"
+    mine.write_text(text.replace("    raise", "    return (raise"), encoding="utf-8")
+    assert "no test ran: see above" in call(repo, "check", "1.1", code=2)
+    mine.write_text(text, encoding="utf-8")
     call(repo, "reveal", "1.1")
     call(repo, "reveal", "1.2")
     assert mine.read_bytes() == (repo / "01_toy" / "toyshapes.py").read_bytes()
