@@ -8,7 +8,9 @@ from packing import best_fit, block_mask, packed_batch
 
 @pytest.mark.exercise("5.3")
 def test_best_fit_by_hand():
-    assert best_fit([3, 6, 4, 7], 10) == [[3, 0], [1, 2]], "7 + 3 and 6 + 4 fill two bins"
+    lengths = [3, 6, 4, 7]
+    assert best_fit(lengths, 10) == [[3, 0], [1, 2]], "7 + 3 and 6 + 4 fill two bins"
+    assert lengths == [3, 6, 4, 7], f"the caller's list was changed to {lengths}"
 
 
 @pytest.mark.exercise("5.3")

@@ -44,6 +44,7 @@ def test_the_score_is_paid_once_per_answer_wherever_it_ends():
     got = shaped_rewards(torch.tensor([1.0, 2, 3, 4], dtype=D), zero, zero, mask, 0.1)
     close(got, [[0, 0, 1, 0], [0, 0, 0, 2], [3, 0, 0, 0], [0, 0, 0, 0]],
           "once, at each row's own last token; an empty answer has none")
+    assert not zero.any() and mask.sum() == 6, "the caller's tensors were changed"
 
 
 @pytest.mark.exercise("5.9")

@@ -55,9 +55,11 @@ def test_bradley_terry_far_off_is_finite_with_a_right_gradient():
     ([[0, 1, 1, 0, 1, 1, 0]], [5], "two turns: the last answer counts"),
     ([[0, 0, 0], [0, 1, 0]], [0, 1], "a row without an answer gives 0")])
 def test_last_real_token(mask, want, why):
-    got = last_real_token(torch.tensor(mask, dtype=torch.float))
+    given = torch.tensor(mask, dtype=torch.float)
+    got = last_real_token(given)
     assert got.tolist() == want, f"{why}: expected {want}, got {got.tolist()}"
     assert got.dtype == torch.long, f"a column to index with is an int64, not {got.dtype}"
+    assert given.tolist() == mask, f"the caller's mask was changed to {given.tolist()}"
 
 
 def rows_of(n, seed=0):
