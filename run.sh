@@ -77,6 +77,7 @@ step python 03_scaling/rivals.py --recorded
 step python 04_model_pretrain/pretrain.py $quick
 step python 04_model_pretrain/vocabularies.py --recorded
 step python 04_model_pretrain/data_quality.py --recorded
+step python 04_model_pretrain/architectures.py --recorded
 
 # ---- 5: from a predictor to an assistant
 step python 05_posttrain/instructions.py $quick

@@ -1,27 +1,30 @@
 """Two experiments on small models: do architectures matter, and what is the recipe worth?
 
-    python 04_model_pretrain/architectures.py                 about 6 minutes on one core
-    python 04_model_pretrain/architectures.py --quick         one minute, a coarser answer
+    python 04_model_pretrain/architectures.py               about 9 minutes on one core, 3 seeds
+    python 04_model_pretrain/architectures.py --quick       one minute, one seed, a coarser answer
+    python 04_model_pretrain/architectures.py --recorded    a committed run of the first, at once
 
 First, equal tokens: sensible architectures under one recipe, beside treatments of the data; the
 claim `architecture-least` says that the second spread is the wider one. Then, equal CPU seconds:
 this chapter's recipe against nanoGPT's (GPT-2's choices, AdamW at the best of several rates,
-cosine). Reads out/02_data; writes out/04_model_pretrain/architectures.json. One seed, small
-models, short runs: larger ones may order architectures otherwise.
+cosine). Reads out/02_data; writes out/04_model_pretrain/architectures.json. But: small models and
+short runs; larger ones may order architectures otherwise.
 """
 
 import argparse
-import json
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
-from artifacts import command, is_current, mark_made, out, record_claim, shown, write_json
+from artifacts import (command, is_current, mark_made, out, read_json, record_claim, shown,
+                       write_json)
 from batches import PackedBatches, Shard
 from gpt import GPT, GPT2, GPTConfig
+from run_table import measured_here
 from training_loop import Recipe, make_optimizers, mean_loss, train, training_steps
 from verdicts import bits_per_byte
 
@@ -33,6 +36,8 @@ ARCHITECTURES = {
     "deeper, narrower": dict(layers=4, width=48, heads=2),
     "shallower, wider": dict(layers=1, width=80, heads=2),
 }
+CLAIM, COMMAND = "architecture-least", "python 04_model_pretrain/architectures.py"
+RECORDED = Path(__file__).parent / "recorded" / "architectures.json"
 RATES = (1e-3, 2e-3, 4e-3, 8e-3)        # nanoGPT's AdamW: the best one counts
 
 
@@ -91,47 +96,48 @@ class Bench:
         return int(seconds * updates / (time.process_time() - began))
 
 
-def verdict_of(architectures: dict, treatments: dict) -> tuple[str, float, float]:
-    """The verdict on `architecture-least`, and the two spreads (worst over best, less one)."""
-    spread = [max(group.values()) / min(group.values()) - 1 for group in
-              (architectures, treatments)]
-    verdict = ("holds" if spread[1] > 1.5 * spread[0] else
-               "holds in part" if spread[1] > spread[0] else "does not hold here")
-    return verdict, spread[0], spread[1]
+def verdict_of(architectures: dict, treatments: dict) -> tuple[str, dict[str, float]]:
+    """The verdict on `architecture-least`, and the spreads (worst over best, less one) of
+    {"architecture", "data", "fresh data": treatments without the repeated documents}.
+
+    Each value is a name's bits per byte, a number or one for each seed (then their mean counts).
+    "holds" if data spread 1.5 times as wide even without repeats, "holds in part" if with them.
+    """
+    fresh = {name: bits for name, bits in treatments.items() if "times" not in name}
+    spread = {}
+    for kind, group in (("architecture", architectures), ("data", treatments),
+                        ("fresh data", fresh)):
+        means = [float(np.mean(bits)) for bits in group.values()]
+        spread[kind] = max(means) / min(means) - 1
+    wide = [spread[kind] > 1.5 * spread["architecture"] for kind in ("fresh data", "data")]
+    return ("holds" if all(wide) else "holds in part" if any(wide) else
+            "does not hold here"), spread
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--data", default=out("02_data"))
-    parser.add_argument("--out", default=out("04_model_pretrain", "architectures.json"))
-    parser.add_argument("--tokens", type=int, default=300_000, help="for each run")
-    parser.add_argument("--seconds", type=float, default=40, help="of CPU, for each recipe")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--quick", action="store_true", help="60,000 tokens, 5 seconds")
-    parser.add_argument("--fresh", action="store_true")
-    args = parser.parse_args()
-    inputs = [Path(args.data) / name for name in ("train.bin", "val.bin", "index.json")]
-    if not args.fresh and is_current(args.out, inputs, vars(args)):
-        print(f"{shown(args.out)} is up to date (--fresh makes it again)")
-        return
-    torch.set_num_threads(1)
-    tokens, seconds = (60_000, 5) if args.quick else (args.tokens, args.seconds)
-    bench, recipe = Bench(Path(args.data), tokens, args.seed), Recipe()
-    treatments = data_treatments(bench.shard, tokens)
+def measure(data: Path, tokens: int, seconds: float, seeds: list[int]) -> dict:
+    """Train everything: {"architectures", "data": {name: [bits per byte of each seed]}, "recipes":
+    {name: {"bits_per_byte", "steps", "cpu_seconds"}}, ...}; recipes with the first seed alone."""
     result = {"architectures": {}, "data": {}, "recipes": {}, "tokens": tokens,
-              "seconds": seconds, "seed": args.seed}
-    bar = tqdm(total=len(ARCHITECTURES) + len(treatments) + len(RATES) + 1, unit="run")
-    for name, change in ARCHITECTURES.items():
-        result["architectures"][name] = bench.run(replace(bench.base, **change), recipe)
-        bar.update()
-    for name, shard in treatments.items():
-        result["data"][name] = bench.run(bench.base, recipe, shard)
-        bar.update()
+              "seconds": seconds, "seeds": seeds}
+    recipe, bar = Recipe(), None
+    for seed in seeds:
+        bench = Bench(data, tokens, seed)
+        treatments = data_treatments(bench.shard, tokens)
+        bar = bar or tqdm(total=len(seeds) * (len(ARCHITECTURES) + len(treatments))
+                          + len(RATES) + 1, unit="run")
+        for name, change in ARCHITECTURES.items():
+            bits = bench.run(replace(bench.base, **change), recipe)
+            result["architectures"].setdefault(name, []).append(bits)
+            bar.update()
+        for name, shard in treatments.items():
+            result["data"].setdefault(name, []).append(bench.run(bench.base, recipe, shard))
+            bar.update()
+    bench = Bench(data, tokens, seeds[0])
     nano = replace(bench.base, **GPT2)
-    ours = replace(bench.base, ngram_rows=32_768)
-    recipes = {"ours": (ours, recipe)} | {f"nanoGPT at {rate:g}": (nano, Recipe(
-        optimizer="adamw", learning_rate=rate, schedule="cosine", warmup=0.05, weight_decay=0.1,
-        betas=(0.9, 0.95))) for rate in RATES}
+    recipes = {"ours": (replace(bench.base, ngram_rows=32_768), recipe)} | {
+        f"nanoGPT at {rate:g}": (nano, Recipe(
+            optimizer="adamw", learning_rate=rate, schedule="cosine", warmup=0.05,
+            weight_decay=0.1, betas=(0.9, 0.95))) for rate in RATES}
     for name, (config, its_recipe) in recipes.items():
         steps = bench.steps_in(seconds, config, its_recipe)
         began = time.process_time()
@@ -141,22 +147,62 @@ def main() -> None:
         bar.update()
     bar.close()
     best = min(r["bits_per_byte"] for n, r in result["recipes"].items() if n != "ours")
-    result["saved_against_nanogpt"] = round(1 - result["recipes"]["ours"]["bits_per_byte"] / best,
-                                            4)
-    verdict, of_architecture, of_data = verdict_of(result["architectures"], result["data"])
-    write_json(args.out, result)
+    return result | {"saved_against_nanogpt":
+                     round(1 - result["recipes"]["ours"]["bits_per_byte"] / best, 4)}
+
+
+def show(result: dict, path: Path | str, flag: str = "") -> None:
+    """Print the measurements, write them, and record the claim with its verdict."""
+    for group in ("architectures", "data"):
+        print(f"{group}, bits per byte (mean and standard deviation of {len(result['seeds'])})")
+        for name, bits in sorted(result[group].items(), key=lambda item: np.mean(item[1])):
+            print(f"  {name:28} {np.mean(bits):.4f} +- {np.std(bits):.4f}")
+    print(f"recipes, {result['seconds']:g} CPU seconds each")
+    for name, row in result["recipes"].items():
+        print(f"  {name:28} {row['bits_per_byte']:.4f} after {row['steps']:,} updates")
+    verdict, spread = verdict_of(result["architectures"], result["data"])
+    words = (f"{len(result['architectures'])} architectures lie within "
+             f"{spread['architecture']:.1%} of the best one's bits per byte, "
+             f"{len(result['data'])} treatments of the data within {spread['data']:.0%}, and "
+             f"those that repeat no document within {spread['fresh data']:.1%}")
+    write_json(path, result)
     record_claim(
-        "architecture-least", verdict=verdict, value={"architecture": round(of_architecture, 4),
-                                                      "data": round(of_data, 4)},
-        measured=f"at {tokens:,} tokens, {len(ARCHITECTURES)} architectures lie within "
-                 f"{of_architecture:.1%} of the best one's bits per byte, "
-                 f"{len(treatments)} treatments of the data within {of_data:.1%}",
+        CLAIM, verdict=verdict, value={kind: round(wide, 4) for kind, wide in spread.items()},
+        measured=("a recorded run: " if flag else "") + f"at {result['tokens']:,} tokens and "
+                 f"{len(result['seeds'])} seed(s), {words}",
         expected="the spread among data treatments is clearly wider (1.5 times)",
-        command="python 04_model_pretrain/architectures.py", details=result)
-    print(json.dumps(result, indent=1))
-    print(f"architecture-least: {verdict} ({of_architecture:.1%} against {of_data:.1%}); "
-          f"{result['saved_against_nanogpt']:.1%} fewer bits per byte than nanoGPT's recipe at "
-          f"equal CPU time\nwrote {shown(args.out)}")
+        command=COMMAND + flag, details=result)
+    print(f"{words}\n{CLAIM}: {verdict}; {result['saved_against_nanogpt']:.1%} fewer bits per byte "
+          f"than nanoGPT's recipe at equal CPU time\nwrote {shown(path)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data", default=out("02_data"))
+    parser.add_argument("--out", default=out("04_model_pretrain", "architectures.json"))
+    parser.add_argument("--tokens", type=int, default=150_000, help="for each run")
+    parser.add_argument("--seconds", type=float, default=20, help="of CPU, for each recipe")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="60,000 tokens, 5 seconds, one seed")
+    parser.add_argument("--fresh", action="store_true")
+    parser.add_argument("--recorded", action="store_true", help="show the committed run")
+    args = parser.parse_args()
+    if args.recorded:
+        if measured_here(CLAIM):
+            print(f"{CLAIM}: measured here, the recorded run is not needed")
+        else:
+            show(read_json(RECORDED, "04_model_pretrain/architectures.py"), args.out, " --recorded")
+        return
+    if args.quick:
+        args.tokens, args.seconds, args.seeds = 60_000, 5, 1
+    inputs = [Path(args.data) / name for name in ("train.bin", "val.bin", "index.json")]
+    if not args.fresh and is_current(args.out, inputs, vars(args)):
+        print(f"{shown(args.out)} is up to date (--fresh makes it again)")
+        return
+    torch.set_num_threads(1)
+    seeds = list(range(args.first_seed, args.first_seed + args.seeds))
+    show(measure(Path(args.data), args.tokens, args.seconds, seeds), args.out)
     mark_made(args.out, inputs, vars(args))
 
 

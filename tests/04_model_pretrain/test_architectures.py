@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import architectures
+import artifacts
 from architectures import Bench, data_treatments, verdict_of
 from batches import Shard
 from gpt import GPT
@@ -45,10 +46,14 @@ def test_treatments_are_what_they_are_called(data):
 def test_verdict_follows_the_spreads():
     narrow, wide = {"a": 2.0, "b": 2.02}, {"a": 2.0, "b": 2.4}
     assert verdict_of(narrow, wide)[0] == "holds"
-    assert verdict_of(narrow, {"a": 2.0, "b": 2.025})[0] == "holds in part"
-    verdict, of_architecture, of_data = verdict_of(wide, narrow)
+    assert verdict_of(narrow, {"a": 2.0, "b": 2.025})[0] == "does not hold here"
+    assert verdict_of(narrow, {"a": 2.0, "b": 2.01, "each 4 times": 3.0})[0] == "holds in part", \
+        "only repeating documents did harm"
+    seeds = {name: [bits - 0.1, bits + 0.1] for name, bits in wide.items()}
+    verdict, spread = verdict_of(seeds, narrow)
     assert verdict == "does not hold here"
-    assert (of_architecture, of_data) == pytest.approx((0.2, 0.01))
+    assert [spread[k] for k in ("architecture", "data")] == pytest.approx([0.2, 0.01]), \
+        "the mean over seeds counts"
 
 
 def test_every_architecture_trains(data):
@@ -60,3 +65,28 @@ def test_every_architecture_trains(data):
     know_nothing = bench.score(GPT(bench.base))
     assert know_nothing == pytest.approx(np.log2(31) / 3, abs=0.05), \
         "an untrained model of 31 tokens at 3 bytes each: log2(31) / 3 bits per byte"
+
+
+def test_a_run_of_two_seeds_and_the_recorded_one(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(artifacts, "OUT", tmp_path)
+    monkeypatch.setattr(architectures, "ARCHITECTURES", {"ours": {}, "GELU": dict(mlp="gelu")})
+    claim = tmp_path / "claims" / "architecture-least.json"
+    monkeypatch.setattr("sys.argv", ["architectures", "--recorded", "--out",
+                                     str(tmp_path / "a.json")])
+    architectures.main()
+    said = json.loads(claim.read_text())
+    assert said["command"].endswith("--recorded") and said["verdict"] in artifacts.VERDICTS
+    monkeypatch.setattr("sys.argv", ["architectures", "--data", str(data), "--tokens", "2048",
+                                     "--seconds", "0.2", "--seeds", "2", "--out",
+                                     str(tmp_path / "b.json")])
+    architectures.main()
+    made = json.loads((tmp_path / "b.json").read_text())
+    assert [len(bits) for bits in made["architectures"].values()] == [2, 2]
+    assert len({*made["architectures"]["ours"]}) == 2, "both seeds gave the same bits"
+    monkeypatch.setattr("sys.argv", ["architectures", "--recorded", "--out",
+                                     str(tmp_path / "a.json")])
+    capsys.readouterr()
+    architectures.main()
+    assert "not needed" in capsys.readouterr().out
+    assert not json.loads(claim.read_text())["command"].endswith("--recorded"), \
+        "a run made here was overwritten by the recorded one"
