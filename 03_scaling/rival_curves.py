@@ -76,16 +76,19 @@ def by_position(rows: list[dict], family: str) -> dict[str, float]:
             for name in ranges}
 
 
-def at_edge(tried: list[dict], family: str = "lstm") -> bool:
-    """True if at some size the best rate was the largest or smallest tried with its optimizer."""
-    mine = [r for r in tried if r["family"] == family]
-    for width in {r.get("width") for r in mine}:
-        here = [r for r in mine if r.get("width") == width]
+def beyond(tried: list[dict], family: str) -> list[tuple[int, str, float]]:
+    """(width, optimizer, rate) of the trials still missing: one step of 2 beyond each best rate
+    that is the largest or the smallest tried at its width with its optimizer."""
+    mine, missing = [r for r in tried if r["family"] == family], []
+    for width in sorted({int(r["width"]) for r in mine}):
+        here = [r for r in mine if int(r["width"]) == width]
         best = min(here, key=lambda r: float(r["loss"]))
-        rates = [float(r["learning_rate"]) for r in here if r["optimizer"] == best["optimizer"]]
-        if float(best["learning_rate"]) in (min(rates), max(rates)):
-            return True
-    return False
+        rate, rates = float(best["learning_rate"]), [
+            float(r["learning_rate"]) for r in here if r["optimizer"] == best["optimizer"]]
+        for edge, next_rate in ((max(rates), 2 * rate), (min(rates), rate / 2)):
+            if rate == edge:
+                missing.append((width, best["optimizer"], next_rate))
+    return missing
 
 
 def ladder(rows: list[dict]) -> dict[str, float]:

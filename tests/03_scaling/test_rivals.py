@@ -38,10 +38,11 @@ def test_the_verdict_follows_from_slopes_and_ends(gpt, lstm, verdict, tmp_path, 
 
 
 def test_a_rival_with_its_best_rate_at_the_edge_is_not_beaten_yet(tmp_path, monkeypatch):
-    tried = [{"family": "lstm", "optimizer": "adamw", "learning_rate": rate, "loss": loss}
-             for rate, loss in ((0.01, 2.5), (0.02, 2.2), (0.04, 2.3))]
-    assert not rivals.at_edge(tried)
-    assert rivals.at_edge(tried[:2]), "0.02 is the largest of two"
+    tried = [{"family": "lstm", "optimizer": "adamw", "learning_rate": rate, "loss": loss,
+              "width": "84"} for rate, loss in ((0.01, 2.5), (0.02, 2.2), (0.04, 2.3))]
+    assert rivals.beyond(tried, "lstm") == []
+    assert rivals.beyond(tried[:2], "lstm") == [(84, "adamw", 0.04)], "0.02 is the largest of two"
+    assert rivals.beyond(tried[1:], "lstm") == [(84, "adamw", 0.01)], "0.02 is the smallest of two"
     monkeypatch.setattr(artifacts, "OUT", tmp_path)
     rows = planted((6.0, -0.10), (3.0, -0.01))
     rivals.claim(rivals.compare(rows), type("args", (), {"recorded": True}), rows, untuned=True)
@@ -89,3 +90,20 @@ def test_counting_models_read_the_same_bytes(tmp_path):
     assert losses == sorted(losses, reverse=True) and losses[0] > 1 and losses[-1] < 0.1, losses
     table = rivals.ladder(rows + planted((6.0, -0.10), (3.0, -0.01)))
     assert list(table) == ["1-gram", "2-gram", "5-gram", "8-gram", "lstm", "gpt"]
+
+
+def test_trials_go_on_until_the_best_rate_has_neighbours(tmp_path, monkeypatch):
+    """The LSTM's planted best rate, 0.3, lies beyond all that are tried at first."""
+    def run_jobs(jobs, path, workers, work, columns):
+        best = {"gpt": 0.02, "lstm": 0.3}
+        return [job | {"width": job["config"]["width"],
+                       "loss": 2 + abs(math.log(job["learning_rate"] / best[job["family"]]))
+                       + (job["optimizer"] == "muon") * (job["family"] == "lstm")}
+                for job in jobs]
+    monkeypatch.setattr(rivals, "run_jobs", run_jobs)
+    args = type("args", (), {"tokens": 400_000, "workers": 1, "out": tmp_path, "precision": "fp32"})
+    tried = rivals.tuned(args, tmp_path / "rates.csv", ())
+    for family in rivals.SIZES:
+        assert rivals.beyond(tried, family) == [], f"{family}'s best rate is the last one tried"
+    rates = {round(t["learning_rate"], 4) for t in tried if t["family"] == "lstm"}
+    assert {0.128, 0.256, 0.512} <= rates, sorted(rates)
