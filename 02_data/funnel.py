@@ -68,6 +68,15 @@ class Funnel:
         return "\n".join(rows)
 
 
+def save_figure(figure, path: Path) -> None:
+    """Write a figure as .png, whole or not at all; the same numbers give the same bytes."""
+    import matplotlib.pyplot as plt
+    figure.tight_layout()
+    with whole(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
+    plt.close(figure)
+
+
 def draw(steps: list[dict], path: Path) -> None:
     """Two rows of bars, pages and megabytes after each step, with the numbers beside them."""
     import matplotlib
@@ -88,7 +97,4 @@ def draw(steps: list[dict], path: Path) -> None:
     axes[0].set_yticks(range(len(steps)), names, fontsize=8)
     axes[0].invert_yaxis()
     figure.suptitle("What each step of the pipeline lets through", fontsize=11)
-    figure.tight_layout()
-    with whole(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
-    plt.close(figure)
+    save_figure(figure, path)

@@ -27,6 +27,7 @@ from counting_model import CountingModel
 from decontaminate import contaminated, evaluation_ngrams
 from dedup import digest64, entries_of, normalise_url
 from extract import extract_text
+from funnel import save_figure
 from page_steps import Settings, run_page_steps
 from parts import file_sha256, find_sources, read_pages, read_source
 from shards import dtype_for
@@ -140,10 +141,7 @@ def draw(path: Path, results: dict[str, list[float]], tokens: dict[str, int]) ->
              xlim=(0, 1.15 * max(map(max, results.values()))))
     axis.invert_yaxis()
     axis.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    with whole(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
-    plt.close(figure)
+    save_figure(figure, path)
 
 
 def claim_quality(results: dict[str, list[float]]) -> None:

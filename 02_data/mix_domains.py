@@ -17,9 +17,10 @@ import numpy as np
 from tqdm import tqdm
 
 from artifacts import (command, is_current, mark_made, need, out, read_json, record_claim, shown,
-                       whole, write_json)
+                       write_json)
 from counting_model import CountingModel
 from dedup import digest64
+from funnel import save_figure
 from mixture import (cap_weights, choose_power, cross_predict, doremi_update, fit_mixing_law,
                      optimise, repetition_caps, sample_mixtures)
 
@@ -101,10 +102,7 @@ def draw(path: Path, predicted: np.ndarray, measured: np.ndarray, names: list[st
     right.set(xlabel="share of the training tokens", title="four mixtures and their losses")
     right.legend(fontsize=7, ncol=len(names), loc="upper center", bbox_to_anchor=(0.45, -0.18))
     right.invert_yaxis()
-    figure.tight_layout()
-    with whole(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
-    plt.close(figure)
+    save_figure(figure, path)
 
 
 def main() -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from artifacts import command, need, out, shown, whole, write_json
+from artifacts import command, need, out, shown, write_json
+from funnel import save_figure
 from heuristics import c4, fineweb, gopher_quality, gopher_repetition
 from minhash import band_keys, jaccard, near_duplicates, s_curve, signatures
 from parts import read_pages
@@ -128,10 +129,7 @@ def draw(rows: list[dict], path: Path) -> None:
                   label="planted pairs that met (2 standard errors)")
     axis.set(xlabel="Jaccard similarity J of the 5-word shingles", ylabel="chance to be compared")
     axis.legend()
-    figure.tight_layout()
-    with whole(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
-    plt.close(figure)
+    save_figure(figure, path)
 
 
 def main() -> None:

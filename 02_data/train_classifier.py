@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from artifacts import (BadInput, command, is_current, mark_made, need, out, shown, whole)
+from artifacts import BadInput, command, is_current, mark_made, need, out, shown
 from disguised_words import rude_words
+from funnel import save_figure
 from hashed_linear import auc, calibration, fit
 from parts import read_pages, read_source
 from quality import LABELS, default_examples, keep_rate
@@ -63,10 +64,7 @@ def draw(path: Path, kind: str, scores: np.ndarray, y: np.ndarray) -> None:
     right.plot([c[0] for c in curve], [c[2] for c in curve], color="#b8683c", label="negatives")
     right.set(xlabel="threshold", ylabel="share at or above", title="what a threshold keeps")
     right.legend()
-    figure.tight_layout()
-    with whole(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
-    plt.close(figure)
+    save_figure(figure, path)
 
 
 def main() -> None:

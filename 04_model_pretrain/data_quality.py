@@ -21,8 +21,9 @@ import torch
 from tqdm import tqdm
 
 from artifacts import (command, is_current, mark_made, need, out, read_json, record_claim, shown,
-                       whole, write_json)
+                       write_json)
 from batches import PackedBatches, Shard
+from funnel import save_figure
 from gpt import GPT, GPTConfig
 from parts import bounded_map
 from run_table import measured_here
@@ -92,10 +93,7 @@ def draw(path: Path, results: dict[str, list[float]], tokens: int) -> None:
              "(lower is better)", xlim=(0, 1.15 * max(map(max, results.values()))))
     axis.invert_yaxis()
     axis.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    with whole(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
-    plt.close(figure)
+    save_figure(figure, path)
 
 
 def show(results: dict[str, list[float]], tokens: int, path: Path, flag: str = "") -> None:
