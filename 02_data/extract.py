@@ -53,9 +53,13 @@ def write_text(node: Node) -> str:
                 before = NEW_LINE + "- "
             elif item.tag in ("td", "th"):
                 before, after = "", " | "
+            if len(item.children) == 1 and type(item.children[0]) is Run:    # most blocks
+                run = item.children[0]
+                pieces += (before, lines_of(run, pre) if run.mass >= 0 else "", after)
+                continue
             waiting.append((after, pre))
-            waiting.extend((child, pre) for child in reversed(item.children))
-            waiting.append((before, pre))
+            waiting.extend([(child, pre) for child in reversed(item.children)])
+            pieces.append(before)
     text = re.sub(r"(?: \| )+(?=[\n\v]|$)", "", "".join(pieces))
     text = re.sub(r"- [\n\v]+", "- ", text)
     return re.sub(r"[\n\v]{2,}|\v", _gap, text).strip("\n")
