@@ -153,7 +153,7 @@ def run_jobs(jobs: list[dict], path: Path, workers: int, work: Callable[[dict], 
     """Run what is not in the csv at `path` yet; each finished run is written at once."""
     done = {row["run"]: row for row in (read_rows(path) if path.exists() else [])}
     waiting = [job for job in jobs if job["run"] not in done]
-    bar = tqdm(total=sum(j["budget"] for j in waiting) / 1e12, unit="TFLOP", desc="sweep",
+    bar = tqdm(total=sum(int(j["budget"] / 1e6) for j in waiting), desc="sweep",     # whole MFLOP
                bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining} {postfix}",
                disable=not waiting)
     context = get_context("spawn")
@@ -165,7 +165,7 @@ def run_jobs(jobs: list[dict], path: Path, workers: int, work: Callable[[dict], 
                 done[row["run"]] = row
                 write_rows(path, [done[j["run"]] for j in jobs if j["run"] in done],
                            columns)
-                bar.update(futures[future]["budget"] / 1e12)
+                bar.update(int(futures[future]["budget"] / 1e6))
                 bar.set_postfix_str(f"width {row['width']}, {row['tokens']:,} tokens: "
                                     f"loss {row['loss']:.3f}")
         except BaseException:
