@@ -106,6 +106,7 @@ def test_top_p_works_row_by_row_and_keeps_the_logits():
     got = keep_top_p(logits, 0.9)
     assert kept(got) == [[0], [0, 1, 2]], f"a sure and an unsure row: got {kept(got)}"
     assert torch.equal(got[1], logits[1]), "what is kept keeps its logit, in its own place"
+    assert logits[0].tolist() == [4, 0, 0], "the logits that were given must not change"
 
 
 @pytest.mark.exercise("4.14")

@@ -110,6 +110,7 @@ def test_rms_norm_uses_gain_each_row_and_eps_inside_the_root():
     assert got[0] == pytest.approx([1, 2, -1, 0], abs=1e-4), f"ones times the gain, got {got[0]}"
     assert got[1] == pytest.approx([1, -2, -1, 0], abs=1e-4), \
         f"each row is normed by itself, whatever stands in the others: got {got[1]}"
+    assert x.abs().tolist() == [[1] * 4, [100] * 4], "x was changed: it is the residual stream"
     tiny = gpt.RMSNorm(4)(torch.full((1, 4), 1e-3))
     assert tiny[0, 0].item() == pytest.approx(math.sqrt(0.5), abs=1e-4), \
         f"mean of squares 1e-6 and eps 1e-6 give 1/sqrt(2), got {tiny[0, 0]:.4f}: eps in the root"
@@ -176,9 +177,12 @@ def test_attention_with_a_mask_replaces_the_causal_rule():
     mask = torch.rand(2, 1, 5, 5, generator=generator) > 0.4
     mask |= torch.eye(5, dtype=torch.bool)
     expected = F.scaled_dot_product_attention(q, k, v, mask)
+    before = [x.clone() for x in (q, k, v, mask)]
     got = gpt.causal_attention(q, k, v, mask)
     assert distance(got, expected) < 1e-5, \
         f"True means may attend, later keys included: off by {distance(got, expected):.3f}"
+    for name, x, was in zip(("q", "k", "v", "the mask"), (q, k, v, mask), before):
+        assert torch.equal(x, was), f"{name} was changed: the cache holds it"
     bf16 = gpt.causal_attention(q.bfloat16(), k.bfloat16(), v.bfloat16())
     assert bf16.dtype == torch.bfloat16, f"16-bit in, 16-bit out; got {bf16.dtype}"
 
