@@ -3,7 +3,7 @@
     classify_nsfw("The museum shows paintings.")   -> ("clean", 0.9...)
     blocked_url("https://free-xxx.example/", frozenset())   -> "blocked address: xxx"
 
-The classifiers are hashed linear models (hashed_linear.py), trained on safety_examples.tsv: 337
+The classifiers are hashed linear models (hashed_linear.py), trained on safety_examples.tsv: 351
 short texts that we wrote, so that the machine is whole and can be taken apart. That is NOT
 enough to protect anybody: see the error rates of `python 02_data/train_classifier.py nsfw`, and
 train on real labels with `--jigsaw train.csv`. Blocklists of millions of domains are an option.
