@@ -907,7 +907,8 @@ def run_graded(exercise: dict, text: str, limit: float) -> tuple[float, str]:
     """Run an exercise's tests on a file's text in a fresh copy of the repository."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         clean, record = Path(scratch).resolve() / "clean", Path(scratch) / "outcomes.json"
-        ignore = shutil.ignore_patterns("__pycache__", "exercises.toml", "selfcheck.py")
+        ignore = shutil.ignore_patterns("__pycache__", "exercises.toml", "selfcheck.py",
+                                        "right_answers.toml", "test_selfcheck.py")
         for folder in (*chapter_folders().values(), ROOT / "tests"):
             shutil.copytree(folder, clean / folder.name, ignore=ignore)
         for file in (*ROOT.glob("*.py"), ROOT / "pyproject.toml"):
