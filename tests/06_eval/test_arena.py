@@ -69,7 +69,7 @@ def test_fit_matches_a_general_optimiser():
     names, first, second, score = tabulate(simulate_votes(TRUTH, 2000, seed=3))
     wins = win_matrix(first, second, score, len(names))
     import arena
-    theta, hessian = arena.fit_strengths(wins)
+    theta, hessian = arena.fit_strengths(wins.copy())      # so that no change of it hides an error
     chance = 1 / (1 + np.exp(theta[None, :] - theta[:, None]))
     missing = (wins - (wins + wins.T) * chance).sum(axis=1)
     assert np.abs(missing).max() < 1e-4, (

@@ -70,6 +70,7 @@ def test_places_are_even_and_unpredictable():
     placed = place_answers(questions, random.Random(1))
     assert Counter(q.answer for q in placed) == {0: 20, 1: 20, 2: 20, 3: 20}, (
         "a constant letter must score exactly 25 %")
+    assert [q.question for q in questions] == [f"q{i}" for i in range(80)], "the list was changed"
     for q in placed:
         assert q.options[q.answer] == "right", f"the answer no longer points at the right option: {q}"
         assert [o for o in q.options if o != "right"] == ["w1", "w2", "w3"], "wrong ones keep order"
