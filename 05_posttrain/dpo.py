@@ -11,6 +11,7 @@ Reads sft.pt and preferences.jsonl; writes dpo.pt, dpo_log.jsonl and dpo_result.
 """
 
 import argparse
+from itertools import accumulate
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ from artifacts import BadInput, command, is_current, mark_made, shown, write_jso
 from chat_template import PAD, special_id
 from checkpoint import save_checkpoint
 from optimizers import clip_gradients, linear_schedule
-from responses import collate, sequence_logprobs
+from responses import by_question, collate, distinct_rows, sequence_logprobs, steps_for
 from reward_model import pair_rows
 from training_stage import (RATES, Progress, add_common, batch_indices, open_model, open_tokenizer,
                             optimizer_for, read_jsonl, result, set_rate, write_jsonl)
@@ -81,36 +82,40 @@ def average_if(sums: Tensor, counts: Tensor, length_normalised: bool) -> Tensor:
 
 def pair_logprobs(model, pairs: list[tuple], pad: int, length_normalised: bool) -> Tensor:
     """(2, B): log-probabilities of the chosen and of the rejected answers of pairs of rows."""
-    chosen, rejected = zip(*pairs)
-    ids, mask = collate([*chosen, *rejected], pad)
+    rows, places = distinct_rows(pairs)
+    ids, mask = collate(rows, pad)
     sums = sequence_logprobs(model, ids, mask)
-    return average_if(sums, mask[:, 1:].sum(1), length_normalised).view(2, -1)
+    return average_if(sums, mask[:, 1:].sum(1), length_normalised)[places]
 
 
 @torch.no_grad()
 def reference_logprobs(model, pairs: list[tuple], pad: int, length_normalised: bool) -> Tensor:
-    """(P, 2): what the frozen reference says of every pair, computed once."""
-    parts = [pair_logprobs(model, pairs[i:i + 64], pad, length_normalised)
-             for i in range(0, len(pairs), 64)]
-    return torch.cat(parts, dim=1).T
+    """(2, P): what the frozen reference says of every pair, computed once."""
+    return torch.cat([pair_logprobs(model, pairs[i:i + 64], pad, length_normalised)
+                      for i in range(0, len(pairs), 64)], dim=1)
 
 
 def train_dpo(policy, pairs: list[tuple], pad: int, *, steps: int, batch: int, beta: float,
               learning_rate: float, seed: int, kind: str = "sigmoid", label_smoothing: float = 0.0,
               length_normalised: bool = False, progress: Progress | None = None) -> list[dict]:
-    """Train `policy` in place on pairs of rows; returns a record per step.
+    """Train `policy` in place on pairs of rows, `batch` questions with all their pairs a step;
+    returns a record per step.
 
     The reference is the policy as it comes in. The log shows the margin growing while the chosen
     answers themselves often become LESS likely: only the difference is in the loss.
     """
+    groups = by_question(pairs)
+    pairs = [pair for group in groups for pair in group]
+    first = [0, *accumulate(map(len, groups))]          # where each question's pairs begin
     reference = reference_logprobs(policy, pairs, pad, length_normalised)
     optimizer = optimizer_for(policy.parameters(), learning_rate)
     start, log, _ = progress.resume(policy, optimizer) if progress else (0, [], {})
     for step in tqdm(range(start, steps), desc="dpo", initial=start, total=steps):
         set_rate(optimizer, learning_rate * linear_schedule(step, steps, max(1, steps // 10)))
-        rows = batch_indices(len(pairs), batch, step, seed)
+        rows = [i for g in batch_indices(len(groups), batch, step, seed)
+                for i in range(first[g], first[g + 1])]
         chosen, rejected = pair_logprobs(policy, [pairs[i] for i in rows], pad, length_normalised)
-        before = reference[rows].T
+        before = reference[:, rows]
         loss = dpo_loss(chosen, rejected, *before, beta, kind, label_smoothing).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -139,7 +144,7 @@ def parse() -> argparse.Namespace:
     add("--label-smoothing", type=float, default=0.0)
     add("--length-normalised", action="store_true")
     add("--epochs", type=float, default=1.0)
-    add("--batch", type=int, default=32, help="pairs per step")
+    add("--batch", type=int, default=8, help="questions per step, all their pairs")
     add("--learning-rate", type=float, default=RATES["dpo"])
     add_common(parser)
     return parser.parse_args()
@@ -162,7 +167,7 @@ def main() -> None:
         raise BadInput(f"{shown(args.preferences)} holds no training pair that fits the context")
     if too_long:
         print(f"left out {too_long} pairs longer than the context")
-    log = train_dpo(policy, rows, pad, steps=max(1, round(args.epochs * len(rows) / args.batch)),
+    log = train_dpo(policy, rows, pad, steps=steps_for(rows, args.batch, args.epochs),
                     batch=args.batch, beta=args.beta, learning_rate=args.learning_rate,
                     seed=args.seed, kind=args.kind, label_smoothing=args.label_smoothing,
                     length_normalised=args.length_normalised,

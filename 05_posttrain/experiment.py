@@ -32,7 +32,7 @@ from measure_policy import raw_windows
 from rlhf_experiments import Kept, over_optimisation, overoptimised, run_seed, win_at_kl
 from rollouts import sample_answers
 from sft_experiments import (Bench, alpaca, base_continues, claim_base_continues, sft_few,
-                             sft_hallucinates, spread)
+                             sft_hallucinates, share_interval, spread)
 from training_stage import (RATES, add_common, fresh_questions, open_model, open_tokenizer,
                             read_jsonl, result)
 
@@ -60,36 +60,37 @@ def claim_sft_few(runs: list[dict]) -> dict:
 
 def claim_sft_hallucinates(runs: list[dict]) -> dict:
     """sft-hallucinates: cloning answers to unknowns against refusing them."""
-    rate = {arm: spread([r[arm]["invention_rate"] for r in runs]) for arm in runs[0]}
-    gap = rate["cloned"][0] - rate["refused"][0]
-    more = rate["cloned"][0] - rate["known only"][0]
+    rate = {arm: spread([r[arm]["invention_rate"] for r in runs])[0] for arm in runs[0]}
+    gap, more = (rate["cloned"] - rate[arm] for arm in ("refused", "known only"))
     verdict = ("holds" if gap > 0.2 and more > 0.02 else
                "holds in part" if gap > 0.2 else "does not hold here")
     return dict(measured="share of invented names, never seen, for which a module is made up: "
                 "after cloned answers to unknowns, after refusals, after known names only",
-                value={arm: r[0] for arm, r in rate.items()}, interval=rate["refused"][1:],
+                value=rate, interval=share_interval([r["refused"]["invention_rate"] for r in runs]),
                 expected="cloned answers teach invention, refusals prevent it", verdict=verdict)
 
 
 def claim_alpaca(runs: list[dict]) -> dict:
     """alpaca-52k: a student of model-written pairs against a student of real ones."""
-    written, real = (spread([r[name]["format_rate"] for r in runs])
+    written, real = (spread([r[name]["format_rate"] for r in runs])[0]
                      for name in ("written by the model", "real"))
     loss = [spread([r[n]["val_loss"] for r in runs])[0] for n in ("written by the model", "real")]
-    verdict = ("does not hold here" if written[0] < 0.5 else
-               "holds" if written[0] > real[0] - 0.1 else "holds in part")
+    verdict = ("does not hold here" if written < 0.5 else
+               "holds" if written > real - 0.1 else "holds in part")
     kept = spread([r["kept"] for r in runs])[0]
     return dict(measured=f"format rate after fine-tuning on {kept:.0f} pairs that our own model "
                 f"wrote, against as many real ones (held-out loss {loss[0]:.2f} against "
                 f"{loss[1]:.2f}: the form can be copied, content is worse)",
-                value={"written": written[0], "real": real[0]}, interval=written[1:],
+                value={"written": written, "real": real}, interval=share_interval(
+                    [r["written by the model"]["format_rate"] for r in runs]),
                 expected="a model's pairs make a capable student", verdict=verdict)
 
 
 def claim_rlhf(runs: list[dict]) -> dict:
     """rlhf-prefers: PPO's gold win rate over SFT, and proxy against gold without a KL price."""
     best = best_kind(runs, "ppo")
-    mean, low, high = spread([r["rows"][best]["win_rate"] for r in runs])
+    wins = [r["rows"][best]["win_rate"] for r in runs]
+    mean, low, _ = spread(wins)
     each = all(r["rows"][best]["interval"][0] > 0.5 for r in runs)
     hacks = [overoptimised(r) for r in runs]
     gaps = sum(h["proxy_rise"] > 0 and h["gold_end"] < h["gold_start"] for h in hacks)
@@ -98,7 +99,7 @@ def claim_rlhf(runs: list[dict]) -> dict:
     return dict(measured=f"gold win rate of PPO ({best}) over SFT, mean of {len(runs)} seeds; "
                 f"without a KL price and with a 64-pair reward model the proxy rose while gold "
                 f"fell in {gaps} of {len(runs)} seeds",
-                value=mean, interval=(low, high), verdict=verdict,
+                value=mean, interval=share_interval(wins), verdict=verdict,
                 expected="above 0.5; the proxy can be gamed")
 
 
@@ -127,7 +128,8 @@ def claim_dpo(runs: list[dict]) -> dict:
                 value={"difference": mean, "dpo": spread([r["rows"][dpo]["win_rate"]
                                                           for r in runs])[0],
                        "ppo": spread([r["rows"][ppo]["win_rate"] for r in runs])[0]},
-                interval=(low, high), expected="comparable", verdict=verdict)
+                interval=(low, high) if len(gaps) > 1 else None, expected="comparable",
+                verdict=verdict)
 
 
 def grpo_normalisers(bench: Bench, sft, seed: int, kept: Kept) -> dict[str, dict]:

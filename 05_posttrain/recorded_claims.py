@@ -4,13 +4,16 @@
 
 The walk has time for one seed of the main comparison. The experiments with several seeds were run
 once and are kept in 05_posttrain/recorded, each with the command that repeats it. A recorded claim
-says that it is one, and never replaces a claim that was measured here.
+says that it is one, and never replaces a claim that was measured here. The runs of rlhf-prefers are
+drawn again, as frontier_seeds.png.
 """
 
 import argparse
 from pathlib import Path
 
-from artifacts import command, out, read_json, record_claim
+from alignment_figures import draw_center
+from artifacts import command, out, read_json, record_claim, shown
+from training_stage import result
 
 RECORDED = Path(__file__).resolve().parent / "recorded"
 
@@ -30,6 +33,10 @@ def main() -> None:
         claim["measured"] = f"recorded run, {record['note']}. {claim['measured']}"
         record_claim(path.stem, **claim, details={"recorded": True})
         print(f"{path.stem}: {claim['verdict']} (recorded)")
+    runs = read_json(args.recorded / "rlhf-prefers.json", "05_posttrain/experiment.py").get("runs")
+    if runs:
+        draw_center(runs, result("frontier_seeds.png"))
+        print(f"wrote {shown(result('frontier_seeds.png'))}: {len(runs)} recorded seeds")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,35 @@ def collate(rows: list[tuple[list[int], list[int]]], pad: int) -> tuple[Tensor, 
     return ids, mask
 
 
+def distinct_rows(pairs: list[tuple]) -> tuple[list[tuple], Tensor]:
+    """Pairs of rows -> (each row once, (2, P) which of them is a pair's chosen, its rejected one).
+
+    Four answers to a question make six pairs, twelve rows, and four of them to compute.
+    """
+    places, rows = {}, []
+    for row in (row for side in zip(*pairs) for row in side):
+        key = (tuple(row[0]), tuple(row[1]))
+        if key not in places:
+            places[key] = len(rows)
+            rows.append(row)
+    return rows, torch.tensor([[places[tuple(row[0]), tuple(row[1])] for row in side]
+                               for side in zip(*pairs)])
+
+
+def by_question(pairs: list[tuple]) -> list[list[tuple]]:
+    """Pairs of rows -> the pairs of each question together, questions in order of appearance."""
+    groups: dict[tuple, list[tuple]] = {}
+    for pair in pairs:
+        ids, mask = pair[0]
+        groups.setdefault(tuple(ids[:mask.index(1)]), []).append(pair)
+    return list(groups.values())
+
+
+def steps_for(pairs: list[tuple], batch: int, epochs: float) -> int:
+    """How many steps of `batch` questions are `epochs` passes over the pairs; at least 1."""
+    return max(1, round(epochs * len(by_question(pairs)) / batch))
+
+
 def token_logprobs(logits: Tensor, ids: Tensor, temperature: float = 1.0) -> Tensor:
     """Logits (B, T, V) and ids (B, T) -> log-probability of each next token, (B, T - 1).
 

@@ -23,7 +23,7 @@ from chat_template import END, PAD, prompt_ids, plain_ids, special_id
 from checkpoint import load_checkpoint, restore, save_checkpoint
 from gpt import GPT, GPTConfig
 from optimizers import clip_gradients, linear_schedule
-from responses import collate, score_rows
+from responses import by_question, collate, distinct_rows, score_rows, steps_for
 from rollouts import sample_answers
 from training_stage import (RATES, Progress, add_common, batch_indices, fresh_questions,
                             in_precision, open_model, open_tokenizer, optimizer_for,
@@ -129,21 +129,27 @@ def pair_rows(tokenizer, pairs: list[dict], longest: int) -> tuple[list[tuple], 
 def train_reward_model(model: RewardModel, pairs: list[tuple], pad: int, *, steps: int, batch: int,
                        learning_rate: float, seed: int, progress: Progress | None = None,
                        precision: str = "fp32") -> list[dict]:
-    """Fit `model` in place to pairs of rows; returns a log of loss and accuracy per step."""
+    """Fit `model` in place to pairs of rows; returns a log of loss and accuracy per step.
+
+    A step takes `batch` questions with all their pairs, and computes every answer once (Ouyang et
+    al. 2022, section 3.5).
+    """
+    groups = by_question(pairs)
     optimizer = optimizer_for(model.parameters(), learning_rate)
     start, log, _ = progress.resume(model, optimizer) if progress else (0, [], {})
     for step in tqdm(range(start, steps), desc="reward", initial=start, total=steps):
         set_rate(optimizer, learning_rate * linear_schedule(step, steps, max(1, steps // 10)))
-        chosen, rejected = zip(*(pairs[i] for i in batch_indices(len(pairs), batch, step, seed)))
-        # One pass over both sides together: they are padded alike.
+        rows, places = distinct_rows([pair for g in batch_indices(len(groups), batch, step, seed)
+                                      for pair in groups[g]])
         with in_precision(precision):
-            scores = model.raw_score(*collate([*chosen, *rejected], pad)).float()
-        loss = bradley_terry_loss(scores[:len(chosen)], scores[len(chosen):]).mean()
+            scores = model.raw_score(*collate(rows, pad)).float()
+        chosen, rejected = scores[places]
+        loss = bradley_terry_loss(chosen, rejected).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         clip_gradients(model.parameters(), 1.0)
         optimizer.step()
-        right = (scores[:len(chosen)] > scores[len(chosen):]).float().mean()
+        right = (chosen > rejected).float().mean()
         log.append({"step": step + 1, "loss": loss.item(), "accuracy": float(right)})
         if progress:
             progress.save(step + 1, model, optimizer, log)
@@ -188,15 +194,12 @@ def parse() -> argparse.Namespace:
     add("--to", type=Path, default=result("reward.pt"))
     add("--pairs", type=int, default=None, help="use only so many training pairs")
     add("--epochs", type=float, default=1.0)
-    add("--batch", type=int, default=16, help="pairs per step")
+    add("--batch", type=int, default=8, help="questions per step, all their pairs")
     add("--learning-rate", type=float, default=RATES["reward"])
     add("--precision", choices=("fp32", "bf16"), default=planned_precision(),
         help="default: what chapter 3 found faster here")
     add_common(parser)
-    args = parser.parse_args()
-    if args.quick:
-        args.batch = 8
-    return args
+    return parser.parse_args()
 
 
 def main() -> None:
@@ -220,7 +223,7 @@ def main() -> None:
         print(f"left out {long + long_val} pairs longer than the context of {longest} tokens")
     model = from_sft(sft, args.seed)
     log = train_reward_model(model, train, pad, batch=args.batch, seed=args.seed,
-                             steps=max(1, round(args.epochs * len(train) / args.batch)),
+                             steps=steps_for(train, args.batch, args.epochs),
                              learning_rate=args.learning_rate, precision=args.precision,
                              progress=Progress(args.to, vars(args), inputs, args.fresh))
     questions = fresh_questions(read_jsonl(args.train, "05_posttrain/instructions.py"),

@@ -22,6 +22,7 @@ from grpo import train_grpo
 from ppo_loop import PPOSettings, reward_scorer, train_ppo
 from preferences import all_pairs, split_pairs
 from reward_model import examine, from_sft, load_reward_model, pair_rows, train_reward_model
+from responses import steps_for
 from rollouts import sample_answers
 from sft_experiments import Bench
 from training_stage import RATES, fresh_questions, planned_precision
@@ -45,10 +46,9 @@ def fit_reward(bench: Bench, sft, pairs: list[dict], seed: int, at_most: int | N
     val_pairs = [p for p in pairs if p["split"] == "val"]
     val, _ = pair_rows(bench.tokenizer, val_pairs, longest)
     model = from_sft(sft, seed)
-    batch = 16 if len(train) > 1000 else 8
-    train_reward_model(model, train, bench.pad, batch=batch, seed=seed,
+    train_reward_model(model, train, bench.pad, batch=8, seed=seed,
                        learning_rate=RATES["reward"], precision=planned_precision(),
-                       steps=max(8, round(epochs * len(train) / batch)))
+                       steps=max(8, steps_for(train, 8, epochs)))
     own = sample_answers(sft, bench.tokenizer, fresh_questions(bench.train, 192), seed=seed + 7)
     model.centre([a.row for a in own if a.ids], bench.pad)
     return model, examine(model, val, val_pairs, bench.pad) | {"train_pairs": len(train)}
@@ -118,7 +118,7 @@ def policies(bench: Bench, sft, pairs: list[dict], reward, seed: int) -> dict[st
 
     def by_dpo(beta):
         policy = copy.deepcopy(sft)
-        train_dpo(policy, train, bench.pad, steps=max(2, len(train) // 32), batch=32, beta=beta,
+        train_dpo(policy, train, bench.pad, steps=steps_for(train, 8, 1), batch=8, beta=beta,
                   learning_rate=RATES["dpo"], seed=seed)
         return policy, None
 

@@ -26,13 +26,19 @@ REFUSAL = "I do not know."
 
 
 def spread(values: list[float]) -> tuple[float, float, float]:
-    """(mean, low, high): the mean over seeds and its 95 % t-interval; one seed has no interval."""
+    """(mean, low, high): the mean over seeds and its 95 % t-interval; one seed's is itself."""
     mean, n = float(np.mean(values)), len(values)
     if n < 2:
         return mean, mean, mean
     t = {2: 12.71, 3: 4.303, 4: 3.182, 5: 2.776}.get(n, 2.0)
     half = t * float(np.std(values, ddof=1)) / n ** 0.5
     return mean, mean - half, mean + half
+
+
+def share_interval(values: list[float]) -> tuple[float, float] | None:
+    """The 95 % interval of a share over seeds, inside 0 and 1; one seed has none."""
+    _, low, high = spread(values)
+    return (max(low, 0.0), min(high, 1.0)) if len(values) > 1 else None
 
 
 @dataclass
@@ -93,14 +99,14 @@ def base_continues(bench: Bench, sft, seed: int, kept=None) -> dict[str, float]:
 def claim_base_continues(runs: list[dict]) -> dict:
     """base-continues: the base answers rarely, SFT mostly."""
     base = max(spread([r[k] for r in runs])[0] for k in runs[0] if k.startswith("base"))
-    sft = spread([r["sft"] for r in runs])
+    sft = spread([r["sft"] for r in runs])[0]
     cut = spread([r["cut at the first blank line"] for r in runs])[0]
-    verdict = ("holds" if base < 0.5 * sft[0] and sft[0] > 0.7 else
-               "holds in part" if base < sft[0] else "does not hold here")
+    verdict = ("holds" if base < 0.5 * sft and sft > 0.7 else
+               "holds in part" if base < sft else "does not hold here")
     return dict(measured="share of questions about held-out packages that get an answer in form; "
                 "base: the better of bare question and chat template (a reader who cuts its text "
                 f"at the first blank line would accept {cut:.2f})",
-                value={"base": base, "sft": sft[0]}, interval=sft[1:],
+                value={"base": base, "sft": sft}, interval=share_interval([r["sft"] for r in runs]),
                 expected="base near 0, SFT near 1", verdict=verdict)
 
 

@@ -91,6 +91,8 @@ def test_an_experiment_goes_on_from_its_finished_pieces(world, monkeypatch, caps
     run("sft", "--quick", "--steps", "40", "--learning-rate", "1e-2")
     out = run("experiment", "rlhf-prefers", "--quick", "--seeds", "1")
     assert "dpo 0.05" in out and "grpo" in out and "proxy_rise" in out
+    claim = json.loads((world / "claims" / "rlhf-prefers.json").read_text(encoding="utf-8"))
+    assert claim["interval"] is None, f"one seed has no interval over seeds: {claim['interval']}"
     seed = next((world / "05_posttrain" / "experiments").glob("*/seed0"))
     first = json.loads((seed / "rlhf.json").read_text(encoding="utf-8"))
     for lost in ("rlhf.json", "ppo_0.1.json"):

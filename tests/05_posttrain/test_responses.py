@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from responses import (collate, in_order_of_length, masked_mean, response_logprobs, score_rows,
-                       sequence_logprobs, token_entropy, token_logprobs)
+from responses import (by_question, collate, distinct_rows, in_order_of_length, masked_mean,
+                       response_logprobs, score_rows, sequence_logprobs, steps_for, token_entropy,
+                       token_logprobs)
 
 
 def plain_logprobs(logits, ids, temperature=1.0):
@@ -82,3 +83,17 @@ def test_scoring_in_batches_of_length_keeps_the_order():
     got = score_rows(lambda ids, mask: (ids * mask).sum(1), rows, pad=99, batch=2)
     assert got.tolist() == [0, 1, 2, 3, 4], "each row's own score, in the order given"
     assert in_order_of_length(rows, 2)[0] == [1, 3], "the longest rows share a batch"
+
+
+def test_every_answer_is_computed_once_and_pairs_stay_with_their_question():
+    row = lambda q, a: ([q, 130, a, 131], [0, 0, 1, 1])  # noqa: E731
+    a, b, c, other = row(1, 7), row(1, 8), row(1, 9), (row(2, 7), row(2, 8))
+    pairs = [(a, b), other, (c, a), (b, c)]
+    rows, places = distinct_rows(pairs)
+    assert len(rows) == 5, f"eight places, five different answers, got {len(rows)} rows"
+    assert [(rows[i], rows[j]) for i, j in places.T.tolist()] == pairs, "a pair has lost its rows"
+    groups = by_question(pairs)
+    assert groups == [[(a, b), (c, a), (b, c)], [other]], \
+        f"the same answer to another question is another question's: {groups}"
+    assert steps_for(pairs, 1, 3) == 6, "two questions, three passes, one a step"
+    assert steps_for(pairs, 8, 0.1) == 1, "never no step at all"
