@@ -25,8 +25,8 @@ from checkpoint import save_checkpoint
 from optimizers import clip_gradients, linear_schedule
 from responses import by_question, collate, distinct_rows, sequence_logprobs, steps_for
 from reward_model import pair_rows
-from training_stage import (RATES, Progress, add_common, batch_indices, open_model, open_tokenizer,
-                            optimizer_for, read_jsonl, result, set_rate, write_jsonl)
+from training_stage import (Progress, add_common, batch_indices, open_model, open_tokenizer,
+                            optimizer_for, rate_for, read_jsonl, result, set_rate, write_jsonl)
 
 KINDS = ("sigmoid", "ipo", "robust", "hinge")
 
@@ -145,7 +145,7 @@ def parse() -> argparse.Namespace:
     add("--length-normalised", action="store_true")
     add("--epochs", type=float, default=1.0)
     add("--batch", type=int, default=8, help="questions per step, all their pairs")
-    add("--learning-rate", type=float, default=RATES["dpo"])
+    add("--learning-rate", type=float, help="default: falls as 1 / width, 0.0005 at width 192")
     add_common(parser)
     return parser.parse_args()
 
@@ -168,7 +168,8 @@ def main() -> None:
     if too_long:
         print(f"left out {too_long} pairs longer than the context")
     log = train_dpo(policy, rows, pad, steps=steps_for(rows, args.batch, args.epochs),
-                    batch=args.batch, beta=args.beta, learning_rate=args.learning_rate,
+                    batch=args.batch, beta=args.beta,
+                    learning_rate=args.learning_rate or rate_for("dpo", policy.config.width),
                     seed=args.seed, kind=args.kind, label_smoothing=args.label_smoothing,
                     length_normalised=args.length_normalised,
                     progress=Progress(args.to, vars(args), inputs, args.fresh))

@@ -25,9 +25,9 @@ from gpt import GPT, GPTConfig
 from optimizers import clip_gradients, linear_schedule
 from responses import by_question, collate, distinct_rows, score_rows, steps_for
 from rollouts import sample_answers
-from training_stage import (RATES, Progress, add_common, batch_indices, fresh_questions,
+from training_stage import (Progress, add_common, batch_indices, fresh_questions,
                             in_precision, open_model, open_tokenizer, optimizer_for,
-                            planned_precision, read_jsonl, result, set_rate, write_jsonl)
+                            planned_precision, rate_for, read_jsonl, result, set_rate, write_jsonl)
 
 
 def bradley_terry_loss(chosen: Tensor, rejected: Tensor, margin: float | Tensor = 0.0) -> Tensor:
@@ -195,7 +195,7 @@ def parse() -> argparse.Namespace:
     add("--pairs", type=int, default=None, help="use only so many training pairs")
     add("--epochs", type=float, default=1.0)
     add("--batch", type=int, default=8, help="questions per step, all their pairs")
-    add("--learning-rate", type=float, default=RATES["reward"])
+    add("--learning-rate", type=float, help="default: falls as 1 / width, 0.005 at width 192")
     add("--precision", choices=("fp32", "bf16"), default=planned_precision(),
         help="default: what chapter 3 found faster here")
     add_common(parser)
@@ -224,7 +224,8 @@ def main() -> None:
     model = from_sft(sft, args.seed)
     log = train_reward_model(model, train, pad, batch=args.batch, seed=args.seed,
                              steps=steps_for(train, args.batch, args.epochs),
-                             learning_rate=args.learning_rate, precision=args.precision,
+                             learning_rate=args.learning_rate
+                             or rate_for("reward", sft.config.width), precision=args.precision,
                              progress=Progress(args.to, vars(args), inputs, args.fresh))
     questions = fresh_questions(read_jsonl(args.train, "05_posttrain/instructions.py"),
                                 48 if args.quick else 192)

@@ -25,7 +25,7 @@ from reward_model import examine, from_sft, load_reward_model, pair_rows, train_
 from responses import steps_for
 from rollouts import sample_answers
 from sft_experiments import Bench
-from training_stage import RATES, fresh_questions, planned_precision
+from training_stage import RATES, fresh_questions, planned_precision, rate_for
 
 
 def collect_preferences(bench: Bench, sft, seed: int) -> list[dict]:
@@ -47,7 +47,8 @@ def fit_reward(bench: Bench, sft, pairs: list[dict], seed: int, at_most: int | N
     val, _ = pair_rows(bench.tokenizer, val_pairs, longest)
     model = from_sft(sft, seed)
     train_reward_model(model, train, bench.pad, batch=8, seed=seed,
-                       learning_rate=RATES["reward"], precision=planned_precision(),
+                       learning_rate=rate_for("reward", sft.config.width),
+                       precision=planned_precision(),
                        steps=max(8, steps_for(train, 8, epochs)))
     own = sample_answers(sft, bench.tokenizer, fresh_questions(bench.train, 192), seed=seed + 7)
     model.centre([a.row for a in own if a.ids], bench.pad)
@@ -119,7 +120,7 @@ def policies(bench: Bench, sft, pairs: list[dict], reward, seed: int) -> dict[st
     def by_dpo(beta):
         policy = copy.deepcopy(sft)
         train_dpo(policy, train, bench.pad, steps=steps_for(train, 8, 1), batch=8, beta=beta,
-                  learning_rate=RATES["dpo"], seed=seed)
+                  learning_rate=rate_for("dpo", sft.config.width), seed=seed)
         return policy, None
 
     def by_ppo(beta):

@@ -12,7 +12,7 @@ from measure_policy import form, is_answer, raw_bits_per_byte
 from reward_model import from_sft, train_reward_model
 from rollouts import sample_answers
 from sft import fine_tune
-from training_stage import Progress, batch_indices
+from training_stage import RATES, Progress, batch_indices, rate_for
 
 ROWS = [([129, 97 + i, 130, 98 + i, 131], [0, 0, 0, 1, 1]) for i in range(12)]
 PAIRS = [(a, b) for a, b in zip(ROWS, ROWS[1:])]
@@ -76,6 +76,11 @@ def test_batches_walk_through_every_epoch():
     seen = [i for step in range(5) for i in batch_indices(10, 4, step, seed=1)]
     assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10)) and seen[:10] != seen[10:]
     assert batch_indices(10, 4, 2, seed=1) == seen[8:12], "a step depends on (seed, step) alone"
+
+
+def test_the_rate_of_a_wider_model_is_smaller():
+    assert rate_for("dpo", 192) == pytest.approx(RATES["dpo"] / 2), "twice 96 wide: half the rate"
+    assert rate_for("dpo", 32) == RATES["dpo"] and rate_for("ppo", 192) == RATES["ppo"]
 
 
 TRAIN = {"sft": lambda m, p: fine_tune(m, ROWS, 132, steps=6, batch=4, learning_rate=1e-2, seed=0,
