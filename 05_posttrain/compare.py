@@ -20,7 +20,7 @@ from artifacts import (command, is_current, mark_made, need, out, record_claim, 
                        write_json)
 from best_of_n import best_of_n_kl, expected_best
 from chat_template import PAD, special_id
-from gold_judge import gold_of, judge_policy, win_rate
+from gold_judge import gold_of, judge_policy, label_accuracy, win_rate
 from gold_rule import gold_scores
 from measure_policy import raw_windows
 from responses import score_rows
@@ -149,12 +149,19 @@ def main() -> None:
     draw_diagnostics(log, gold, result("ppo.png"))
     draw_frontier(rows, [(line["kl"], g) for line, g in zip(log, gold)], result("frontier.png"))
     claims(rows, len(questions))
+    pairs = [p for p in read_jsonl(folder / "preferences.jsonl", "05_posttrain/preferences.py")
+             if p["split"] == "val"]
+    labels = {name: label_accuracy(pairs, without) for name, without in (
+        ("the whole rule", ()), ("without relevance", ("relevance",)),
+        ("form alone", ("relevance", "repetition")))}
+    print("held-out labels named rightly by "
+          + ", ".join(f"{name} {share:.3f}" for name, share in labels.items()))
     bench = Bench(open_model(args.base, args.tokenizer, "04_model_pretrain/pretrain.py")[0],
                   tokenizer, [], val, windows, args.quick)
     record_claim("base-continues", **claim_base_continues([base_continues(bench, sft, args.seed)]),
                  command="python 05_posttrain/compare.py", details={"seeds": [args.seed]})
     write_json(target, {"rows": rows, "answers": shown_answers, "questions": len(questions),
-                        "ppo_gold": gold})
+                        "ppo_gold": gold, "labels": labels})
     print(f"wrote {shown(target)}, {shown(result('ppo.png'))}, {shown(result('frontier.png'))}")
     mark_made(target, inputs, vars(args))
 

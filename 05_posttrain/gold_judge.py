@@ -6,7 +6,7 @@ Only commands that measure import this module; nothing that trains does (a test 
 import numpy as np
 import torch
 
-from gold_rule import gold_scores, relevance
+from gold_rule import gold_scores, points, relevance
 from measure_policy import form, raw_bits_per_byte
 from responses import collate, in_order_of_length, response_logprobs
 from rollouts import Answer, sample_answers
@@ -16,6 +16,16 @@ def gold_of(answers: list[Answer]) -> np.ndarray:
     """The gold reward of every answer, judged together: a stock answer is seen as such."""
     return np.array(gold_scores([a.question for a in answers], [a.text for a in answers],
                                 [a.ended for a in answers]))
+
+
+def label_accuracy(pairs: list[dict], without: tuple[str, ...] = ()) -> float:
+    """How often the preferred answer of a pair has more points, a draw counting half, if the
+    points named in `without` are not given: what a reward model blind to them could reach."""
+    def total(pair: dict, side: str) -> float:
+        given = points(pair["prompt"], pair[side], pair.get(f"{side}_ended", True))
+        return sum(value for name, value in given.items() if name not in without)
+    gaps = np.array([total(pair, "chosen") - total(pair, "rejected") for pair in pairs])
+    return float(np.mean((gaps > 1e-9) + 0.5 * (np.abs(gaps) <= 1e-9)))
 
 
 def win_rate(mine: np.ndarray, theirs: np.ndarray, seed: int = 0, rounds: int = 1000

@@ -40,3 +40,15 @@ def test_the_walk_of_imports_does_find_gold_where_it_is():
         if path.parent.name.startswith("05") and stem not in known:
             assert not reached(stem) & KNOWS_GOLD or stem == "chat", \
                 f"{stem} reaches the gold rule: list it as training or as measuring"
+
+
+def test_labels_without_a_point_of_the_rule():
+    from gold_judge import label_accuracy
+    asked = "What does numpy.sort do?"
+    pairs = [{"prompt": asked, "chosen": "Sort the values here.", "rejected": "sort the values here"},
+             {"prompt": asked, "chosen": "Sort the values here.", "rejected": "Copy the values here."}]
+    got = label_accuracy(pairs)
+    assert got == 1, f"both follow the rule, got {got:.3f}"
+    got = label_accuracy(pairs, ("relevance",))
+    assert got == 0.75, f"one right, one draw at half: 0.75, got {got:.3f}"
+    assert label_accuracy(pairs[:1], ("sentence", "imperative", "relevance")) == 0.5, "a draw"
