@@ -31,7 +31,7 @@ from grpo import NORMALISERS, rule_scorer, train_grpo
 from measure_policy import raw_windows
 from rlhf_experiments import Kept, over_optimisation, overoptimised, run_seed, win_at_kl
 from rollouts import sample_answers
-from sft_experiments import (Bench, alpaca, base_continues, claim_base_continues, sft_few,
+from sft_experiments import (INVENTED, Bench, alpaca, base_continues, claim_base_continues, sft_few,
                              sft_hallucinates, share_interval, spread)
 from training_stage import (RATES, add_common, fresh_questions, open_model, open_tokenizer,
                             read_jsonl, result)
@@ -62,10 +62,14 @@ def claim_sft_hallucinates(runs: list[dict]) -> dict:
     """sft-hallucinates: cloning answers to unknowns against refusing them."""
     rate = {arm: spread([r[arm]["invention_rate"] for r in runs])[0] for arm in runs[0]}
     gap, more = (rate["cloned"] - rate[arm] for arm in ("refused", "known only"))
-    verdict = ("holds" if gap > 0.2 and more > 0.02 else
+    # 150 names a seed: a difference of shares below two standard errors is none.
+    noise = 2 * (sum(rate[arm] * (1 - rate[arm]) for arm in ("cloned", "known only"))
+                 / (INVENTED * len(runs))) ** 0.5
+    verdict = ("holds" if gap > 0.2 and more > noise else
                "holds in part" if gap > 0.2 else "does not hold here")
     return dict(measured="share of invented names, never seen, for which a module is made up: "
-                "after cloned answers to unknowns, after refusals, after known names only",
+                "after cloned answers to unknowns, after refusals, after known names only; "
+                f"cloning adds {more:+.3f} to the last (noise: {noise:.3f})",
                 value=rate, interval=share_interval([r["refused"]["invention_rate"] for r in runs]),
                 expected="cloned answers teach invention, refusals prevent it", verdict=verdict)
 

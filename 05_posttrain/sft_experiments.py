@@ -23,6 +23,7 @@ from sft import fine_tune, held_out_loss, render_rows
 from training_stage import RATES, fresh_questions, planned_precision
 
 REFUSAL = "I do not know."
+INVENTED = 150          # names that exist nowhere, asked for after training
 
 
 def spread(values: list[float]) -> tuple[float, float, float]:
@@ -180,7 +181,7 @@ def sft_hallucinates(bench: Bench, sft, seed: int, kept=None) -> dict[str, dict]
     parts = sorted({p for r in facts for p in r["name"].rsplit(".", 1)[-1].lower().split("_")
                     if len(p) > 2 and p.isalpha()})
     taken = {r["name"].rsplit(".", 1)[-1] for r in facts}
-    names = invented_names(parts, 650, seed, taken)
+    names = invented_names(parts, 500 + INVENTED, seed, taken)
     modules = [r["messages"][1]["content"].rsplit(" ", 1)[-1] for r in known]
     cloned = [module_pair(n, f"{n} is in {rng.choice(modules)}") for n in names[:500]]
     refused = [module_pair(n, REFUSAL) for n in names[:500]]
