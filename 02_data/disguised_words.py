@@ -76,6 +76,7 @@ def spell_out(text: str) -> str:
     return DISGUISED.sub(lambda found: meant(found[0]) or found[0], text)
 
 
+@functools.lru_cache(2)         # two classifiers read the same page one after the other
 def rude_words(text: str) -> str:
     """The text spelled out, and once more with listed words named by their kind, if it has any.
 

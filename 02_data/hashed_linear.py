@@ -11,6 +11,7 @@ L-BFGS finds it the same way every time.
 Left out: subword features (fastText has them), more than two classes.
 """
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ BITS = 18
 WORDS_READ = 3000     # of a page; the rest cannot change its mind
 
 
+@functools.lru_cache(2)          # several models read the same page one after the other
 def features(text: str, bits: int = BITS) -> np.ndarray:
     """Which weights a text switches on: sorted distinct ids below 2^bits, one per word and pair.
 
