@@ -65,8 +65,8 @@ def draw_frontier(rows: dict[str, dict], ppo: list[tuple[float, float]], path: P
     """Gold reward over sqrt(KL) of one run: best-of-n as a line, the trained policies as points,
     and PPO's own way there (means of 64 answers, five iterations together)."""
     figure, axis = plt.subplots(figsize=(6.4, 4.2))
-    way = [np.convolve(values, np.ones(5) / 5, mode="valid") for values in zip(*ppo)] \
-        if len(ppo) > 5 else [np.array(values) for values in zip(*ppo)]
+    # Each point is the mean of the last five iterations, of fewer at the start.
+    way = np.array([np.mean(ppo[max(0, i - 4):i + 1], axis=0) for i in range(len(ppo))]).T
     axis.plot(distance(way[0]), way[1], color=COLOURS["ppo"], alpha=0.4, lw=1.2,
               label="PPO, while training")
     frontier_of_seeds(axis, [{"rows": rows}])
@@ -97,41 +97,41 @@ def frontier_of_seeds(axis, runs: list[dict]) -> None:
                   label=f"{kind.upper()}{f', beta {beta}' if beta else ''}", **look)
 
 
-def over_optimised(axis, traces: list[dict]) -> None:
-    """Proxy and gold reward over sqrt(KL) of the runs without a KL price: each seed thin, and the
-    mean of the seeds at equal distance, as far as all of them went."""
-    def smooth(values: list[float]) -> np.ndarray:
-        return np.convolve(values, np.ones(3) / 3, mode="valid") if len(values) > 4 \
-            else np.array(values)
-    # A policy never walks back for long: the farthest point so far keeps the order of the walk.
-    ways = [np.maximum.accumulate(distance(smooth(run["kl"]))) for run in traces]
-    common = np.linspace(max(way[0] for way in ways), min(way[-1] for way in ways), 40)
-    for name, colour, label in (("proxy", "tab:blue", "what it is paid (64-pair reward model)"),
-                                ("gold", "tab:orange", "what it is worth (gold)")):
-        values = [smooth(run[name]) for run in traces]
-        for way, value in zip(ways, values):
-            axis.plot(way, value, color=colour, alpha=0.35, lw=1)
-        mean = np.mean([np.interp(common, *pair) for pair in zip(ways, values)], axis=0)
-        axis.plot(common, mean, color=colour, lw=2.5, label=label)
-    tidy(axis, xlabel=FAR, ylabel="proxy in spreads of SFT, gold in points",
-         title=f"PPO without a KL price, {len(traces)} seeds")
-    axis.legend(frameon=False, fontsize=8)
+def over_optimised(axes, traces: list[dict]) -> None:
+    """Proxy and gold reward of the runs without a KL price, and their KL in the axis below, over
+    iterations: each seed thin, the mean of the seeds thick. KL is no x axis: it goes back too."""
+    x = np.arange(1, 1 + min(len(run["kl"]) for run in traces))
+    for axis, name, colour, label in (
+            (axes[0], "proxy", "tab:blue", "paid: a 64-pair reward model (SFT's spreads)"),
+            (axes[0], "gold", "tab:orange", "worth: gold (points)"),
+            (axes[1], "kl", "0.3", None)):
+        runs = np.array([run[name][:len(x)] for run in traces])
+        for values in runs if len(runs) > 1 else []:
+            axis.plot(x, values, color=colour, alpha=0.35, lw=1)
+        axis.plot(x, runs.mean(0), color=colour, lw=2, label=label)
+    seeds = f"{len(traces)} seeds" if len(traces) > 1 else "one seed"
+    tidy(axes[0], ylabel="reward per answer", title=f"PPO without a KL price, {seeds}")
+    tidy(axes[1], xlabel="iteration", ylabel="KL (nats)")
+    axes[0].tick_params(labelbottom=False)
+    axes[0].legend(frameon=False, fontsize=8, loc="center right", bbox_to_anchor=(1, 0.67))
 
 
 def draw_center(runs: list[dict], path: Path) -> None:
     """The frontier of all seeds, and beside it what happens without a price for straying."""
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2))
-    frontier_of_seeds(axes[0], runs)
-    tidy(axes[0], xlabel=FAR, ylabel="gold reward per answer",
-         title=f"The same labels, {len(runs)} seeds and their mean")
-    axes[0].legend(frameon=False, fontsize=8, loc="lower right")
-    over_optimised(axes[1], [run["traces"]["hacked"] for run in runs])
-    figure.tight_layout(w_pad=3)
+    figure = plt.figure(figsize=(11, 4.4))
+    grid = figure.add_gridspec(3, 2, wspace=0.22)
+    left = figure.add_subplot(grid[:, 0])
+    frontier_of_seeds(left, runs)
+    seeds = f"{len(runs)} seeds and their mean" if len(runs) > 1 else "one seed"
+    tidy(left, xlabel=FAR, ylabel="gold reward per answer", title=f"The same labels, {seeds}")
+    left.legend(frameon=False, fontsize=8, loc="lower right")
+    over_optimised([figure.add_subplot(grid[:2, 1]), figure.add_subplot(grid[2, 1])],
+                   [run["traces"]["hacked"] for run in runs])
     save(figure, path)
 
 
 def draw_over_optimisation(traces: list[dict], path: Path) -> None:
     """`over_optimised` as a figure of its own."""
-    figure, axis = plt.subplots(figsize=(6.4, 4.2))
-    over_optimised(axis, traces)
+    figure, axes = plt.subplots(2, 1, figsize=(6.4, 4.4), height_ratios=(2, 1))
+    over_optimised(axes, traces)
     save(figure, path)
