@@ -1,6 +1,6 @@
 """One table for the whole chapter: what each stage did, judged by the gold rule it never saw.
 
-    python 05_posttrain/compare.py        # about 1 minute; --quick about 6 seconds
+    python 05_posttrain/compare.py        # about 2 minutes; --quick about 6 seconds
 
 Base, SFT, best-of-n, DPO, PPO and, if it was made, GRPO answer the same questions about held-out
 packages. Columns: gold reward, win rate against SFT with its 95 % interval, KL from SFT, share of

@@ -1,6 +1,6 @@
 """Preferences: two answers to one question, and which of them is better.
 
-    python 05_posttrain/preferences.py                    # about 50 seconds; --quick about 5
+    python 05_posttrain/preferences.py                    # about 2 minutes; --quick about 5
     python 05_posttrain/preferences.py --file pairs.jsonl # {"prompt", "chosen", "rejected"} a line
     python 05_posttrain/preferences.py --votes votes.jsonl  # people's votes from the arena page
 
