@@ -102,8 +102,8 @@ def over_optimised(axes, traces: list[dict]) -> None:
     iterations: each seed thin, the mean of the seeds thick. KL is no x axis: it goes back too."""
     x = np.arange(1, 1 + min(len(run["kl"]) for run in traces))
     for axis, name, colour, label in (
-            (axes[0], "proxy", "tab:blue", "paid: a 64-pair reward model (SFT's spreads)"),
-            (axes[0], "gold", "tab:orange", "worth: gold (points)"),
+            (axes[0], "proxy", "tab:blue", "what it is paid (proxy)"),
+            (axes[0], "gold", "tab:orange", "what it is worth (gold)"),
             (axes[1], "kl", "0.3", None)):
         runs = np.array([run[name][:len(x)] for run in traces])
         for values in runs if len(runs) > 1 else []:
