@@ -33,7 +33,7 @@ from rlhf_experiments import Kept, over_optimisation, overoptimised, run_seed, w
 from rollouts import sample_answers
 from sft_experiments import (INVENTED, Bench, alpaca, base_continues, claim_base_continues, sft_few,
                              sft_hallucinates, share_interval, spread)
-from training_stage import (RATES, add_common, fresh_questions, open_model, open_tokenizer,
+from training_stage import (add_common, fresh_questions, open_model, open_tokenizer, rate_for,
                             read_jsonl, result)
 
 RUN = "python 05_posttrain/experiment.py {} --seeds {}"
@@ -143,8 +143,8 @@ def grpo_normalisers(bench: Bench, sft, seed: int, kept: Kept) -> dict[str, dict
         policy = copy.deepcopy(sft)
         log = train_grpo(policy, sft, rule_scorer, bench.tokenizer,
                          fresh_questions(bench.train, 4000), iterations=2 if bench.small else 30,
-                         prompts=8, group=8, learning_rate=RATES["grpo"], beta=0.02,
-                         normaliser=normaliser, seed=seed)
+                         prompts=8, group=8, learning_rate=rate_for("grpo", sft.config.width),
+                         beta=0.02, normaliser=normaliser, seed=seed)
         mean = lambda part, key: float(np.mean([line[key] for line in part]))  # noqa: E731
         table[normaliser] = {"reward_before": mean(log[:3], "reward"),
                              **{key: mean(log[-5:], key) for key in ("reward", "kl", "length")}}

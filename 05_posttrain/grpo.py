@@ -25,9 +25,9 @@ from optimizers import clip_gradients, linear_schedule
 from responses import collate, response_logprobs, score_rows
 from reward_model import load_reward_model
 from rollouts import sample_answers
-from training_stage import (RATES, Progress, add_common, batch_indices, fresh_questions,
-                            open_model, open_tokenizer, optimizer_for, read_jsonl, result,
-                            set_rate, write_jsonl)
+from training_stage import (Progress, add_common, batch_indices, fresh_questions, open_model,
+                            open_tokenizer, optimizer_for, rate_for, read_jsonl, result, set_rate,
+                            write_jsonl)
 
 NORMALISERS = ("answer", "token", "constant", "group")
 
@@ -175,7 +175,7 @@ def parse() -> argparse.Namespace:
     add("--prompts", type=int, default=8, help="questions per iteration")
     add("--group", type=int, default=8, help="answers per question")
     add("--beta", type=float, default=0.02, help="weight of k3 in the loss")
-    add("--learning-rate", type=float, default=RATES["grpo"])
+    add("--learning-rate", type=float, help="default: by the model's width")
     add("--normaliser", choices=NORMALISERS, default="answer")
     add_common(parser)
     args = parser.parse_args()
@@ -201,7 +201,8 @@ def main() -> None:
                                             special_id(tokenizer, PAD))
     questions = fresh_questions(read_jsonl(args.train, "05_posttrain/instructions.py"), 4000)
     log = train_grpo(policy, reference, scorer, tokenizer, questions, iterations=args.iterations,
-                     prompts=args.prompts, group=args.group, learning_rate=args.learning_rate,
+                     prompts=args.prompts, group=args.group,
+                     learning_rate=args.learning_rate or rate_for("grpo", policy.config.width),
                      beta=args.beta, normaliser=args.normaliser, seed=args.seed,
                      progress=Progress(args.to, vars(args), inputs, args.fresh))
     save_checkpoint(args.to, model=policy, stage="grpo", tokenizer_sha256=digest, step=len(log))

@@ -133,7 +133,8 @@ def policies(bench: Bench, sft, pairs: list[dict], reward, seed: int) -> dict[st
         policy = copy.deepcopy(sft)
         train_grpo(policy, sft, reward_scorer(reward, bench.pad), bench.tokenizer, asked,
                    iterations=3 if small else 40, prompts=8, group=8,
-                   learning_rate=RATES["grpo"], beta=0.05, normaliser="answer", seed=seed)
+                   learning_rate=rate_for("grpo", sft.config.width), beta=0.05,
+                   normaliser="answer", seed=seed)
         return policy, None
     return {"dpo 0.05": lambda: by_dpo(0.05), "dpo 0.2": lambda: by_dpo(0.2),
             "ppo 0.1": lambda: by_ppo(0.1), "grpo": by_grpo}

@@ -25,7 +25,7 @@ FOLDER = "05_posttrain"
 # the better answers at 0.001, .69 at 0.003 and .73 at 0.01, of .81 that the noise allows. SFT
 # forgets more than it learns at 0.003 (held-out loss 4.30 against 4.12).
 RATES = {"sft": 1e-3, "reward": 1e-2, "dpo": 1e-3, "ppo": 1e-3, "grpo": 1e-3}
-SCALED = {"reward": 96, "dpo": 96}          # fall as 1 / width from this width on
+SCALED = {"reward": 96, "dpo": 96, "grpo": 96}      # fall as 1 / width from this width on
 
 
 def rate_for(stage: str, width: int) -> float:
