@@ -4,14 +4,14 @@
 #   bash run.sh                 set up, then walk all seven chapters (about 30 minutes on 2 cores)
 #   bash run.sh quick           set up, then walk everything small (under 5 minutes, into out/quick)
 #   bash run.sh test            set up, then run the tests
-#   bash run.sh --minutes 20    the one dial: how long the main model may train (default 7)
+#   bash run.sh --minutes 20    the one dial: how long the main model may train (default 6)
 #   bash run.sh --fresh         delete what the walk made before, then walk
 #
 # What is already made and up to date is skipped, so Ctrl-C and a second run go on where it stopped.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-walk=full minutes=7 fresh=no
+walk=full minutes=6 fresh=no
 while [ $# -gt 0 ]; do
   case "$1" in
     test|quick) walk=$1 ;;
