@@ -89,34 +89,28 @@ def choose_model(laws: dict, seconds: float, unique: float, threads: int, precis
     Widths go up until the forecast has become worse twice: the loss has one valley in width.
     Text is not read again where that is worth less than a tenth of fresh text.
     """
-    found, worse, most = [], 0, most_tokens(laws, unique)
+    found, worse = [], 0
     for width in WIDTHS:
         config = model_of(width, laws["vocab_size"], laws["sequence_length"])
         rows = 16 if not found else found[-1]["rows"]
         speed, _ = tokens_per_second(config, rows, threads, precision, False, measure, device)
-        tokens = min(speed * seconds, most)
-        N = parameters(config)["products"]
-        loss = forecast(laws, N, tokens, unique)["loss"]
-        worse = worse + 1 if found and loss > min(f["loss"] for f in found) else 0
-        found.append({"width": width, "config": config, "speed": speed, "tokens": tokens, "N": N,
-                      "rows": batch_rows(tokens, config.sequence_length), "loss": loss})
-        print(f"  width {width:3d}, {N / 1e6:5.2f} M in products: {speed:7,.0f} tokens/s, "
-              f"{tokens / 1e6:6.2f} M tokens -> {loss:.3f}")
+        one = at_speed(laws, config, speed, seconds, unique)
+        worse = worse + 1 if found and one["loss"] > min(f["loss"] for f in found) else 0
+        found.append(one)
+        print(f"  width {width:3d}, {one['N'] / 1e6:5.2f} M in products: {speed:7,.0f} tokens/s, "
+              f"{one['tokens'] / 1e6:6.2f} M tokens -> {one['loss']:.3f}")
         if worse == 2:
             break
     return sorted(found, key=lambda f: f["loss"])
 
 
-def ranked_again(candidates: list[dict], gain: float, laws: dict, seconds: float,
-                 unique: float) -> list[dict]:
-    """The candidates as if each were `gain` times as fast, best first."""
-    found = []
-    for one in candidates:
-        tokens = min(one["speed"] * gain * seconds, most_tokens(laws, unique))
-        found.append(one | {"speed": one["speed"] * gain, "tokens": tokens,
-                            "rows": batch_rows(tokens, laws["sequence_length"]),
-                            "loss": forecast(laws, one["N"], tokens, unique)["loss"]})
-    return sorted(found, key=lambda f: f["loss"])
+def at_speed(laws: dict, config: GPTConfig, speed: float, seconds: float, unique: float) -> dict:
+    """What this model makes of `seconds` at `speed` tokens per second: a candidate of the plan."""
+    tokens = min(speed * seconds, most_tokens(laws, unique))
+    N = parameters(config)["products"]
+    return {"width": config.width, "config": config, "speed": speed, "tokens": tokens, "N": N,
+            "rows": batch_rows(tokens, config.sequence_length),
+            "loss": forecast(laws, N, tokens, unique)["loss"]}
 
 
 def most_tokens(laws: dict, unique: float) -> float:
@@ -138,15 +132,15 @@ def with_compile(choice: dict, threads: int, precision: str, seconds: float, mos
     print(f"torch.compile, width {choice['width']}: {speed:,.0f} tokens/s after "
           f"{preparation:.0f} s of compiling, "
           + ("which pays" if gains else "which does not pay here"))
-    return choice | ({"speed": speed, "plain_speed": choice["speed"], "compile": True,
-                      "tokens": min(tokens, most)} if gains else {"compile": False})
+    return choice | ({"speed": speed, "tokens": min(tokens, most), "compile": True} if gains
+                     else {"compile": False})
 
 
 def make_plan(args: argparse.Namespace, laws: dict, index: dict) -> dict:
     """Measure, choose, and put the plan together (plan.json)."""
     unique = index["splits"]["train"]["tokens"]
     # Chapter 4 also evaluates, samples and saves within its time, and a long run on real text is
-    # slower than these short ones: it reached 86 to 99 % of their tokens per second.
+    # slower than these short ones: on one walk it reached 86 % of their tokens per second.
     seconds = 60 * args.minutes * 0.87
     measure = 0.3 if args.quick else 0.8
     middle = model_of(64 if args.quick else 192, laws["vocab_size"], laws["sequence_length"])
@@ -162,8 +156,9 @@ def make_plan(args: argparse.Namespace, laws: dict, index: dict) -> dict:
         choice = with_compile(choice, threads, precision, seconds, most, device)
         if choice["compile"]:           # then a wider model may be the better use of the time
             plain = {one["width"]: one for one in candidates}
-            candidates = ranked_again(candidates, choice["speed"] / choice["plain_speed"], laws,
-                                      seconds, unique)
+            gain = choice["speed"] / candidates[0]["speed"]
+            candidates = sorted((at_speed(laws, c["config"], c["speed"] * gain, seconds, unique)
+                                 for c in candidates), key=lambda c: c["loss"])
             best = candidates[0]["width"]
             if best != choice["width"]:
                 wider = with_compile(plain[best], threads, precision, seconds, most, device)

@@ -183,7 +183,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=150_000, help="for each run")
     parser.add_argument("--seconds", type=float, default=20, help="of CPU, for each recipe")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="the first one")
     parser.add_argument("--quick", action="store_true", help="60,000 tokens, 5 seconds, one seed")
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--recorded", action="store_true", help="show the committed run")
@@ -201,7 +201,7 @@ def main() -> None:
         print(f"{shown(args.out)} is up to date (--fresh makes it again)")
         return
     torch.set_num_threads(1)
-    seeds = list(range(args.first_seed, args.first_seed + args.seeds))
+    seeds = list(range(args.seed, args.seed + args.seeds))
     show(measure(Path(args.data), args.tokens, args.seconds, seeds), args.out)
     mark_made(args.out, inputs, vars(args))
 
