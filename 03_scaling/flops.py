@@ -36,10 +36,10 @@ def parameters(config) -> dict[str, int]:
     4 layers of width 192, 4,096 tokens, no n-grams: 3,344,768 in all, 1,769,472 in the blocks.
     """
     C, V, L, M = config.width, config.vocab_size, config.layers, mlp_width(config)
-    D = C // config.heads
+    D, Q = config.D, config.D * config.heads            # Q = C but for heads of a size of their own
     kv = D * (config.kv_heads or config.heads)          # grouped queries: fewer keys and values
-    # Query and output are C x C, key and value C x kv; SwiGLU has a third matrix, the gate.
-    attention = L * (2 * C * C + 2 * C * kv)
+    # Query and output are C x Q, key and value C x kv; SwiGLU has a third matrix, the gate.
+    attention = L * (2 * C * Q + 2 * C * kv)
     mlp = L * (3 if config.mlp == "swiglu" else 2) * C * M
     # Tables: token vectors, learned positions, and value embeddings once per layer.
     embedding = V * C + (config.sequence_length * C if config.positions == "learned" else 0)
@@ -50,8 +50,10 @@ def parameters(config) -> dict[str, int]:
     per_norm = C * (2 if config.norm == "layer" else 1)
     vectors = (2 * L + 1) * per_norm + (L * 2 * D if config.qk_norm else 0)
     vectors += C if config.mix_previous else 0
-    if config.bias:                                     # q, out: C; k, v: kv; mlp: M up, C down
-        vectors += L * (2 * C + 2 * kv + C + (2 if config.mlp == "swiglu" else 1) * M)
+    if config.bias if config.qkv_bias is None else config.qkv_bias:     # q: Q; k, v: kv
+        vectors += L * (Q + 2 * kv)
+    if config.bias:                                     # out: C; mlp: M up, C down
+        vectors += L * (2 * C + (2 if config.mlp == "swiglu" else 1) * M)
     total = embedding + attention + mlp + ngram + vectors + head
     return {"embedding": embedding, "attention": attention, "mlp": mlp, "ngram": ngram,
             "vectors": vectors, "head": head, "total": total,
@@ -63,14 +65,14 @@ def forward_flops(config, batch: int = 1, length: int | None = None, causal: boo
     """FLOPs of the matrix products in one forward pass over (batch, length) tokens.
 
     Every weight of a product costs 2 per token. Attention adds scores and weighted sum:
-    2 x 2 T^2 C per layer and row; `causal=True` counts only the half that is not masked
-    (2 x 2 C x T (T + 1) / 2), which a good kernel really computes. torch's counter counts it all.
+    2 x 2 T^2 H D per layer and row; `causal=True` counts only the half that is not masked
+    (2 x 2 H D x T (T + 1) / 2), which a good kernel really computes. torch's counter counts it all.
     """
     T = length or config.sequence_length
     weights = 2 * parameters(config)["products"] * batch * T
     # Each of T queries meets T keys, or on average (T + 1) / 2 of them.
     pairs = T * (T + 1) // 2 if causal else T * T
-    return weights + 2 * 2 * config.layers * batch * pairs * config.width
+    return weights + 2 * 2 * config.layers * batch * pairs * config.heads * config.D
 
 
 def training_flops(config, tokens: int, convention: str = "exact") -> float:

@@ -25,27 +25,52 @@ class GPTConfig:
     sequence_length: int = 256          # the longest context trained on, T
     layers: int = 4
     width: int = 256                    # C
-    heads: int = 4                      # H; D = C / H
+    heads: int = 4                      # H
+    head_size: int | None = None        # D; None: C / H
     kv_heads: int | None = None         # fewer than H: grouped queries; None: as many as H
-    mlp: str = "squared_relu"           # "squared_relu" | "swiglu" | "gelu"
+    mlp: str = "squared_relu"           # "squared_relu" | "swiglu" | "gelu" (tanh) | "exact_gelu"
     mlp_width: int | None = None        # None: 4 C (8/3 C for swiglu, for equal parameters)
     norm: str = "rms"                   # "rms" | "layer"
+    norm_eps: float | None = None       # None: 1e-6 for rms, 1e-5 for layer
     positions: str = "rotary"           # "rotary" | "learned"
     rotary_base: float = 10_000.0
+    rotary_factors: tuple | None = None     # D / 2 numbers: pair i turns factors[i] times slower
     qk_norm: bool = True
     bias: bool = False
+    qkv_bias: bool | None = None        # on query, key and value alone (Qwen2); None: as bias
     tied: bool = False                  # the head shares its matrix with the embedding
     mix_previous: bool = True           # add a learned share of the previous token's embedding
     ngram_rows: int = 0                 # hashed table of token pairs and triples; 0: none
     ngram_width: int = 64
 
     def __post_init__(self) -> None:
-        allowed = {"squared_relu", "swiglu", "gelu", "rms", "layer", "rotary", "learned"}
-        if wrong := {self.mlp, self.norm, self.positions} - allowed:
-            raise ValueError(f"{wrong} is not among {allowed}")
-        if self.width % (2 * self.heads) or self.heads % (self.kv_heads or self.heads):
+        for name, allowed in (("mlp", ("squared_relu", "swiglu", "gelu", "exact_gelu")),
+                              ("norm", ("rms", "layer")), ("positions", ("rotary", "learned"))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} {getattr(self, name)!r} is not among {allowed}")
+        D = self.head_size or (0 if self.width % self.heads else self.width // self.heads)
+        if D < 2 or D % 2 or self.heads % (self.kv_heads or self.heads):
             raise ValueError(f"{self.heads} heads must divide width {self.width} into even parts, "
                              f"and kv_heads {self.kv_heads} must divide the heads")
+        if self.rotary_factors is not None:         # a file of plain values may hold a list
+            object.__setattr__(self, "rotary_factors", tuple(map(float, self.rotary_factors)))
+            if len(self.rotary_factors) != D // 2:
+                raise ValueError(f"{len(self.rotary_factors)} rotary factors for {D // 2} pairs")
+
+    @property
+    def D(self) -> int:
+        """The size of one head."""
+        return self.head_size or self.width // self.heads
+
+    def new_norm(self, width: int) -> nn.Module:
+        """A norm of the kind and with the eps that this model has."""
+        kind, eps = (RMSNorm, 1e-6) if self.norm == "rms" else (nn.LayerNorm, 1e-5)
+        return kind(width, eps=eps if self.norm_eps is None else self.norm_eps)
+
+
+def at_least_32_bits(x: Tensor) -> Tensor:
+    """16-bit numbers as float32, in which sums and exponentials are safe; wider ones unchanged."""
+    return x.float() if x.element_size() < 4 else x
 
 
 class RMSNorm(nn.Module):
@@ -64,14 +89,19 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
 
 
-def rotary_angles(positions: Tensor, size: int, base: float) -> tuple[Tensor, Tensor]:
+def rotary_angles(positions: Tensor, size: int, base: float, factors: tuple | None = None,
+                  dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
     """Cosine and sine of the angles by which pairs of channels turn at each position.
 
     positions (..., T) integers -> cos, sin (..., T, size/2): pair i at position t turns by
-    t * base^(-2 i / size), pair 0 by one radian per token. Source: Su et al. 2021, equation 15.
+    t * base^(-2 i / size), pair 0 by one radian per token, divided by factors[i] if there are
+    any. Source: Su et al. 2021, equation 15.
     """
-    pair = torch.arange(0, size, 2, device=positions.device, dtype=torch.float32)   # 2 i
-    angle = positions[..., None].float() * base ** (-pair / size)
+    pair = torch.arange(0, size, 2, device=positions.device, dtype=dtype)       # 2 i
+    speed = base ** (-pair / size)
+    if factors is not None:
+        speed = speed / torch.tensor(factors, device=positions.device, dtype=dtype)
+    angle = positions[..., None].to(dtype) * speed
     return angle.cos(), angle.sin()
 
 
@@ -96,7 +126,7 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
     (T, D), T_total = q.shape[-2:], k.shape[-2]
     if mask is None and T > 1:      # query i stands at T_total - T + i, and sees up to there
         mask = torch.ones(T, T_total, dtype=torch.bool, device=q.device).tril(T_total - T)
-    scores = (q @ k.transpose(-2, -1) * D ** -0.5).float()      # (B, H, T, T_total)
+    scores = at_least_32_bits(q @ k.transpose(-2, -1) * D ** -0.5)      # (B, H, T, T_total)
     if mask is not None:    # minus infinity: exp gives zero, and the rest still sums to one
         scores = scores.masked_fill(~mask, float("-inf"))
     return scores.softmax(-1).to(v.dtype) @ v
@@ -111,15 +141,16 @@ class Attention(nn.Module):
     """Multi-head attention with rotary positions, QK-norm and grouped queries as configured."""
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        C, self.D = config.width, config.width // config.heads
-        self.groups = config.heads // (config.kv_heads or config.heads)
-        kv_width = C // self.groups
-        self.query = nn.Linear(C, C, bias=config.bias)
-        self.key = nn.Linear(C, kv_width, bias=config.bias)
-        self.value = nn.Linear(C, kv_width, bias=config.bias)
-        self.out = nn.Linear(C, C, bias=config.bias)
-        norm = RMSNorm if config.qk_norm else nn.Identity
-        self.q_norm, self.k_norm = norm(self.D), norm(self.D)
+        C, self.D, kv_heads = config.width, config.D, config.kv_heads or config.heads
+        self.groups = config.heads // kv_heads
+        bias = config.bias if config.qkv_bias is None else config.qkv_bias
+        self.query = nn.Linear(C, config.heads * self.D, bias=bias)
+        self.key = nn.Linear(C, kv_heads * self.D, bias=bias)
+        self.value = nn.Linear(C, kv_heads * self.D, bias=bias)
+        self.out = nn.Linear(config.heads * self.D, C, bias=config.bias)
+        eps = config.norm_eps if config.norm == "rms" and config.norm_eps is not None else 1e-6
+        norm = (lambda: RMSNorm(self.D, eps)) if config.qk_norm else nn.Identity
+        self.q_norm, self.k_norm = norm(), norm()
         self.attend = causal_attention      # replaceable from outside: same signature, any kernel
 
     def forward(self, x: Tensor, angles, cache, layer: int, mask) -> Tensor:
@@ -152,8 +183,9 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.kind == "swiglu":
             return self.down(swiglu(self.gate(x), self.up(x)))
-        if self.kind == "gelu":                                 # GPT-2's, in its tanh form
-            return self.down(F.gelu(self.up(x), approximate="tanh"))
+        if self.kind != "squared_relu":                         # GPT-2's is the tanh form
+            return self.down(F.gelu(self.up(x),
+                                    approximate="tanh" if self.kind == "gelu" else "none"))
         return self.down(F.relu(self.up(x)).square())           # So et al. 2021 (Primer)
 
 
@@ -161,8 +193,8 @@ class Block(nn.Module):
     """One layer, pre-norm: x + attention(norm(x)), then x + mlp(norm(x)) (Xiong et al. 2020)."""
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        norm = RMSNorm if config.norm == "rms" else nn.LayerNorm
-        self.attention_norm, self.mlp_norm = norm(config.width), norm(config.width)
+        self.attention_norm = config.new_norm(config.width)
+        self.mlp_norm = config.new_norm(config.width)
         self.attention, self.mlp = Attention(config), MLP(config)
 
     def forward(self, x: Tensor, angles, cache, layer: int, mask) -> Tensor:
@@ -183,7 +215,7 @@ class GPT(nn.Module):
         self.ngram_embedding = (NgramEmbedding(config.ngram_rows, config.ngram_width, C)
                                 if config.ngram_rows else None)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.final_norm = (RMSNorm if config.norm == "rms" else nn.LayerNorm)(C)
+        self.final_norm = config.new_norm(C)
         self.lm_head = nn.Linear(C, V, bias=False)
         self.initialise()
         if config.tied:
@@ -222,7 +254,8 @@ class GPT(nn.Module):
         angles = None
         if self.config.positions == "rotary":       # ([B,] T, D/2) -> ([B,] 1, T, D/2): all heads
             angles = [z.unsqueeze(-3) for z in rotary_angles(
-                positions, self.config.width // self.config.heads, self.config.rotary_base)]
+                positions, self.config.D, self.config.rotary_base, self.config.rotary_factors,
+                torch.promote_types(x.dtype, torch.float32))]
         for layer, block in enumerate(self.blocks):
             x = block(x, angles, cache, layer, mask)
         if cache is not None:
@@ -242,7 +275,8 @@ class GPT(nn.Module):
             return logits, None
         # (B, T, V) -> (B T, V), in 32 bits: the sum over V needs them. Rows of nothing but padding
         # have no mean: their loss is 0, not 0 / 0.
-        total = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
+        total = F.cross_entropy(at_least_32_bits(logits).flatten(0, 1), targets.flatten(),
+                                reduction="sum")
         return logits, total / (targets != -100).sum().clamp(min=1)
 
 

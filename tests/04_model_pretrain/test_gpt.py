@@ -33,7 +33,9 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 VARIANTS = {"default": {}, "gpt2": GPT2, "llama": dict(mlp="swiglu", kv_heads=2, qk_norm=False,
-                                                       mix_previous=False, ngram_rows=50)}
+                                                       mix_previous=False, ngram_rows=50),
+            "qwen": dict(mlp="swiglu", kv_heads=2, head_size=10, qkv_bias=True, mix_previous=False,
+                         norm_eps=1e-5)}
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -219,3 +221,87 @@ def test_wrong_shapes_are_refused():
     for wrong in (dict(heads=3), dict(kv_heads=3), dict(mlp="relu"), dict(norm="batch")):
         with pytest.raises(ValueError):
             GPTConfig(**(dict(width=64, heads=4) | wrong))
+
+
+@pytest.mark.exercise("4.3")
+def test_attention_in_float64_is_not_narrowed():
+    """16-bit scores are widened for the softmax; 64-bit ones must stay as exact as they came."""
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, 2, 5, 4, generator=generator, dtype=torch.float64) for _ in range(3))
+    weights = (q @ k.mT / 2).masked_fill(torch.ones(5, 5).triu(1).bool(), -math.inf).exp()
+    gap = distance(gpt.causal_attention(q, k, v), weights / weights.sum(-1, keepdim=True) @ v)
+    assert gap < 1e-14, f"float64 attention is {gap:.1e} off: float32 somewhere inside"
+    leaves = [x.requires_grad_() for x in (q, k, v)]
+    assert torch.autograd.gradcheck(gpt.causal_attention, leaves), "gradient in float64"
+
+
+def test_a_double_model_computes_in_double():
+    """Perturb one weight by 1e-9: a float32 pass cannot see it, a float64 pass must, linearly."""
+    model, ids = small_model(tied=True).double(), random_ids(1, 9)
+    loss = model(ids[:, :-1], ids[:, 1:])[1]
+    assert loss.dtype == torch.float64, f"the loss of a double model is {loss.dtype}"
+    loss.backward()
+    for name, p in model.named_parameters():
+        direction = p.grad / p.grad.norm()
+        ahead, behind = [], []
+        for sign, losses in ((1, ahead), (-1, behind)):
+            with torch.no_grad():
+                p.add_(direction, alpha=sign * 1e-6)
+                losses.append(model(ids[:, :-1], ids[:, 1:])[1].item())
+                p.add_(direction, alpha=-sign * 1e-6)
+        slope = (ahead[0] - behind[0]) / 2e-6
+        assert slope == pytest.approx(p.grad.norm().item(), rel=1e-5, abs=1e-8), \
+            f"{name}: slope {slope} against gradient {p.grad.norm().item()}"
+
+
+def test_eps_of_the_norm_is_the_configured_one():
+    small = torch.full((1, 4), 1e-3)                    # squares of 1e-6: eps decides
+    for norm, eps, expected in (("rms", None, 1e-3 / math.sqrt(2e-6)), ("rms", 1e-5, 1e-3 /
+                                math.sqrt(1.1e-5)), ("layer", None, 0.0)):
+        got = GPTConfig(**SMALL, norm=norm, norm_eps=eps).new_norm(4)(small)[0, 0].item()
+        assert got == pytest.approx(expected, rel=1e-4), f"{norm}, eps {eps}: {got}"
+    step = torch.tensor([[1e-3, -1e-3]])                # LayerNorm: variance 1e-6
+    for eps, expected in ((None, 1e-3 / math.sqrt(1.1e-5)), (1e-6, 1e-3 / math.sqrt(2e-6))):
+        got = GPTConfig(**SMALL, norm="layer", norm_eps=eps).new_norm(2)(step)[0, 0].item()
+        assert got == pytest.approx(expected, rel=1e-4), f"layer, eps {eps}: {got}"
+    model = GPT(GPTConfig(**SMALL, norm_eps=1e-3))
+    assert {m.eps for m in model.modules() if hasattr(m, "eps")} == {1e-3}, \
+        "every norm of the model, those of query and key too"
+
+
+def test_biases_on_query_key_and_value_alone():
+    names = {name for name, _ in GPT(GPTConfig(**SMALL, qkv_bias=True)).named_parameters()
+             if name.endswith("bias") and ".0." in name}
+    assert names == {f"blocks.0.attention.{part}.bias" for part in ("query", "key", "value")}
+    no = GPT(GPTConfig(**SMALL, bias=True, qkv_bias=False)).blocks[0].attention
+    assert no.query.bias is None and no.out.bias is not None
+
+
+def test_a_head_size_of_its_own():
+    """Qwen3-0.6B has 16 heads of 128 at width 1,024: the products are not square."""
+    config = GPTConfig(**SMALL, head_size=10, kv_heads=2)
+    attention = GPT(config).blocks[0].attention
+    assert config.D == 10 and attention.query.weight.shape == (40, 32)
+    assert attention.key.weight.shape == (20, 32) and attention.out.weight.shape == (32, 40)
+    model, ids = small_model(head_size=10, kv_heads=2), random_ids(1, 8)
+    assert distance(model(ids)[0][:, :4], model(ids[:, :4])[0]) < 1e-5
+
+
+def test_exact_gelu_is_not_the_tanh_form():
+    x = torch.tensor([[2.0]])
+    for kind, expected in (("exact_gelu", 2 * 0.9772498680518208), ("gelu", 1.9545977)):
+        mlp = GPT(GPTConfig(**SMALL, mlp=kind)).blocks[0].mlp
+        mlp.up = mlp.down = torch.nn.Identity()
+        assert mlp(x).item() == pytest.approx(expected, abs=1e-6), kind
+
+
+def test_rotary_factors_slow_each_pair():
+    plain, slow = (gpt.rotary_angles(torch.tensor([6]), 4, 100.0, f) for f in (None, (1.0, 3.0)))
+    assert slow[1][0].tolist() == pytest.approx([math.sin(6), math.sin(0.2)], abs=1e-6), \
+        f"pair 1 turns by 6 / 10 / 3: {slow[1][0].tolist()}, without factors {plain[1][0].tolist()}"
+    config = GPTConfig(**SMALL, rotary_factors=[1, 2, 3, 4])
+    assert config.rotary_factors == (1.0, 2.0, 3.0, 4.0)
+    model, other = small_model(rotary_factors=(1, 2, 3, 4)), small_model()
+    assert distance(model(random_ids(1, 9))[0], other(random_ids(1, 9))[0]) > 1e-3, "no effect"
+    with pytest.raises(ValueError, match="3 rotary factors for 4 pairs"):
+        GPTConfig(**SMALL, rotary_factors=(1, 2, 3))
