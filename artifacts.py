@@ -4,7 +4,7 @@ Four habits, shared by every command of this repository:
 
 - `whole(path)` writes a file completely or not at all (temporary file, fsync, rename);
 - `need(path, made_by)` names the command that makes a missing file;
-- `is_current` / `mark_made` let a command skip work whose inputs, settings and code are unchanged;
+- a `Job` knows what a command reads and writes, and skips work that is up to date;
 - `record_claim` notes one measured claim of the article for the report.
 
 `command(main)` turns the errors a reader can mend into one clear line and exit code 1.
@@ -13,13 +13,17 @@ Set BUILD_LLM_OUT to keep the results somewhere else than `out/` beside this fil
 
 import contextlib
 import ctypes
-import functools
+import glob
 import hashlib
 import json
 import os
+import re
 import sys
+import tempfile
+import threading
+import time
 from pathlib import Path
-from typing import Any, Callable, IO, Iterator
+from typing import Any, Callable, IO, Iterable, Iterator
 
 ROOT = Path(__file__).resolve().parent
 OUT = Path(os.environ.get("BUILD_LLM_OUT") or ROOT / "out").resolve()
@@ -61,12 +65,14 @@ def whole(path: Path | str, mode: str = "w") -> Iterator[IO]:
     """Open a file that appears under its name only once it is complete and on the disk.
 
     An error or Ctrl-C inside the `with` block leaves the old file, or none; a kill leaves at most
-    a stray `.partial` file, which the next successful write of the same name replaces.
+    a stray `.partial` file, which a later write of the same name removes. Two
+    writers of one name do not meet: each has a partial file, and the later one's file stays.
     Text is UTF-8 with plain newlines. `mode` is "w" or "wb".
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
+    _remove_strays(path)
+    partial = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}.partial")
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
     try:
         with open(partial, mode, **text) as file:
@@ -79,6 +85,14 @@ def whole(path: Path | str, mode: str = "w") -> Iterator[IO]:
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)      # a full disk does not say which file it was
         raise
+
+
+def _remove_strays(path: Path) -> None:
+    """Delete the partial files of `path` that nobody has written to for an hour."""
+    for stray in path.parent.glob(glob.escape(path.name) + ".*-*.partial"):
+        with contextlib.suppress(OSError):      # another process may be quicker
+            if time.time() - stray.stat().st_mtime > 3600:
+                stray.unlink()
 
 
 def write_json(path: Path | str, value: Any) -> Path:
@@ -97,53 +111,116 @@ def read_json(path: Path | str, made_by: str) -> Any:
         raise BadInput(f"{shown(path)} is damaged ({error}): delete it and run python {made_by}")
 
 
-def _fingerprint(inputs: list[Path | str], settings: dict) -> dict:
-    """What a result depends on: settings, input files, and the loaded code of this repository.
+def _digests(paths: Iterable[Path | str]) -> dict[str, Any]:
+    """What the files say, by path; a folder stands for all its files, a missing file for None.
 
     A file counts by its content, so remaking the same bytes remakes nothing after it; one of over
-    64 MB by its size and time. `--fresh` asks for work and is no setting of the result.
+    64 MB by its size and time.
     """
-    files = {}
-    for path in map(Path, inputs):
+    found: dict[str, Any] = {}
+    for path in map(Path, paths):
+        if not path.exists():
+            found[str(path)] = None
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-            if file.is_file():
+            if file.is_file() and not file.name.endswith(".made.json"):
                 stat = file.stat()
-                files[str(file)] = ([stat.st_size, stat.st_mtime_ns] if stat.st_size > 2**26 else
+                found[str(file)] = ([stat.st_size, stat.st_mtime_ns] if stat.st_size > 2**26 else
                                     hashlib.sha256(file.read_bytes()).hexdigest())
-    settings = {name: value for name, value in settings.items() if name != "fresh"}
-    return {"settings": json.loads(json.dumps(settings, default=str)), "inputs": files,
-            "code": _code()}
+    return found
 
 
-@functools.cache
-def _code() -> str:
-    """A digest of this repository's code that was loaded when it was first asked for.
+def code_behind(file: Path | str) -> list[Path]:
+    """`file` and the chapter modules that it imports, directly or not, wherever the import stands.
 
-    Once for the life of a process: a module imported later, inside a function, would make
-    `mark_made` see other code than `is_current` saw, and nothing would ever be up to date.
+    Read from the source, not from what is loaded: a module imported late, inside a function,
+    counts from the start. Names are looked up as Python does, so that a student's copy counts.
     """
-    loaded = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-    ours = sorted(f for f in loaded if f and Path(f).resolve().is_relative_to(ROOT)
-                  and Path(f).resolve().relative_to(ROOT).parts[0][:1] in ("0", "m"))
-    return hashlib.sha256(b"".join(Path(f).read_bytes() for f in ours)).hexdigest()
+    folders = [Path(folder) for folder in sys.path
+               if Path(folder).resolve().is_relative_to(ROOT) and Path(folder).resolve() != ROOT]
+    seen, to_read = {}, [Path(file).resolve()]
+    while to_read:
+        source = to_read.pop()
+        if source in seen:
+            continue
+        seen[source] = source.read_text(encoding="utf-8")
+        for name in re.findall(r"^\s*(?:from|import)\s+(\w+)", seen[source], re.MULTILINE):
+            module = next((f / f"{name}.py" for f in folders if (f / f"{name}.py").exists()), None)
+            to_read += [module.resolve()] if module else []
+    return sorted(seen)
 
 
-def is_current(target: Path | str, inputs: list[Path | str], settings: dict) -> bool:
-    """True if `mark_made` was called for `target` with these inputs, settings and this code."""
-    target = Path(target)
-    note = target.with_name("." + target.name + ".made.json")
-    now = _fingerprint(inputs, settings)        # before any other module is imported
-    try:
-        made = json.loads(note.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+class Job:
+    """One call of a command: what it reads and writes, with which settings and code.
+
+        job = Job(__file__, vars(args), reads=[args.tokenizer], writes=[args.out, figure])
+        if job.up_to_date():
+            return
+        ...                         # the work
+        job.done()
+
+    All is looked at when the job is made, before the work: an input that changes meanwhile makes
+    the result old. The first of `writes` carries the note, a hidden .made.json file beside it.
+    `--fresh` asks for work, `--workers` shares it: neither is a setting of the result.
+    """
+
+    def __init__(self, file: str, settings: dict, reads: Iterable[Path | str],
+                 writes: Iterable[Path | str]) -> None:
+        self.writes = [Path(path) for path in writes]
+        self.fresh = bool(settings.get("fresh"))
+        code = b"".join(path.read_bytes() for path in code_behind(file))
+        plain = {name: value for name, value in settings.items()
+                 if name not in ("fresh", "workers")}
+        self.now = {"settings": json.loads(json.dumps(plain, default=str)),
+                    "inputs": _digests(reads), "code": hashlib.sha256(code).hexdigest()}
+        self.note = self.writes[0].with_name(f".{self.writes[0].name}.made.json")
+
+    def made(self) -> dict:
+        """What the note says the result was made from; {} if there is none."""
+        try:
+            made = json.loads(self.note.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return made if isinstance(made, dict) else {}
+
+    def is_current(self) -> bool:
+        """True if every output is there, and was made from these inputs, settings and code."""
+        made = self.made()
+        return all(made.get(name) == now for name, now in self.now.items()) and \
+            all(Path(path).exists() for path in [*self.writes, *made.get("outputs", [])])
+
+    def up_to_date(self) -> bool:
+        """True, and said, if there is nothing to do. Else says what is replaced and why, and makes
+        sure that the result can be written before any work is done (OSError if not)."""
+        target = self.writes[0]
+        if not self.fresh and self.is_current():
+            print(f"{shown(target)} is up to date (--fresh makes it again)")
+            return True
+        if target.exists() and (why := self.changes()):
+            print(f"{shown(target)} is made again: {why}")
+        for folder in {path.parent for path in self.writes}:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
         return False
-    return target.exists() and made == now
 
+    def changes(self) -> str:
+        """In words, how this job differs from the one that made what is there; "" if unknown."""
+        made, words = self.made(), []
+        if self.fresh or not made:
+            return "--fresh" if self.fresh else ""
+        before, now = made.get("settings", {}), self.now["settings"]
+        words += [f"--{name.replace('_', '-')} was {before.get(name)}, is {value}"
+                  for name, value in now.items() if before.get(name) != value]
+        files, today = made.get("inputs", {}), self.now["inputs"]
+        words += [f"{shown(path)} changed" for path in today if files.get(path) != today[path]]
+        words += ["the code changed"] if made.get("code") != self.now["code"] else []
+        words += [f"{shown(path)} is gone" for path in made.get("outputs", [])
+                  if not Path(path).exists()]
+        return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
 
-def mark_made(target: Path | str, inputs: list[Path | str], settings: dict) -> None:
-    """Note beside `target` what it was made from; call it last, when all its files are written."""
-    target = Path(target)
-    write_json(target.with_name("." + target.name + ".made.json"), _fingerprint(inputs, settings))
+    def done(self) -> None:
+        """Note what the result was made from; call it last, when all its files are written."""
+        write_json(self.note, self.now | {"outputs": [str(path) for path in self.writes]})
 
 
 def record_claim(claim: str, *, measured: str, value: Any, expected: str, verdict: str,

@@ -18,7 +18,7 @@ from typing import Iterable, Iterator
 
 from tqdm import tqdm
 
-from artifacts import (BadInput, command, is_current, mark_made, need, out, shown,
+from artifacts import (BadInput, Job, command, need, out, shown,
                        write_json)
 from bpe import Tokenizer, train_bpe
 from bpe_shapes import report_shapes
@@ -27,6 +27,7 @@ from formats import printable
 from pretokenize import count_pretokens, read_text
 from tokenizer_figures import draw_compression, draw_tokens
 
+SIDE_FILES = ("tokens.png", "compression.png", "compression.json", "shapes.json")
 SPECIAL_TOKENS = ("<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>")
 
 
@@ -56,8 +57,9 @@ def main() -> None:
     if args.quick:
         args.megabytes = min(args.megabytes, 2)
     inputs = list(args.text or []) + ([args.corpus] if args.corpus else [])
-    if not args.fresh and is_current(args.output, inputs, vars(args)):
-        print(f"{shown(args.output)} is up to date (--fresh makes it again)")
+    job = Job(__file__, vars(args), reads=inputs, writes=[args.output, *(
+        args.output.parent / name for name in SIDE_FILES)])
+    if job.up_to_date():
         return
 
     train_bpe({}, args.vocab_size, args.special)      # what cannot work is said before the reading
@@ -89,7 +91,7 @@ def main() -> None:
     report_shapes(tokenizer, folder / "shapes.json")
     print(f"wrote {shown(args.output)}, and tokens.png and compression.png beside it\n"
           'next: python 01_tokenizer/show_tokens.py "any text"')
-    mark_made(args.output, inputs, vars(args))
+    job.done()
 
 
 class Seen:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 import corpus_steps as steps
 import page_steps
-from artifacts import BadInput, command, is_current, mark_made, need, out, shown
+from artifacts import BadInput, Job, command, need, out, shown
 from bpe import Tokenizer
 from decontaminate import evaluation_ngrams, load_evaluation
 from dedup import normalise_url
@@ -38,7 +38,8 @@ from parts import (RECORDS_PER_PART, batched, bounded_map, decide, find_sources,
 from safety import load_blocklist
 from shards import assign_splits, write_index, write_shards
 
-
+RESULTS = ("index.json", "corpus.jsonl.gz", "train.bin", "val.bin", "funnel.json", "funnel.png",
+           "rejects")
 SAMPLE = 1200         # pages for the token profile and the default quality model
 
 
@@ -107,12 +108,11 @@ def main() -> None:
     sources = find_sources(args.warc, args.text)
     Tokenizer.load(need(args.tokenizer, "01_tokenizer/train_tokenizer.py"))   # not after an hour
     wishes = {k: v for k, v in vars(args).items()
-              if k not in ("workers", "rank", "world", "keep_work", "fresh", "out_dir")}
+              if k not in ("workers", "rank", "world", "keep_work", "out_dir")}
     inputs = [*sources, args.tokenizer, *args.blocklist, *args.evaluation, *args.dirty_words,
               *(m for m in (args.quality_model, args.nsfw_model, args.harmful_model) if m)]
-    target = args.out_dir / "index.json"
-    if not args.fresh and is_current(target, inputs, wishes):
-        print(f"{shown(target)} is up to date (--fresh makes it again)")
+    job = Job(__file__, wishes, reads=inputs, writes=[args.out_dir / name for name in RESULTS])
+    if job.up_to_date():
         return
     settings = Settings(languages=tuple(args.languages), rules=args.rules,
                         blocklist=load_blocklist(args.blocklist), min_quality=args.min_quality,
@@ -131,7 +131,7 @@ def main() -> None:
     score_pass(args, work, settings)
     if args.rank == 0:
         assemble(args, work)
-        mark_made(target, inputs, wishes)
+        job.done()
         if not args.keep_work:
             shutil.rmtree(work)
 
@@ -139,15 +139,14 @@ def main() -> None:
 def prepare_work(args: argparse.Namespace, inputs: list, wishes: dict) -> Path:
     """The folder of part files, emptied if it belongs to other inputs, settings or code."""
     work = args.out_dir / "work"
-    started = work / "started"
-    current = is_current(started, inputs, wishes)
-    if args.rank == 0 and (args.fresh or not current):
+    started = Job(__file__, wishes, reads=inputs, writes=[work / "started"])
+    if args.rank == 0 and (args.fresh or not started.is_current()):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
-        started.touch()
-        mark_made(started, inputs, wishes)
+        (work / "started").touch()
+        started.done()
     # what an earlier run left there may still be deleted: wait for this run's note
-    wait_for(lambda: args.rank == 0 or is_current(started, inputs, wishes), "rank 0 to start")
+    wait_for(lambda: args.rank == 0 or started.is_current(), "rank 0 to start")
     return work
 
 

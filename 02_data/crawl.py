@@ -31,8 +31,7 @@ from typing import Iterable, Iterator
 
 from tqdm import tqdm
 
-from artifacts import (BadInput, command, is_current, mark_made, out, read_json, shown, whole,
-                       write_json)
+from artifacts import BadInput, Job, command, out, read_json, shown, write_json
 from render_pages import TOPIC
 from warc import WarcWriter
 
@@ -269,8 +268,8 @@ def main() -> None:
     summary = args.out / "crawl.json"
     # A package installed since then makes other pages.
     settings = {**vars(args), "modules": zlib.crc32(" ".join(sorted(names)).encode())}
-    if not args.fresh and is_current(summary, [], settings):
-        print(f"{shown(args.out)} is up to date (--fresh makes it again)")
+    job = Job(__file__, settings, reads=[], writes=[summary])
+    if job.up_to_date():
         return
     batches = plan_batches(names)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -283,13 +282,13 @@ def main() -> None:
     with concurrent.futures.ThreadPoolExecutor(args.workers) as pool:
         # the largest first, so that no worker is left alone with one at the end
         order = sorted(range(len(batches)), key=lambda i: -len(batches[i]))
-        jobs = [pool.submit(batch_result, args.out, i, batches[i], args.seconds, stop)
-                for i in order]
+        batches_made = [pool.submit(batch_result, args.out, i, batches[i], args.seconds, stop)
+                        for i in order]
         results = []
         try:
             with tqdm(total=len(names), unit="module", desc="crawl", mininterval=1) as bar:
-                for job in concurrent.futures.as_completed(jobs):
-                    results.append(job.result())
+                for done in concurrent.futures.as_completed(batches_made):
+                    results.append(done.result())
                     bar.update(len(results[-1]["names"]))
         except BaseException:
             stop.set()
@@ -300,7 +299,7 @@ def main() -> None:
     pages, size = (sum(r[key] for r in results) for key in ("pages", "bytes"))
     write_json(summary, {"modules": len(names), "pages": pages, "bytes": size,
                          "files": len(batches), "skipped": dict(sorted(skipped.items()))})
-    mark_made(summary, [], settings)
+    job.done()
     print(f"{pages:,} pages, {size / 1e6:.1f} MB of HTML in {len(batches)} files of "
           f"{shown(args.out)}; modules skipped:")
     for why, count in skipped.most_common():

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from artifacts import (BadInput, command, is_current, mark_made, need, out, read_json,
+from artifacts import (BadInput, Job, command, need, out, read_json,
                        record_claim, shown, whole, write_json)
 from bpe import Tokenizer
 from counting_model import CountingModel
@@ -194,10 +194,12 @@ def main() -> None:
     corpus = need(args.data / "corpus.jsonl.gz", "02_data/build_corpus.py")
     funnel = read_json(args.data / "funnel.json", "02_data/build_corpus.py")
     sources = find_sources([need(w, "02_data/crawl.py") for w in args.warc], [])
-    inputs, target = [corpus, args.tokenizer], args.data / "filters.json"
+    target = args.data / "filters.json"
+    steps = [args.data / "steps" / name.replace(" ", "_") for name in STAGES]
     tokenizer = Tokenizer.load(need(args.tokenizer, "01_tokenizer/train_tokenizer.py"))
-    if not args.fresh and is_current(target, inputs, vars(args)):
-        print(f"{shown(target)} is up to date (--fresh makes it again)")
+    job = Job(__file__, vars(args), writes=[target, args.data / "filters.png", *steps],
+              reads=[corpus, args.data / "funnel.json", args.tokenizer, *sources])
+    if job.up_to_date():
         return
 
     pages = list(read_pages(corpus))
@@ -240,7 +242,7 @@ def main() -> None:
     draw(args.data / "filters.png", results, tokens)
     claim_quality(results)
     claim_filthy(funnel)
-    mark_made(target, inputs, vars(args))
+    job.done()
     print(f"wrote {shown(target)}, filters.png and two claims")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from artifacts import (command, is_current, mark_made, need, out, read_json, record_claim, shown,
+from artifacts import (Job, command, need, out, read_json, record_claim, shown,
                        write_json)
 from counting_model import CountingModel
 from dedup import digest64
@@ -120,8 +120,8 @@ def main() -> None:
     index = read_json(args.data / "index.json", "02_data/build_corpus.py")
     inputs = [args.data / "index.json", need(args.data / "train.bin", "02_data/build_corpus.py")]
     target = args.data / "mix.json"
-    if not args.fresh and is_current(target, inputs, vars(args)):
-        print(f"{shown(target)} is up to date (--fresh makes it again)")
+    job = Job(__file__, vars(args), reads=inputs, writes=[target, args.data / "mix.png"])
+    if job.up_to_date():
         return
 
     domains = load_domains(args.data, index)
@@ -174,7 +174,7 @@ def main() -> None:
         "holds in part" if good_law or gains else "does not hold here",
         command="python 02_data/mix_domains.py",
         details={"domains": names, "mean_error": error, "power": law.power})
-    mark_made(target, inputs, vars(args))
+    job.done()
     print(f"wrote {shown(target)} and mix.png")
 
 

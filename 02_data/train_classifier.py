@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from artifacts import BadInput, command, is_current, mark_made, need, out, shown
+from artifacts import BadInput, Job, command, need, out, shown
 from disguised_words import rude_words
 from funnel import save_figure
 from hashed_linear import auc, calibration, fit
@@ -90,8 +90,8 @@ def main() -> None:
                        "together with --positives")
     inputs = [*args.positives, *args.negatives, *([args.jigsaw] if args.jigsaw else []),
               *([args.corpus] if args.kind == "quality" and not given else [])]
-    if not args.fresh and is_current(target, inputs, vars(args)):
-        print(f"{shown(target)} is up to date (--fresh makes it again)")
+    job = Job(__file__, vars(args), reads=inputs, writes=[target, target.with_suffix(".png")])
+    if job.up_to_date():
         return
 
     if given:
@@ -118,7 +118,7 @@ def main() -> None:
     labels = LABELS if args.kind == "quality" else (args.kind, "clean")
     fit(positives, negatives, l2=args.l2, labels=labels).save(target)
     draw(args.out_dir / f"{args.kind}.png", args.kind, scores, y)
-    mark_made(target, inputs, vars(args))
+    job.done()
     print(f"wrote {shown(target)} and {args.kind}.png")
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from artifacts import (BadInput, command, is_current, mark_made, out, read_json, shown,
+from artifacts import (BadInput, Job, command, out, read_json, shown,
                        write_json)
 from data_limited import HALF_LIFE, epochs_at_price
 from flops import parameters, training_flops
@@ -231,9 +231,10 @@ def main() -> None:
     if args.flops is not None or args.gpus is not None:
         on_paper(args)
         return
-    target, inputs = args.out / "plan.json", [args.laws, args.data / "index.json"]
-    if not args.fresh and is_current(target, inputs, vars(args)):
-        print(f"{shown(target)} is up to date (--fresh makes it again)")
+    target, figure = args.out / "plan.json", args.out / "forecast.png"
+    job = Job(__file__, vars(args), writes=[target, figure],
+              reads=[args.laws, args.laws.with_name("runs.csv"), args.data / "index.json"])
+    if job.up_to_date():
         return
     laws = read_json(args.laws, "03_scaling/sweep.py")
     index = read_json(args.data / "index.json", "02_data/build_corpus.py")
@@ -246,7 +247,7 @@ def main() -> None:
     plan = make_plan(args, laws, index)
     write_json(target, plan)
     runs = [r for r in read_rows(args.laws.with_name("runs.csv")) if r["family"] == "gpt"]
-    draw_forecast(args.out / "forecast.png", law_of(laws),
+    draw_forecast(figure, law_of(laws),
                   [float(r["flops"]) for r in runs], [float(r["loss"]) for r in runs],
                   plan["flops"], plan["forecast"])
     f = plan["forecast"]
@@ -254,9 +255,9 @@ def main() -> None:
           f"{plan['params']:,} parameters, {plan['tokens']:,} tokens ({plan['epochs']:.1f} epochs "
           f"of {plan['unique_tokens']:,}), {plan['flops']:.2g} FLOPs\n"
           f"forecast: {f['loss']:.3f} nats per token, 90 % interval [{f['low']:.3f}, "
-          f"{f['high']:.3f}]\nwrote {shown(target)}, {shown(args.out / 'forecast.png')}")
+          f"{f['high']:.3f}]\nwrote {shown(target)}, {shown(figure)}")
     claim_gpus(), claim_150()           # on paper, and so at once: the report shows them
-    mark_made(target, inputs, vars(args))
+    job.done()
 
 
 if __name__ == "__main__":

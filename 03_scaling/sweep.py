@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from artifacts import (BadInput, command, is_current, mark_made, out, read_json, shown,
+from artifacts import (BadInput, Job, command, out, read_json, shown,
                        write_json)
 from batches import PackedBatches, Shard
 from data_limited import effective_tokens, fit_half_life
@@ -228,8 +228,9 @@ def settle(args: argparse.Namespace, shard: Shard, path: Path) -> tuple[float, s
 def main() -> None:
     args = parse()
     path, inputs = args.out / "runs.csv", [args.data / "index.json", args.data / "train.bin"]
-    if not args.fresh and is_current(args.out / "laws.json", inputs, vars(args)):
-        print(f"{shown(args.out / 'laws.json')} is up to date (--fresh makes it again)")
+    job = Job(__file__, vars(args), reads=inputs, writes=[
+        args.out / name for name in ("laws.json", "runs.csv", "isoflop.png", "parametric.png")])
+    if job.up_to_date():
         return
     shard = Shard(args.data, "train")
     scale, precision = settle(args, shard, path)
@@ -252,7 +253,7 @@ def main() -> None:
     print(f"  a second epoch is worth {again:.0%} of fresh text (R* = {laws['half_life']:.2g})")
     print("wrote " + ", ".join(shown(args.out / name) for name in
                                ("runs.csv", "laws.json", "isoflop.png", "parametric.png")))
-    mark_made(args.out / "laws.json", inputs, vars(args))
+    job.done()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from artifacts import (command, is_current, mark_made, out, read_json, record_claim, shown,
+from artifacts import (Job, command, out, read_json, record_claim, shown,
                        write_json)
 from batches import PackedBatches, Shard
 from gpt import GPT, GPT2, GPTConfig
@@ -197,13 +197,13 @@ def main() -> None:
     if args.quick:
         args.tokens, args.seconds, args.seeds = 60_000, 5, 1
     inputs = [Path(args.data) / name for name in ("train.bin", "val.bin", "index.json")]
-    if not args.fresh and is_current(args.out, inputs, vars(args)):
-        print(f"{shown(args.out)} is up to date (--fresh makes it again)")
+    job = Job(__file__, vars(args), reads=inputs, writes=[args.out])
+    if job.up_to_date():
         return
     torch.set_num_threads(1)
     seeds = list(range(args.seed, args.seed + args.seeds))
     show(measure(Path(args.data), args.tokens, args.seconds, seeds), args.out)
-    mark_made(args.out, inputs, vars(args))
+    job.done()
 
 
 if __name__ == "__main__":

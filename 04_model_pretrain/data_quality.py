@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from artifacts import (command, is_current, mark_made, need, out, read_json, record_claim, shown,
+from artifacts import (Job, command, need, out, read_json, record_claim, shown,
                        write_json)
 from batches import PackedBatches, Shard
 from funnel import save_figure
@@ -148,9 +148,8 @@ def main() -> None:
     folders = {name: args.steps / name.replace(" ", "_") for name in STAGES}
     inputs = [need(folder / "index.json", "02_data/measure_filters.py")
               for folder in folders.values()]
-    wishes = {k: v for k, v in vars(args).items() if k != "workers"}
-    if not args.fresh and is_current(args.out, inputs, wishes):
-        print(f"{shown(args.out)} is up to date (--fresh makes it again)")
+    job = Job(__file__, vars(args), reads=inputs, writes=[args.out, args.out.with_suffix(".png")])
+    if job.up_to_date():
         return
 
     jobs = [(name, str(folders[name]), args.tokens, seed)
@@ -162,7 +161,7 @@ def main() -> None:
                            unit="run", desc="train on each step's output", disable=None):
         results.setdefault(name, []).append(bits)
     show(results, args.tokens, args.out)
-    mark_made(args.out, inputs, wishes)
+    job.done()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from artifacts import (BadInput, command, is_current, mark_made, need, out, shown, write_json)
+from artifacts import BadInput, Job, command, need, out, shown, write_json
 from batches import PackedBatches, Shard
 from bpe import Tokenizer
 from checkpoint import file_digest, save_checkpoint
@@ -36,6 +36,7 @@ from training_loop import NonFinite, SpikeGuard, make_optimizers, training_steps
 from verdicts import check_forecast, draw_loss, ngram_scores, record_claims
 
 PROMPTS = ("", "argsort(a, axis=-1, kind=None)\n", "Return the ", "Parameters\n----------\nx : ")
+RESULTS = ("base.pt", "log.jsonl", "samples.jsonl", "timing.json", "result.json", "loss.png")
 
 
 def parse() -> argparse.Namespace:
@@ -220,8 +221,7 @@ def finish(plan: Plan, model: GPT, final: dict, timing: dict, train: Shard, held
         print(f"forecast before training: {checked['loss']:.3f} ({checked['low']:.3f} to "
               f"{checked['high']:.3f}), {abs(checked['relative_error']):.1%} off, "
               f"{'inside' if checked['inside'] else 'outside'} its interval")
-    names = ("base.pt", "log.jsonl", "samples.jsonl", "timing.json", "result.json", "loss.png")
-    print("wrote " + ", ".join(names) + f" in {shown(folder)}")
+    print("wrote " + ", ".join(RESULTS) + f" in {shown(folder)}")
 
 
 def main() -> None:
@@ -233,9 +233,8 @@ def main() -> None:
     folder, data = Path(args.out), Path(args.data)
     inputs = [args.plan, args.tokenizer, *(data / name for name in ("train.bin", "val.bin",
                                                                     "index.json"))]
-    target = folder / "base.pt"
-    if not args.fresh and is_current(target, inputs, vars(args)):
-        print(f"{shown(target)} is up to date (--fresh makes it again)")
+    job = Job(__file__, vars(args), reads=inputs, writes=[folder / name for name in RESULTS])
+    if job.up_to_date():
         return
     tokenizer = Tokenizer.load(need(args.tokenizer, "01_tokenizer/train_tokenizer.py"))
     shard, held_out = Shard(args.data, "train"), Shard(args.data, "val")
@@ -259,11 +258,11 @@ def main() -> None:
     final = evaluation(model, whole=True)
     sliding = sliding_loss(model, held_out, length, plan.precision)
     final["val_bits_per_byte_sliding"] = round(sliding / LN2 * evaluation.tokens_per_byte, 6)
-    save_checkpoint(target, model=model, step=plan.steps, extra=final | {"seed": plan.seed},
-                    tokenizer_sha256=shard.tokenizer_sha256)
+    save_checkpoint(folder / "base.pt", model=model, step=plan.steps,
+                    extra=final | {"seed": plan.seed}, tokenizer_sha256=shard.tokenizer_sha256)
     write_json(folder / "timing.json", timing)
     finish(plan, model, final, timing, shard, held_out, folder)
-    mark_made(target, inputs, vars(args))
+    job.done()
     state.path.unlink(missing_ok=True)
 
 

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from artifacts import command, is_current, mark_made, out, record_claim, shown, write_json
+from artifacts import Job, command, out, record_claim, shown, write_json
 from batches import PackedBatches, Shard
 from bpe import Tokenizer, train_bpe
 from bpe_shapes import shrunk
@@ -208,8 +208,8 @@ def main() -> None:
     if args.quick:
         args.megabytes, args.seeds = min(args.megabytes, 0.2), 1
     inputs = [args.tokenizer, *(args.data / n for n in ("train.bin", "val.bin", "index.json"))]
-    if not args.fresh and is_current(args.out, inputs, vars(args)):
-        print(f"{shown(args.out)} is up to date (--fresh makes it again)")
+    job = Job(__file__, vars(args), reads=inputs, writes=[args.out, args.out.with_suffix(".png")])
+    if job.up_to_date():
         return
     torch.set_num_threads(1)
     first, read = Tokenizer.load(args.tokenizer), int(args.megabytes * 1e6)
@@ -218,7 +218,7 @@ def main() -> None:
     held_texts = texts_of(Shard(args.data, "val"), first, min(200_000, read))
     table = compare(train_texts, held_texts, first, read, args.seeds)
     show(table, args.out, f"{args.megabytes:g} MB read, {args.seeds} seed(s)")
-    mark_made(args.out, inputs, vars(args))
+    job.done()
 
 
 if __name__ == "__main__":

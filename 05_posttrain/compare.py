@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from alignment_figures import draw_diagnostics, draw_frontier
-from artifacts import (command, is_current, mark_made, need, out, record_claim, shown,
+from artifacts import (Job, command, need, out, record_claim, shown,
                        write_json)
 from best_of_n import best_of_n_kl, expected_best
 from chat_template import PAD, special_id
@@ -116,9 +116,13 @@ def main() -> None:
     folder, target = args.folder, result("compare.json")
     stages = {name: folder / f"{name}.pt" for name in ("sft", "dpo", "ppo", "grpo")
               if name != "grpo" or (folder / "grpo.pt").exists()}
-    inputs = [args.base, *stages.values(), folder / "sft_val.jsonl"]
-    if not args.fresh and is_current(target, inputs, vars(args)):
-        print(f"{shown(target)} is up to date (--fresh makes it again)")
+    job = Job(__file__, vars(args),
+              writes=[target, result("ppo.png"), result("frontier.png")],
+              reads=[args.base, args.tokenizer, args.raw / "index.json", args.raw / "val.bin",
+                     *stages.values(), *(folder / name for name in (
+                         "reward.pt", "sft_val.jsonl", "preferences.jsonl", "ppo_log.jsonl",
+                         "ppo_samples.jsonl"))])
+    if job.up_to_date():
         return
     tokenizer = open_tokenizer(args.tokenizer)
     pad = special_id(tokenizer, PAD)
@@ -163,7 +167,7 @@ def main() -> None:
     write_json(target, {"rows": rows, "answers": shown_answers, "questions": len(questions),
                         "ppo_gold": gold, "labels": labels})
     print(f"wrote {shown(target)}, {shown(result('ppo.png'))}, {shown(result('frontier.png'))}")
-    mark_made(target, inputs, vars(args))
+    job.done()
 
 
 if __name__ == "__main__":

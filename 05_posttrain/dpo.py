@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from artifacts import BadInput, command, is_current, mark_made, shown, write_json
+from artifacts import BadInput, Job, command, shown, write_json
 from chat_template import PAD, special_id
 from checkpoint import save_checkpoint
 from optimizers import clip_gradients, linear_schedule
@@ -154,8 +154,9 @@ def main() -> None:
     args = parse()
     torch.set_num_threads(args.threads)
     inputs = [args.sft, args.preferences, args.tokenizer]
-    if not args.fresh and is_current(args.to, inputs, vars(args)):
-        print(f"{shown(args.to)} is up to date (--fresh makes it again)")
+    job = Job(__file__, vars(args), reads=inputs, writes=[
+        args.to, result("dpo_log.jsonl"), result("dpo_result.json")])
+    if job.up_to_date():
         return
     policy, digest = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
     tokenizer = open_tokenizer(args.tokenizer)
@@ -180,7 +181,7 @@ def main() -> None:
     for name in ("loss", "margin", "accuracy", "chosen_log_ratio", "rejected_log_ratio"):
         print(f"{name:20}{log[0][name]:10.4f} -> {log[-1][name]:.4f}")
     print(f"wrote {shown(args.to)}")
-    mark_made(args.to, inputs, vars(args))
+    job.done()
     Progress(args.to, vars(args), inputs).done()
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from artifacts import command, is_current, mark_made, shown, write_json
+from artifacts import Job, command, shown, write_json
 from chat_template import PAD, special_id
 from checkpoint import save_checkpoint
 from optimizers import clip_gradients, linear_schedule
@@ -188,8 +188,9 @@ def main() -> None:
     args = parse()
     torch.set_num_threads(args.threads)
     inputs = [args.sft, args.train, args.tokenizer] + ([args.reward] if args.reward else [])
-    if not args.fresh and is_current(args.to, inputs, vars(args)):
-        print(f"{shown(args.to)} is up to date (--fresh makes it again)")
+    job = Job(__file__, vars(args), reads=inputs, writes=[
+        args.to, result("grpo_log.jsonl"), result("grpo_result.json")])
+    if job.up_to_date():
         return
     policy, digest = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
     reference, _ = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
@@ -212,7 +213,7 @@ def main() -> None:
     for name in ("reward", "kl", "length", "end_rate"):
         print(f"{name:10}{log[0][name]:10.3f} -> {log[-1][name]:.3f}")
     print(f"wrote {shown(args.to)}")
-    mark_made(args.to, inputs, vars(args))
+    job.done()
     Progress(args.to, vars(args), inputs).done()
 
 

@@ -21,7 +21,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Iterable, Iterator
 
-from artifacts import BadInput, command, is_current, mark_made, need, out, shown, whole
+from artifacts import BadInput, Job, command, need, out, shown, whole
 from doc_entries import Entry, entries, first_sentence, returns_sentence
 from instruction_files import load_instructions
 
@@ -181,8 +181,8 @@ def main() -> None:
     add("--fresh", action="store_true", help="make again even if up to date")
     args = parser.parse_args()
     inputs = [args.alpaca or args.corpus]
-    if not args.fresh and is_current(args.train, inputs, vars(args)):
-        print(f"{shown(args.train)} is up to date (--fresh makes it again)")
+    job = Job(__file__, vars(args), reads=inputs, writes=[args.train, args.val])
+    if job.up_to_date():
         return
     if args.alpaca:
         pairs = from_file(args.alpaca)
@@ -203,7 +203,7 @@ def main() -> None:
     for pair in train[:4]:
         print(f"  {pair['messages'][0]['content']}\n    {pair['messages'][-1]['content']}")
     print(f"wrote {shown(args.train)} and {shown(args.val)}")
-    mark_made(args.train, inputs, vars(args))
+    job.done()
 
 
 if __name__ == "__main__":

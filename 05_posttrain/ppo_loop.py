@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from artifacts import BadInput, is_current, mark_made, shown, write_json
+from artifacts import BadInput, Job, shown, write_json
 from chat_template import PAD, special_id
 from checkpoint import save_checkpoint
 from optimizers import clip_gradients, linear_schedule
@@ -242,8 +242,9 @@ def main() -> None:
     args = parse()
     torch.set_num_threads(args.threads)
     inputs = [args.sft, args.reward, args.train, args.tokenizer]
-    if not args.fresh and is_current(args.to, inputs, vars(args)):
-        print(f"{shown(args.to)} is up to date (--fresh makes it again)")
+    job = Job(__file__, vars(args), reads=inputs, writes=[args.to, *map(
+        result, ("ppo_log.jsonl", "ppo_samples.jsonl", "ppo_result.json"))])
+    if job.up_to_date():
         return
     policy, digest = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
     reference, _ = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
@@ -270,5 +271,5 @@ def main() -> None:
     for question, text, _ in last["samples"][:3]:
         print(f"  {question}\n    {text}")
     print(f"wrote {shown(args.to)}")
-    mark_made(args.to, inputs, vars(args))
+    job.done()
     Progress(args.to, vars(args), inputs).done()

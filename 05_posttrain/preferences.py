@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from annotator import label_pairs
-from artifacts import BadInput, command, is_current, mark_made, shown, write_json
+from artifacts import BadInput, Job, command, shown, write_json
 from rollouts import Answer, sample_answers
 from training_stage import (add_common, fresh_questions, open_model, open_tokenizer,
                             read_jsonl, result, write_jsonl)
@@ -143,8 +143,9 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     given = args.file or args.votes
     inputs = [given] if given else [args.sft, args.train, args.tokenizer]
-    if not args.fresh and is_current(args.to, inputs, vars(args)):
-        print(f"{shown(args.to)} is up to date (--fresh makes it again)")
+    job = Job(__file__, vars(args), reads=inputs, writes=[
+        args.to, args.to.with_name("preferences_result.json")])
+    if job.up_to_date():
         return
     if args.file:
         pairs, dropped = from_file(read_jsonl(args.file, "with another --file"))
@@ -167,7 +168,7 @@ def main() -> None:
     for pair in pairs[:2]:
         print(f"  {pair['prompt']}\n    + {pair['chosen']}\n    - {pair['rejected']}")
     print(f"wrote {shown(args.to)}")
-    mark_made(args.to, inputs, vars(args))
+    job.done()
 
 
 if __name__ == "__main__":

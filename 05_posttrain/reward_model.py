@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from artifacts import BadInput, command, is_current, mark_made, shown, write_json
+from artifacts import BadInput, Job, command, shown, write_json
 from chat_template import END, PAD, prompt_ids, plain_ids, special_id
 from checkpoint import load_checkpoint, restore, save_checkpoint
 from gpt import GPT, GPTConfig
@@ -206,8 +206,9 @@ def main() -> None:
     args = parse()
     torch.set_num_threads(args.threads)
     inputs = [args.sft, args.preferences, args.train, args.tokenizer]
-    if not args.fresh and is_current(args.to, inputs, vars(args)):
-        print(f"{shown(args.to)} is up to date (--fresh makes it again)")
+    job = Job(__file__, vars(args), reads=inputs, writes=[
+        args.to, result("reward_log.jsonl"), result("reward_result.json")])
+    if job.up_to_date():
         return
     sft, digest = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
     tokenizer = open_tokenizer(args.tokenizer)
@@ -240,7 +241,7 @@ def main() -> None:
           f"calibration error {numbers['calibration_error']:.3f}, "
           f"correlation with length {numbers['length_correlation']:+.2f}")
     print(f"wrote {shown(args.to)}")
-    mark_made(args.to, inputs, vars(args))
+    job.done()
     Progress(args.to, vars(args), inputs).done()
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from artifacts import command, is_current, mark_made, out, shown, write_json
+from artifacts import Job, command, out, shown, write_json
 from chat_template import ASSISTANT, END, PAD, USER, render, special_id
 from generate import generate_batch
 from measure_policy import is_answer
@@ -127,8 +127,9 @@ def main() -> None:
         args.wanted, args.steps = 50, 15
     torch.set_num_threads(args.threads)
     inputs = [args.base, args.train, args.tokenizer]
-    if not args.fresh and is_current(args.to, inputs, vars(args)):
-        print(f"{shown(args.to)} is up to date (--fresh makes it again)")
+    job = Job(__file__, vars(args), reads=inputs, writes=[
+        args.to, args.to.with_name("self_instruct_result.json")])
+    if job.up_to_date():
         return
     writer, _ = open_model(args.base, args.tokenizer, "04_model_pretrain/pretrain.py")
     tokenizer = open_tokenizer(args.tokenizer)
@@ -144,7 +145,7 @@ def main() -> None:
     for record in random.Random(args.seed).sample(kept, min(4, len(kept))):
         print(f"  {record['instruction']}\n    {record['output']}")
     print(f"wrote {shown(args.to)}")
-    mark_made(args.to, inputs, vars(args))
+    job.done()
 
 
 if __name__ == "__main__":

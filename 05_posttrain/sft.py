@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from artifacts import BadInput, command, is_current, mark_made, out, shown, write_json
+from artifacts import BadInput, Job, command, out, shown, write_json
 from chat_template import PAD, render, special_id
 from checkpoint import save_checkpoint
 from measure_policy import form, raw_bits_per_byte, raw_windows
@@ -142,8 +142,9 @@ def main() -> None:
     args = parse()
     torch.set_num_threads(args.threads)
     inputs = [args.base, args.train, args.val, args.tokenizer]
-    if not args.fresh and is_current(args.to, inputs, vars(args)):
-        print(f"{shown(args.to)} is up to date (--fresh makes it again)")
+    job = Job(__file__, vars(args), reads=inputs, writes=[
+        args.to, result("sft_log.jsonl"), result("sft_result.json")])
+    if job.up_to_date():
         return
     model, digest = open_model(args.base, args.tokenizer, "04_model_pretrain/pretrain.py")
     tokenizer = open_tokenizer(args.tokenizer)
@@ -174,7 +175,7 @@ def main() -> None:
             r["messages"][0]["content"] for r in val[:3]], seed=args.seed, temperature=0.7):
         print(f"  {answer.question}\n    {answer.text}")
     print(f"wrote {shown(args.to)}")
-    mark_made(args.to, inputs, vars(args))
+    job.done()
     Progress(args.to, vars(args), inputs).done()
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
-from artifacts import (BadInput, command, is_current, mark_made, need, out, shown,
+from artifacts import (BadInput, Job, command, need, out, shown,
                        write_json)
 from doc_entries import Entry, entries, first_sentence
 from mmlu import Question, write_questions
@@ -231,8 +231,8 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="build even if up to date")
     args = parser.parse_args()
     target = Path(args.folder) / "about.json"
-    if not args.fresh and is_current(target, [args.corpus], vars(args)):
-        print(f"{shown(target)} is up to date (--fresh makes it again)")
+    job = Job(__file__, vars(args), reads=[args.corpus], writes=[target])
+    if job.up_to_date():
         return
     from tqdm import tqdm
     summary = build_doc_mmlu(args.corpus, args.folder, 80 if args.quick else args.limit, args.seed,
@@ -242,7 +242,7 @@ def main() -> None:
     for scenario, counts in summary["scenarios"].items():
         print(f"  {scenario:13} {counts['test']:4} test questions, {counts['subjects']} subjects")
     print(f"wrote {shown(args.folder)}")
-    mark_made(target, [args.corpus], vars(args))
+    job.done()
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any, Callable
 import torch
 from tqdm import tqdm
 
-from artifacts import (BadInput, command, is_current, mark_made, need, out, read_json, shown, whole,
+from artifacts import (BadInput, Job, command, need, out, read_json, shown, whole,
                        write_json)
 from bpe import Tokenizer
 from contestants import default_paths, named_paths, open_contestants
@@ -82,11 +82,12 @@ def kept(folder: Path, name: str, inputs: list, settings: dict, fresh: bool,
          make: Callable[[], Any]) -> Any:
     """The table `name`, from its file if inputs, settings and code are unchanged, else made now."""
     target = folder / "tables" / f"{name}.json"
-    if fresh or not is_current(target, inputs, settings):
+    job = Job(__file__, settings, reads=inputs, writes=[target])
+    if fresh or not job.is_current():
         began = time.process_time()
         value = make()
         write_json(target, {"value": value, "cpu_seconds": time.process_time() - began})
-        mark_made(target, inputs, settings)
+        job.done()
     return read_json(target, "06_eval/evaluate.py --fresh")
 
 
@@ -196,8 +197,10 @@ def main() -> None:
               *(Path(p) for p in (args.reward, args.votes, *args.scenario,
                                   *([args.mmlu] if args.mmlu else [])) if Path(p).exists())]
     target = Path(args.to) / "results.json"
-    if not args.fresh and is_current(target, inputs, vars(args)):
-        print(f"{shown(target)} is up to date (--fresh makes it again)")
+    job = Job(__file__, vars(args), reads=inputs, writes=[
+        Path(args.to) / name for name in ("results.json", "leaderboard.json", "answers.jsonl",
+                                          "battles.jsonl")])
+    if job.up_to_date():
         return
     results = measure(args, paths, inputs)
     write_json(Path(args.to) / "leaderboard.json",
@@ -208,7 +211,7 @@ def main() -> None:
     print_tables(results)
     print(f"{sum(results['cpu_seconds'].values()):.0f} CPU seconds; wrote {shown(target)} and "
           f"{shown(Path(args.to) / 'leaderboard.json')}; next: python 06_eval/report.py")
-    mark_made(target, inputs, vars(args))
+    job.done()
 
 
 if __name__ == "__main__":

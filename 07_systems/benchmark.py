@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from artifacts import command, is_current, mark_made, out, record_claim, shown, write_json
+from artifacts import Job, command, out, record_claim, shown, write_json
 from equality import DATA_PARALLEL, MODEL_PARALLEL, TINY, compare
 from flash_attention import TiledAttention, attention_kernels, flash_attention, naive_attention
 from gpt import GPT, GPTConfig
@@ -239,15 +239,16 @@ def main() -> None:
     settings = {"quick": args.quick, "seed": args.seed}
     for name in TABLES if args.table == "all" else [args.table]:
         target = args.out / f"{name}.json"
-        if not args.fresh and is_current(target, [MEASURED], settings):
-            print(f"{name} is up to date (--fresh makes it again)")
+        job = Job(__file__, settings, reads=[MEASURED], writes=[
+            target, target.with_suffix(".png")])
+        if job.up_to_date():
             continue
         torch.manual_seed(args.seed)
         start = time.process_time()
         result = TABLES[name](args.quick)
         write_json(target, {"machine": hardware(), **settings, **result})
         FIGURES[name](result, target.with_suffix(".png"))
-        mark_made(target, [MEASURED], settings)
+        job.done()
         print(f"{name:10s} {time.process_time() - start:5.1f} CPU-s -> {shown(target)}, .png")
 
 

@@ -1,8 +1,10 @@
 """artifacts.py: whole files, clear errors, honest skipping."""
 
 import json
+import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -40,22 +42,93 @@ def test_damaged_json_names_file_and_line(tmp_path):
         artifacts.read_json(path, "any.py")
 
 
-def test_current_until_input_settings_or_target_change(tmp_path):
-    source, target = tmp_path / "in.txt", tmp_path / "out.txt"
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """A command of a house of its own, whose module `late` is imported inside its function."""
+    chapter = tmp_path / "01_x"
+    chapter.mkdir()
+    (chapter / "make.py").write_text("def main():\n    from late import f\n", encoding="utf-8")
+    (chapter / "late.py").write_text("import json\nimport later\n", encoding="utf-8")
+    (chapter / "later.py").write_text("x = 1\n", encoding="utf-8")
+    monkeypatch.setattr(artifacts, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), str(chapter), *sys.path])
+    return chapter / "make.py"
+
+
+def test_the_code_behind_a_command_includes_what_is_imported_late(program):
+    assert [p.name for p in artifacts.code_behind(program)] == ["late.py", "later.py", "make.py"]
+
+
+def test_current_until_input_settings_code_or_an_output_change(program, tmp_path):
+    source, target, figure = (tmp_path / n for n in ("in.txt", "out.txt", "out.png"))
+    for path in (source, target, figure):
+        path.write_text("1", encoding="utf-8")
+
+    def job(size=1, **more):
+        return artifacts.Job(program, {"size": size} | more, [source], [target, figure])
+    assert not job().is_current(), "never made: not current"
+    job(fresh=True).done()
+    assert job().is_current(), "made with --fresh, and up to date the next time (not the third)"
+    assert job(workers=7).is_current(), "how many processes work is no setting of the result"
+    assert not job(size=2).is_current(), "settings changed"
+    assert not job(fresh=True).up_to_date(), "--fresh asks for work"
     source.write_text("1", encoding="utf-8")
-    target.write_text("made", encoding="utf-8")
-    assert not artifacts.is_current(target, [source], {"size": 1}), "never made: not current"
-    artifacts.mark_made(target, [source], {"size": 1})
-    assert artifacts.is_current(target, [source], {"size": 1})
-    assert not artifacts.is_current(target, [source], {"size": 2}), "settings changed"
-    assert artifacts.is_current(target, [source], {"size": 1, "fresh": True}), "--fresh is no setting"
-    source.write_text("1", encoding="utf-8")
-    assert artifacts.is_current(target, [source], {"size": 1}), "the same bytes, written again"
+    assert job().is_current(), "the same bytes, written again"
     source.write_text("changed", encoding="utf-8")
-    assert not artifacts.is_current(target, [source], {"size": 1}), "input changed"
-    artifacts.mark_made(target, [source], {"size": 1})
-    target.unlink()
-    assert not artifacts.is_current(target, [source], {"size": 1}), "target deleted"
+    assert not job().is_current(), "input changed"
+    job().done()
+    for path in (target, figure):
+        path.unlink()
+        assert not job().is_current(), f"{path.name} deleted: every output counts"
+        path.write_text("1", encoding="utf-8")
+    (program.parent / "later.py").write_text("x = 2\n", encoding="utf-8")
+    assert not job().is_current(), "the code of a module that a late import brings changed"
+
+
+def test_an_input_that_changes_during_the_work_makes_the_result_old(program, tmp_path):
+    source, target = tmp_path / "in.txt", tmp_path / "out.txt"
+    source.write_text("read", encoding="utf-8")
+    target.write_text("made", encoding="utf-8")
+    job = artifacts.Job(program, {}, [source], [target])
+    source.write_text("written while the work went on", encoding="utf-8")
+    job.done()
+    assert not artifacts.Job(program, {}, [source], [target]).is_current()
+
+
+def test_what_another_setting_replaces_is_said_first(program, tmp_path, capsys):
+    target = tmp_path / "out.txt"
+    artifacts.Job(program, {"learning_rate": 1}, [], [target]).done()
+    target.write_text("made", encoding="utf-8")
+    assert not artifacts.Job(program, {"learning_rate": 2}, [], [target]).up_to_date()
+    assert "made again: --learning-rate was 1, is 2" in capsys.readouterr().out
+
+
+def test_a_folder_that_cannot_be_written_is_said_before_the_work(program, tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("", encoding="utf-8")
+    with pytest.raises(OSError):
+        artifacts.Job(program, {}, [], [blocked / "out.txt"]).up_to_date()
+
+
+def test_two_writers_of_one_name_leave_one_whole_file(tmp_path):
+    path = tmp_path / "a.txt"
+    with artifacts.whole(path) as first:
+        first.write("first " * 20_000)
+        second = threading.Thread(target=artifacts.write_json, args=(path, ["second"]))
+        second.start()
+        second.join()
+    assert path.read_text(encoding="utf-8") == "first " * 20_000, "the later one's file, whole"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_stray_of_a_killed_writer_goes_with_a_later_write(tmp_path):
+    path = tmp_path / "a[1].txt"
+    stray, busy = tmp_path / "a[1].txt.1-1.partial", tmp_path / "a[1].txt.2-2.partial"
+    for file in (stray, busy):
+        file.write_text("half", encoding="utf-8")
+    os.utime(stray, (1, 1))
+    artifacts.write_json(path, 1)
+    assert not stray.exists() and busy.exists(), "a writer that is alive keeps its file"
 
 
 def test_a_verdict_is_one_of_four(tmp_path, monkeypatch):
