@@ -155,7 +155,8 @@ def train_plan(plan: Plan, args: argparse.Namespace, ranks: Ranks, train: Packed
     """The run, from the newest checkpoint to the plan's last step: the model, and the timing."""
     torch.manual_seed(plan.seed)
     model = GPT(plan.model).to(ranks.device)
-    optimizers, guard, stop = make_optimizers(model, plan.recipe), SpikeGuard(), Stop()
+    optimizers = make_optimizers(model, plan.recipe, plan.precision)
+    guard, stop = SpikeGuard(), Stop()
     lengths = state.resume(model, optimizers, guard)
     recorder = Recorder(plan, args, ranks, model, state, lengths)
     parts = args.accumulate or 1

@@ -73,11 +73,14 @@ class SpikeGuard:
         return False
 
 
-def make_optimizers(model: GPT, recipe: Recipe) -> list[torch.optim.Optimizer]:
+def make_optimizers(model: GPT, recipe: Recipe, precision: str = "fp32"
+                    ) -> list[torch.optim.Optimizer]:
     """The recipe's optimizers, every parameter in exactly one group, each at its peak rate.
 
     Muon takes the matrices inside the blocks; tables and the head look like matrices, but their
     rows are tokens, and most rows have no gradient in most steps: they stay with AdamW.
+    Muon's own products are of the run's `precision`, "fp32" or "bf16": a processor without
+    16-bit products imitates them, and its step of width 128 then took 793 ms instead of 45.
     """
     matrices, groups = [], {"embedding": [], "head": [], "vector": []}
     for name, p in model.named_parameters():
@@ -101,7 +104,8 @@ def make_optimizers(model: GPT, recipe: Recipe) -> list[torch.optim.Optimizer]:
         adamw = AdamW([dict(params=group, lr=rates[kind], lazy=kind == "embedding")
                        for kind, group in groups.items() if group], betas=recipe.betas)
         muon = Muon(matrices, lr=recipe.learning_rate, momentum=recipe.momentum,
-                    weight_decay=recipe.weight_decay)
+                    weight_decay=recipe.weight_decay,
+                    dtype=torch.bfloat16 if precision == "bf16" else torch.float32)
         made = [muon, adamw]
     else:
         raise ValueError(f"optimizer {recipe.optimizer!r} is not 'muon' or 'adamw'")
@@ -184,7 +188,7 @@ def train(model: GPT, batches: Batches, steps: int, recipe: Recipe = Recipe(), *
 
     `options` are those of `training_steps`. What chapter 3's sweep calls.
     """
-    optimizers = make_optimizers(model, recipe)
+    optimizers = make_optimizers(model, recipe, options.get("precision", "fp32"))
     return [record["loss"] for record in
             training_steps(model, optimizers, batches, steps, recipe, **options)]
 

@@ -43,6 +43,13 @@ def test_every_parameter_has_exactly_one_optimizer():
         assert sorted(taken) == sorted(id(p) for p in model.parameters()), recipe.optimizer
 
 
+def test_muon_computes_in_the_precision_of_the_run():
+    """In 16 bits on a processor that only imitates them, Muon took longer than the model."""
+    for precision, dtype in (("fp32", "float32"), ("bf16", "bfloat16")):
+        muon = make_optimizers(fresh_model(), Recipe(), precision)[0]
+        assert {g["dtype"] for g in muon.param_groups} == {dtype}, precision
+
+
 class Bigram(torch.nn.Module):
     """Embedding and head: model enough for the loop, and nothing of gpt.py's own exercises."""
 
