@@ -7,15 +7,18 @@ Four habits, shared by every command of this repository:
 - a `Job` knows what a command reads and writes, and skips work that is up to date;
 - `record_claim` notes one measured claim of the article for the report.
 
-`command(main)` turns the errors a reader can mend into one clear line and exit code 1.
+`CommandLine(__doc__)` reads a command's options, `command(main)` turns the errors that a reader
+can mend into one clear line and exit code 1.
 Set BUILD_LLM_OUT to keep the results somewhere else than `out/` beside this file.
 """
 
+import argparse
 import contextlib
 import ctypes
 import glob
 import hashlib
 import json
+import math
 import os
 import re
 import sys
@@ -23,7 +26,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, IO, Iterable, Iterator
+from typing import Any, Callable, IO, Iterable, Iterator, NoReturn
 
 ROOT = Path(__file__).resolve().parent
 OUT = Path(os.environ.get("BUILD_LLM_OUT") or ROOT / "out").resolve()
@@ -252,6 +255,73 @@ def keep_freed_memory() -> None:
         os.environ.setdefault(name, str(size))      # what child processes read when they start
         with contextlib.suppress(AttributeError, OSError, TypeError):
             ctypes.CDLL(None).mallopt(option, size)
+
+
+# What an option of this name means in every command that has it and says no more.
+USUAL = {"--out": "file or folder that is written", "--data": "folder of the token shards",
+         "--tokenizer": "tokenizer.json of chapter 1", "--corpus": "documents, .jsonl or .jsonl.gz",
+         "--plan": "plan.json of chapter 3", "--laws": "laws.json of chapter 3",
+         "--base": "the base model of chapter 4", "--model": "a checkpoint",
+         "--sft": "the model of sft.py", "--reward": "the model of reward_model.py",
+         "--preferences": "pairs of answers, .jsonl",
+         "--train": "conversations to train on, .jsonl",
+         "--val": "held-out conversations, .jsonl", "--votes": "votes of the arena, .jsonl",
+         "--seed": "of every random draw", "--seeds": "how many draws",
+         "--threads": "torch threads", "--workers": "processes", "--device": "cpu or cuda; auto: a GPU if there is one",
+         "--precision": "fp32, or bf16 with weights and optimizer in 32 bits",
+         "--steps": "optimizer steps", "--epochs": "passes over the data",
+         "--learning-rate": "peak learning rate", "--max-new-tokens": "tokens to make at most",
+         "--quick": "a small version, in seconds", "--fresh": "make again even if up to date"}
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help as it was written, with the default of every option that has one."""
+    def _get_help_string(self, action: argparse.Action) -> str:
+        text, value = (action.help or "").replace("%%", "%"), action.default
+        if not (value is None or value is False or value in ([], argparse.SUPPRESS)
+                or "default" in text):
+            words = " ".join(map(str, value)) if isinstance(value, (list, tuple)) else \
+                shown(value) if isinstance(value, Path) else str(value)
+            text = f"{text} (default: {words})"
+        return text.replace("%", "%%")      # argparse formats it once more
+
+
+class CommandLine(argparse.ArgumentParser):
+    """The options of one command: `CommandLine(__doc__)`.
+
+    `--help` prints the file's whole docstring, with what is read and written, and every option
+    with its default; options that mean the same everywhere take their help from USUAL. What is
+    wrong is said in one line that names the option, with exit code 2.
+    """
+    def __init__(self, doc: str, **more: Any) -> None:
+        super().__init__(description=doc.strip(), formatter_class=_Help, **more)
+
+    def format_help(self) -> str:
+        for action in self._actions:
+            action.help = action.help or next(
+                (USUAL[name] for name in action.option_strings if name in USUAL), None)
+        return super().format_help()
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} (--help explains every option)\n")
+
+
+def within(kind: type = float, *, above: float = -math.inf, low: float = -math.inf,
+           high: float = math.inf, below: float = math.inf) -> Callable[[str], float]:
+    """For `type=` of an option: its value as `kind`, if above < value < below and low <= value <=
+    high; else the option is refused in one line. `within(int, low=1)`: 1, 2, 3 ..."""
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            word = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not {word}") from None
+        if not (above < value < below and low <= value <= high):
+            bounds = {"above": above, "at least": low, "below": below, "at most": high}
+            words = [f"{word} {bound:g}" for word, bound in bounds.items() if math.isfinite(bound)]
+            raise argparse.ArgumentTypeError(f"{text} must be {' and '.join(words) or 'finite'}")
+        return value
+    return read
 
 
 def command(main: Callable[[], int | None]) -> None:

@@ -9,12 +9,11 @@ out/01_tokenizer/shapes.json and the claim bpe-shapes. Left out: the loss of a m
 size, which 04_model_pretrain/vocabularies.py measures and adds to the claim.
 """
 
-import argparse
 import random
 from pathlib import Path
 from typing import Iterable
 
-from artifacts import command, out, record_claim, shown, write_json
+from artifacts import CommandLine, command, out, record_claim, shown, write_json
 from bpe import Tokenizer
 from pretokenize import split
 
@@ -39,11 +38,11 @@ CODE = ('def mean(values):\n    total = 0.0\n    for value in values:\n'
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("--tokenizer", type=Path, default=out("01_tokenizer", "tokenizer.json"))
-    parser.add_argument("--output", type=Path, default=out("01_tokenizer", "shapes.json"))
+    parser.add_argument("--out", type=Path, default=out("01_tokenizer", "shapes.json"))
     args = parser.parse_args()
-    report_shapes(Tokenizer.load(args.tokenizer), args.output)
+    report_shapes(Tokenizer.load(args.tokenizer), args.out)
 
 
 def shrunk(tokenizer: Tokenizer, vocab_size: int) -> Tokenizer:

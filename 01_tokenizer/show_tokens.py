@@ -7,18 +7,17 @@ Reads out/01_tokenizer/tokenizer.json. The text may come from the standard input
 in the text are plain text unless --special is given.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from artifacts import BadInput, command, out
+from artifacts import CommandLine, BadInput, command, out
 from bpe import Tokenizer
 
 COLOURS = (224, 194, 229, 189, 223, 182)     # backgrounds of xterm's 256 colours, all light
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("text", nargs="?", help="what to encode (default: the standard input)")
     parser.add_argument("--ids", type=int, nargs="+", help="decode these instead")
     parser.add_argument("--special", action="store_true", help="let the text hold special tokens")

@@ -24,7 +24,7 @@ os.environ.setdefault("RAYON_NUM_THREADS", "1")           # HF on one thread, as
 
 import numpy as np
 
-from artifacts import command, out, shown, write_json
+from artifacts import CommandLine, command, out, shown, within, write_json
 from bpe import Tokenizer, train_bpe
 from bpe_cells import train_cells
 from bpe_hybrid import train_hybrid
@@ -37,23 +37,24 @@ END = "<|endoftext|>"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--megabytes", type=float, default=5, help="size of the text")
+    parser = CommandLine(__doc__)
+    parser.add_argument("--megabytes", type=within(above=0), default=5, help="size of the text")
     parser.add_argument("--vocab", type=int, nargs="+", default=[8192], help="vocabulary sizes")
-    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
+    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS),
+                        help="sections to run")
     parser.add_argument("--repeats", type=int, default=2, help="turns; the best one counts")
-    parser.add_argument("--output", type=Path, default=out("01_tokenizer", "benchmark.json"))
+    parser.add_argument("--out", type=Path, default=out("01_tokenizer", "benchmark.json"))
     parser.add_argument("--quick", action="store_true", help="1 MB")
     args = parser.parse_args()
     if args.quick:
         args.megabytes = 1
     documents = python_sources(int(args.megabytes * 1e6))
-    results = json.loads(args.output.read_text()) if args.output.exists() else {}
+    results = json.loads(args.out.read_text()) if args.out.exists() else {}
     for name in args.only:
         for label, value in SECTIONS[name](documents, args).items():
             results[label] = value
-    write_json(args.output, results)
-    print(f"wrote {shown(args.output)}")
+    write_json(args.out, results)
+    print(f"wrote {shown(args.out)}")
 
 
 def python_sources(limit: int) -> list[str]:

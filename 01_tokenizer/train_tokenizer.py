@@ -18,8 +18,7 @@ from typing import Iterable, Iterator
 
 from tqdm import tqdm
 
-from artifacts import (BadInput, Job, command, need, out, shown,
-                       write_json)
+from artifacts import BadInput, CommandLine, Job, command, need, out, shown, within, write_json
 from bpe import Tokenizer, train_bpe
 from bpe_shapes import report_shapes
 from docstrings import Document, sample_documentation
@@ -32,24 +31,28 @@ SPECIAL_TOKENS = ("<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pa
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = CommandLine(__doc__)
     source = parser.add_argument_group("the text (default: documentation of installed packages)")
     either = source.add_mutually_exclusive_group()
     either.add_argument("--text", nargs="+", type=Path, metavar="FILE",
                         help="UTF-8 text files, each one document")
     either.add_argument("--corpus", type=Path, help="documents of chapter 2, a .jsonl(.gz) file")
-    source.add_argument("--megabytes", type=float, default=8, help="size of the default text")
+    source.add_argument("--megabytes", type=within(above=0), default=8,
+                        help="size of the default text")
     source.add_argument("--errors", choices=("strict", "replace"), default="strict",
                         help="bytes of --text that are not UTF-8: stop, or take U+FFFD for them")
     model = parser.add_argument_group("the tokenizer")
-    model.add_argument("--vocab-size", type=int, default=4096,
+    model.add_argument("--vocab-size", type=within(int, low=1), default=4096,
                        help="tokens in all, with the 256 bytes and the special tokens")
-    model.add_argument("--pattern", choices=("gpt2", "gpt4"), default="gpt2")
-    model.add_argument("--special", nargs="*", default=list(SPECIAL_TOKENS), metavar="TOKEN")
-    model.add_argument("--tie", choices=("greatest", "smallest_ids"), default="greatest")
+    model.add_argument("--pattern", choices=("gpt2", "gpt4"), default="gpt2",
+                       help="how text is split before merging")
+    model.add_argument("--special", nargs="*", default=list(SPECIAL_TOKENS), metavar="TOKEN",
+                       help="tokens that are never split nor merged")
+    model.add_argument("--tie", choices=("greatest", "smallest_ids"), default="greatest",
+                       help="which of two pairs of equal count is merged first")
     run = parser.add_argument_group("this run")
-    run.add_argument("--output", type=Path, default=out("01_tokenizer", "tokenizer.json"))
-    run.add_argument("--workers", type=int, default=2, help="processes")
+    run.add_argument("--out", type=Path, default=out("01_tokenizer", "tokenizer.json"))
+    run.add_argument("--workers", type=within(int, low=1), default=2, help="processes")
     run.add_argument("--seed", type=int, default=0, help="unused: training has no randomness")
     run.add_argument("--quick", action="store_true", help="2 MB of text")
     run.add_argument("--fresh", action="store_true", help="make it again even if up to date")
@@ -57,8 +60,8 @@ def main() -> None:
     if args.quick:
         args.megabytes = min(args.megabytes, 2)
     inputs = list(args.text or []) + ([args.corpus] if args.corpus else [])
-    job = Job(__file__, vars(args), reads=inputs, writes=[args.output, *(
-        args.output.parent / name for name in SIDE_FILES)])
+    job = Job(__file__, vars(args), reads=inputs, writes=[args.out, *(
+        args.out.parent / name for name in SIDE_FILES)])
     if job.up_to_date():
         return
 
@@ -77,19 +80,19 @@ def main() -> None:
         raise BadInput(f"this text allows only {len(vocab)} tokens: pass --vocab-size {len(vocab)} "
                        "or more text")
     tokenizer = Tokenizer(vocab, merges, args.special, args.pattern)
-    tokenizer.save(args.output)
+    tokenizer.save(args.out)
     print(f"{sum(seen.sizes.values()) / 1e6:.1f} MB in {seen.documents:,} documents, "
           f"{len(counts):,} distinct pre-tokens -> {tokenizer.vocab_size:,} tokens "
           f"in {time.perf_counter() - begin:.0f} s")
     show_longest(tokenizer)
-    folder = args.output.parent
+    folder = args.out.parent
     numbers = draw_compression(tokenizer, seen.samples(), folder / "compression.png")
     print("bytes per token: " + ", ".join(f"{domain} {line[tokenizer.vocab_size]:.2f}"
                                           for domain, line in numbers.items()))
     draw_tokens(tokenizer, folder / "tokens.png")
     write_json(folder / "compression.json", numbers)
     report_shapes(tokenizer, folder / "shapes.json")
-    print(f"wrote {shown(args.output)}, and tokens.png and compression.png beside it\n"
+    print(f"wrote {shown(args.out)}, and tokens.png and compression.png beside it\n"
           'next: python 01_tokenizer/show_tokens.py "any text"')
     job.done()
 

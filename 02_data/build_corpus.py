@@ -1,8 +1,8 @@
 """Raw web pages to training shards: the whole pipeline, as the list in `main`.
 
     python 02_data/build_corpus.py                        # the embedded crawl; about 2 minutes
-    python 02_data/build_corpus.py --warc CC-MAIN-*.warc.gz --out-dir out/cc
-    python 02_data/build_corpus.py --text notes/ --out-dir out/notes
+    python 02_data/build_corpus.py --warc CC-MAIN-*.warc.gz --out out/cc
+    python 02_data/build_corpus.py --text notes/ --out out/notes
 
 Reads the WARC files of crawl.py and the tokenizer of chapter 1; writes corpus.jsonl.gz, train.bin,
 val.bin, index.json, funnel.json, funnel.png and rejects/ into out/02_data. The same input gives the
@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 import corpus_steps as steps
 import page_steps
-from artifacts import BadInput, Job, command, need, out, shown
+from artifacts import BadInput, CommandLine, Job, command, need, out, shown, within
 from bpe import Tokenizer
 from decontaminate import evaluation_ngrams, load_evaluation
 from dedup import normalise_url
@@ -59,13 +59,13 @@ class Settings(page_steps.Settings):
 
 def parse() -> argparse.Namespace:
     """The options, grouped."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = CommandLine(__doc__)
     add = parser.add_argument_group("input and output").add_argument
     add("--warc", nargs="+", type=Path, default=[], help="WARC or WET files or folders "
         "(default: the embedded crawl, out/02_data/crawl, unless --text is given)")
     add("--text", nargs="+", type=Path, default=[], help="plain text or jsonl files or folders")
     add("--tokenizer", type=Path, default=out("01_tokenizer", "tokenizer.json"))
-    add("--out-dir", type=Path, default=out("02_data"))
+    add("--out", type=Path, default=out("02_data"))
     add = parser.add_argument_group("filters").add_argument
     add("--rules", choices=["auto", "web", "documentation"], default="auto",
         help="rule set: chosen per page (auto), or one for all")
@@ -75,19 +75,23 @@ def parse() -> argparse.Namespace:
         "make a page dirty, one per line")
     add("--near-threshold", type=float, default=0.8, help="Jaccard similarity of near copies")
     add("--quality-model", type=Path, help="made by train_classifier.py; filters web pages as well")
-    add("--min-quality", type=float, default=0.1, help="probability under which a page goes")
+    add("--min-quality", type=within(low=0, high=1), default=0.1,
+        help="probability under which a page goes")
     add("--nsfw-model", type=Path, help="made by train_classifier.py nsfw")
     add("--harmful-model", type=Path, help="made by train_classifier.py harmful")
     add("--max-divergence", type=float, default=6.0, help="nats of outlier tokens allowed")
     add("--evaluation", nargs="*", type=Path, default=[], help="evaluation files: documents that "
         "share a 13-gram with them are removed")
-    add("--val-share", type=float, default=0.04, help="share of bytes in the validation split")
+    add("--val-share", type=within(above=0, below=1), default=0.04,
+        help="share of bytes in the validation split")
     add = parser.add_argument_group("running").add_argument
-    add("--max-pages", type=int, default=0, help="read at most so many records of each source")
-    add("--workers", type=int, default=os.cpu_count() or 1)
-    add("--rank", type=int, default=int(os.environ.get("RANK", 0)))
-    add("--world", type=int, default=int(os.environ.get("WORLD_SIZE", 1)))
-    add("--keep-work", action="store_true", help="leave the part files in out-dir/work")
+    add("--max-pages", type=within(int, low=0), default=0,
+        help="read at most so many records of each source")
+    add("--workers", type=within(int, low=1), default=os.cpu_count() or 1)
+    add("--rank", type=int, default=int(os.environ.get("RANK", 0)), help="number of this process")
+    add("--world", type=int, default=int(os.environ.get("WORLD_SIZE", 1)),
+        help="processes in all, as set by torchrun")
+    add("--keep-work", action="store_true", help="leave the part files in work/ of --out")
     add("--seed", type=int, default=0)
     add("--quick", action="store_true", help="at most 120 records of each source")
     add("--fresh", action="store_true", help="build again even if up to date (one process)")
@@ -95,7 +99,7 @@ def parse() -> argparse.Namespace:
     if not 0 <= args.rank < args.world:
         parser.error(f"--rank {args.rank} is not in 0 ... {args.world - 1}")
     if args.fresh and args.world > 1:
-        parser.error(f"--fresh is for one process: delete {shown(args.out_dir)}, start all ranks")
+        parser.error(f"--fresh is for one process: delete {shown(args.out)}, start all ranks")
     if args.quick:
         args.max_pages = args.max_pages or 120
     return args
@@ -108,10 +112,10 @@ def main() -> None:
     sources = find_sources(args.warc, args.text)
     Tokenizer.load(need(args.tokenizer, "01_tokenizer/train_tokenizer.py"))   # not after an hour
     wishes = {k: v for k, v in vars(args).items()
-              if k not in ("workers", "rank", "world", "keep_work", "out_dir")}
+              if k not in ("workers", "rank", "world", "keep_work", "out")}
     inputs = [*sources, args.tokenizer, *args.blocklist, *args.evaluation, *args.dirty_words,
               *(m for m in (args.quality_model, args.nsfw_model, args.harmful_model) if m)]
-    job = Job(__file__, wishes, reads=inputs, writes=[args.out_dir / name for name in RESULTS])
+    job = Job(__file__, wishes, reads=inputs, writes=[args.out / name for name in RESULTS])
     if job.up_to_date():
         return
     settings = Settings(languages=tuple(args.languages), rules=args.rules,
@@ -138,7 +142,7 @@ def main() -> None:
 
 def prepare_work(args: argparse.Namespace, inputs: list, wishes: dict) -> Path:
     """The folder of part files, emptied if it belongs to other inputs, settings or code."""
-    work = args.out_dir / "work"
+    work = args.out / "work"
     started = Job(__file__, wishes, reads=inputs, writes=[work / "started"])
     if args.rank == 0 and (args.fresh or not started.is_current()):
         shutil.rmtree(work, ignore_errors=True)
@@ -260,26 +264,26 @@ def assemble(args: argparse.Namespace, work: Path) -> None:
     rows = [(page["number"], page_steps.package_of(page["url"]), len(page["text"].encode()))
             for page in final_pages(work)]
     if not rows:
-        funnel.write(args.out_dir)
+        funnel.write(args.out)
         print(funnel.table())
-        raise BadInput(f"no page survived the pipeline: see {shown(args.out_dir / 'rejects')}")
+        raise BadInput(f"no page survived the pipeline: see {shown(args.out / 'rejects')}")
     clusters, packages, sizes = zip(*rows)
     splits = assign_splits(clusters, packages, sizes, args.val_share, args.seed)
-    corpus = write_pages(args.out_dir / "corpus.jsonl.gz", (
+    corpus = write_pages(args.out / "corpus.jsonl.gz", (
         {"id": i, "url": normalise_url(page["url"]), "text": page["text"],
          "domain": page["domain"], "package": package, "quality": page["quality"],
          "cluster": page["number"], "split": split}
         for i, (page, package, split) in enumerate(zip(final_pages(work), packages, splits))))
     total = sum(sizes)
     with tqdm(total=total, desc="tokenise", unit="B", unit_scale=True, disable=None) as progress:
-        shards = write_shards(read_pages(corpus), args.tokenizer, args.out_dir, args.workers,
+        shards = write_shards(read_pages(corpus), args.tokenizer, args.out, args.workers,
                               progress)
-    index = write_index(args.out_dir, shards, args.tokenizer, corpus,
+    index = write_index(args.out, shards, args.tokenizer, corpus,
                         natural_mixture(read_pages(corpus)))
     last = funnel.step("shards")
     last.update(pages=len(rows), bytes=total,
                 tokens=sum(s["tokens"] for s in index["splits"].values()))
-    funnel.write(args.out_dir)
+    funnel.write(args.out)
     print(funnel.table())
     for name, split in index["splits"].items():
         print(f"{name}: {len(split['documents']['id']):,} documents, {split['tokens']:,} tokens, "

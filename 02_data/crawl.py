@@ -9,11 +9,11 @@ meet them: one site a package (https://numpy.pydoc.example/numpy.fft.html), inde
 language reference, and some pages a second time under another spelling of their address.
 
 Every module is imported in a child process (`render_pages.py`) with a time limit. What fails is
-skipped and counted. Writes part-*.warc.gz and crawl.json; a second run goes on where the first
-stopped. Leaves out: private modules, tests, and programs that act when imported.
+skipped and counted. Reads the installed packages; writes part-*.warc.gz and crawl.json. A second
+run goes on where the first stopped.
+Leaves out: private modules, tests, and programs that act when imported.
 """
 
-import argparse
 import concurrent.futures
 import json
 import os
@@ -31,7 +31,7 @@ from typing import Iterable, Iterator
 
 from tqdm import tqdm
 
-from artifacts import BadInput, Job, command, out, read_json, shown, write_json
+from artifacts import BadInput, CommandLine, Job, command, out, read_json, shown, within, write_json
 from render_pages import TOPIC
 from warc import WarcWriter
 
@@ -254,12 +254,13 @@ def choose_modules(packages: list[str] | None, quick: bool, skipped: Counter) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     add = parser.add_argument
     add("--out", type=Path, default=out("02_data", "crawl"), help="folder of the WARC files")
     add("--packages", nargs="*", help="only these packages (default: all that are installed)")
-    add("--seconds", type=float, default=30, help="time limit for one module")
-    add("--workers", type=int, default=os.cpu_count() or 1, help="child processes at a time")
+    add("--seconds", type=within(above=0), default=30, help="time limit for one module")
+    add("--workers", type=within(int, low=1), default=os.cpu_count() or 1,
+        help="child processes at a time")
     add("--quick", action="store_true", help="the standard library and numpy only")
     add("--fresh", action="store_true", help="make again even if up to date")
     args = parser.parse_args()

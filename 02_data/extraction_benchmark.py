@@ -9,7 +9,6 @@ same run where they are installed; nothing else needs them. Times are CPU second
 Writes out/02_data/extraction_benchmark.json.
 """
 
-import argparse
 import gzip
 import importlib
 import importlib.util
@@ -22,7 +21,7 @@ from typing import Callable
 
 from tqdm import tqdm
 
-from artifacts import BadInput, command, out, read_json, shown, write_json
+from artifacts import CommandLine, BadInput, command, out, read_json, shown, write_json
 from extract import extract_text
 from warc import WarcWriter, read_warc
 
@@ -125,7 +124,7 @@ def measure_archives(records: int = 20_000, rounds: int = 3) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("--pages", type=Path, help="folder of pages with their marked texts")
     parser.add_argument("--out", type=Path, default=out("02_data", "extraction_benchmark.json"))
     parser.add_argument("--quick", action="store_true", help="smaller archives and pages")

@@ -1,6 +1,8 @@
 """Is clean data worth more than much data? One small model on what each step lets through.
 
-    python 02_data/measure_filters.py       # about 2 minutes -> out/02_data/filters.json, .png
+    python 02_data/measure_filters.py       # about 2 minutes
+
+Reads the crawl and the built corpus; writes out/02_data/filters.json, filters.png and steps/.
 
 The same counting model (counting_model.py) is trained on equal numbers of tokens of: raw HTML, HTML
 without its tags, extracted text, text that passed the page rules, and the finished corpus; then on
@@ -13,15 +15,14 @@ model that generalises. 04_model_pretrain/data_quality.py trains one on the same
 command leaves in out/02_data/steps.
 """
 
-import argparse
 import re
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from artifacts import (BadInput, Job, command, need, out, read_json,
-                       record_claim, shown, whole, write_json)
+from artifacts import (BadInput, CommandLine, Job, command, need, out, read_json, record_claim,
+                       shown, whole, within, write_json)
 from bpe import Tokenizer
 from counting_model import CountingModel
 from decontaminate import contaminated, evaluation_ngrams
@@ -179,13 +180,16 @@ def claim_filthy(funnel: dict) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("--data", type=Path, default=out("02_data"), help="a built corpus")
-    parser.add_argument("--warc", nargs="+", type=Path, default=[out("02_data", "crawl")])
+    parser.add_argument("--warc", nargs="+", type=Path, default=[out("02_data", "crawl")],
+                        help="the crawl that the corpus was built from")
     parser.add_argument("--tokenizer", type=Path, default=out("01_tokenizer", "tokenizer.json"))
-    parser.add_argument("--tokens", type=int, default=1_500_000, help="of each training set")
-    parser.add_argument("--share", type=float, default=0.3, help="of the crawl's pages")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--tokens", type=within(int, low=1), default=1_500_000,
+                        help="of each training set")
+    parser.add_argument("--share", type=within(above=0, high=1), default=0.3,
+                        help="of the crawl's pages")
+    parser.add_argument("--seeds", type=within(int, low=1), default=3)
     parser.add_argument("--fresh", action="store_true", help="measure again even if up to date")
     parser.add_argument("--quick", action="store_true", help="a tenth of everything")
     args = parser.parse_args()

@@ -1,6 +1,8 @@
 """Does a law fitted on small runs choose the better mixture of domains? Measured on the corpus.
 
-    python 02_data/mix_domains.py           # about 1 minute -> out/02_data/mix.json, mix.png
+    python 02_data/mix_domains.py           # about 1 minute
+
+Reads train.bin and index.json of the built corpus; writes out/02_data/mix.json and mix.png.
 
 64 small counting models (counting_model.py) are trained on 64 mixtures; the loss of each is
 predicted by an exponential law fitted on others. Then the natural mixture, the uniform one, the
@@ -10,13 +12,12 @@ each. The judge is the mean loss over domains, each domain as important as the o
 Left out: a transformer. Chapter 4 may give these weights to its own batches.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from artifacts import (Job, command, need, out, read_json, record_claim, shown,
+from artifacts import (CommandLine, Job, command, need, out, read_json, record_claim, shown, within,
                        write_json)
 from counting_model import CountingModel
 from dedup import digest64
@@ -106,12 +107,16 @@ def draw(path: Path, predicted: np.ndarray, measured: np.ndarray, names: list[st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("--data", type=Path, default=out("02_data"), help="shards and index.json")
-    parser.add_argument("--mixtures", type=int, default=64, help="small models to train")
-    parser.add_argument("--small", type=int, default=300_000, help="tokens of a small model")
-    parser.add_argument("--large", type=int, default=1_500_000, help="tokens of a final model")
-    parser.add_argument("--seeds", type=int, default=3, help="final models per mixture")
+    parser.add_argument("--mixtures", type=within(int, low=8), default=64,
+                        help="small models to train")
+    parser.add_argument("--small", type=within(int, low=1), default=300_000,
+                        help="tokens of a small model")
+    parser.add_argument("--large", type=within(int, low=1), default=1_500_000,
+                        help="tokens of a final model")
+    parser.add_argument("--seeds", type=within(int, low=1), default=3,
+                        help="final models per mixture")
     parser.add_argument("--fresh", action="store_true", help="measure again even if up to date")
     parser.add_argument("--quick", action="store_true", help="24 mixtures of 100,000 tokens")
     args = parser.parse_args()

@@ -9,13 +9,12 @@ verification. Texts are made from the corpus' own words, with planted edits. Wri
 out/02_data/benchmark.json and s_curve.png.
 """
 
-import argparse
 import time
 from pathlib import Path
 
 import numpy as np
 
-from artifacts import command, need, out, shown, write_json
+from artifacts import CommandLine, command, need, out, shown, within, write_json
 from funnel import save_figure
 from heuristics import c4, fineweb, gopher_quality, gopher_repetition
 from minhash import band_keys, jaccard, near_duplicates, s_curve, signatures
@@ -133,10 +132,11 @@ def draw(rows: list[dict], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("--corpus", type=Path, default=out("02_data", "corpus.jsonl.gz"))
-    parser.add_argument("--documents", type=int, default=4000)
-    parser.add_argument("--out-dir", type=Path, default=out("02_data"))
+    parser.add_argument("--documents", type=within(int, low=1), default=4000,
+                        help="documents to compare")
+    parser.add_argument("--out", type=Path, default=out("02_data"))
     parser.add_argument("--quick", action="store_true", help="400 documents")
     args = parser.parse_args()
     count = 400 if args.quick else args.documents
@@ -166,10 +166,10 @@ def main() -> None:
     wrong = sum(1 for c in clusters if all(
         jaccard(shingles(both[c[0]]), shingles(both[i])) < 0.8 for i in c[1:]) and len(c) == 2)
     print(f"{len(clusters):,} clusters after verification, {wrong} pairs below 0.8")
-    write_json(args.out_dir / "benchmark.json",
+    write_json(args.out / "benchmark.json",
                result | {"recall": rows, "clusters": len(clusters), "wrong": wrong})
-    draw(rows, args.out_dir / "s_curve.png")
-    print(f"wrote {shown(args.out_dir / 'benchmark.json')} and s_curve.png")
+    draw(rows, args.out / "s_curve.png")
+    print(f"wrote {shown(args.out / 'benchmark.json')} and s_curve.png")
 
 
 if __name__ == "__main__":

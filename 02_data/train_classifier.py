@@ -9,12 +9,11 @@ the model did not see (five folds). Writes out/02_data/<kind>.npz and <kind>.png
 `build_corpus --quality-model`, `--nsfw-model` and `--harmful-model`.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 
-from artifacts import BadInput, Job, command, need, out, shown
+from artifacts import BadInput, CommandLine, Job, command, need, out, shown, within
 from disguised_words import rude_words
 from funnel import save_figure
 from hashed_linear import auc, calibration, fit
@@ -68,8 +67,8 @@ def draw(path: Path, kind: str, scores: np.ndarray, y: np.ndarray) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("kind", choices=["quality", "nsfw", "harmful"])
+    parser = CommandLine(__doc__)
+    parser.add_argument("kind", choices=["quality", "nsfw", "harmful"], help="what it tells apart")
     add = parser.add_argument_group("examples").add_argument
     add("--positives", nargs="+", type=Path, default=[], help="files of positive texts")
     add("--negatives", nargs="+", type=Path, default=[], help="files of negative texts")
@@ -77,11 +76,11 @@ def main() -> None:
     add("--corpus", type=Path, default=out("02_data", "corpus.jsonl.gz"),
         help="where quality takes its default examples from")
     add = parser.add_argument_group("training").add_argument
-    add("--l2", type=float, default=3e-5, help="weight decay")
-    add("--out-dir", type=Path, default=out("02_data"))
+    add("--l2", type=within(low=0), default=3e-5, help="weight decay")
+    add("--out", type=Path, default=out("02_data"))
     add("--fresh", action="store_true", help="train again even if up to date")
     args = parser.parse_args()
-    target = args.out_dir / f"{args.kind}.npz"
+    target = args.out / f"{args.kind}.npz"
     given = bool(args.positives)
     if given != bool(args.negatives):
         raise BadInput("give both --positives and --negatives: a classifier needs the contrast")
@@ -117,7 +116,7 @@ def main() -> None:
         print(f"{threshold:9.2f} {kept:16.1%} {wrong:16.1%}")
     labels = LABELS if args.kind == "quality" else (args.kind, "clean")
     fit(positives, negatives, l2=args.l2, labels=labels).save(target)
-    draw(args.out_dir / f"{args.kind}.png", args.kind, scores, y)
+    draw(args.out / f"{args.kind}.png", args.kind, scores, y)
     job.done()
     print(f"wrote {shown(target)} and {args.kind}.png")
 

@@ -13,14 +13,13 @@ infinity, and runs of 100,000 tokens still feel that. Nothing is ever fitted on 
 forecast.
 """
 
-import argparse
 import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from artifacts import BadInput, command
+from artifacts import BadInput, CommandLine, command, within
 from data_limited import HALF_LIFE, limited_loss
 from isoflop import fit_isoflop, group_budgets
 from log_lines import fit_envelope
@@ -156,9 +155,10 @@ def summary(laws: dict, runs: int) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("csv", nargs="?", type=Path, default=RECORDED, help="runs of a sweep")
-    parser.add_argument("--bootstrap", type=int, default=400, help="resamples for intervals")
+    parser.add_argument("--bootstrap", type=within(int, low=0), default=400,
+                        help="resamples for intervals")
     parser.add_argument("--figure", help="draw the parabolas into this .png")
     args = parser.parse_args()
     N, D, L = load_points(args.csv, fewest=5)

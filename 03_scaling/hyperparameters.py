@@ -4,8 +4,8 @@ larger one; and muP's rules, under which the best rate does not move at all.
     python 03_scaling/hyperparameters.py             about 3 minutes on 2 cores
     python 03_scaling/hyperparameters.py --recorded  read the recorded runs instead
 
-Trains the sweep's models at several peak rates, writes out/03_scaling/rates.csv and rates.png,
-and measures how far one update moves a model of each width with and without muP. But: one seed,
+Reads the shards, trains the sweep's models at several peak rates, writes rates.csv, rates.json
+and rates.png in out/03_scaling, and measures how far one update moves a model of each width with and without muP. But: one seed,
 short runs, and only the rate; batch size and schedule follow fixed rules (model_shapes.py).
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from artifacts import BadInput, command, out, record_claim, shown, write_json
+from artifacts import BadInput, CommandLine, command, out, record_claim, shown, within, write_json
 from batches import Shard
 from gpt import GPT, GPTConfig
 from model_shapes import model_of
@@ -140,11 +140,11 @@ def study(rows: list[dict]) -> dict:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("--data", type=Path, default=out("02_data"))
     parser.add_argument("--out", type=Path, default=out("03_scaling"))
-    parser.add_argument("--tokens", type=int, default=100_000, help="per run")
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--tokens", type=within(int, low=1), default=100_000, help="per run")
+    parser.add_argument("--workers", type=within(int, low=1), default=os.cpu_count())
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recorded", action="store_true", help="use the recorded runs")
     return parser.parse_args()

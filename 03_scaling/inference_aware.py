@@ -10,11 +10,10 @@ it should be (Sardana et al. 2024). This prints the best ratio by demand, and th
 training does (--inference-price), and latency and memory are not counted.
 """
 
-import argparse
 
 import numpy as np
 
-from artifacts import BadInput, command, out, record_claim, write_json
+from artifacts import CommandLine, BadInput, command, out, record_claim, write_json
 from power_laws import ParametricFit, optimal_allocation, predict
 
 # Besiroglu et al. 2024: the refit of Chinchilla's points. Ours is in out/03_scaling/laws.json.
@@ -115,7 +114,7 @@ def claim_150(fit: ParametricFit = PUBLISHED, loss: float | None = None, price: 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("--loss", type=float, help="to reach, nats per token "
                         "(default: that of the best model for Chinchilla's 5.76e23 FLOPs)")
     parser.add_argument("--inference-price", type=float, default=1.0,

@@ -19,8 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from artifacts import (BadInput, Job, command, out, read_json, shown,
-                       write_json)
+from artifacts import BadInput, CommandLine, Job, command, out, read_json, shown, within, write_json
 from data_limited import HALF_LIFE, epochs_at_price
 from flops import parameters, training_flops
 from forecast import forecast, law_of
@@ -201,19 +200,23 @@ def on_paper(args: argparse.Namespace) -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     dial = parser.add_argument_group("the dial")
-    dial.add_argument("--minutes", type=float, help="of training here (default 8; quick 0.6)")
-    dial.add_argument("--flops", type=float, help="on paper: training FLOPs")
-    dial.add_argument("--gpus", type=float, help="on paper: number of GPUs")
-    dial.add_argument("--days", type=float, help="on paper: days of training")
+    dial.add_argument("--minutes", type=within(above=0),
+                      help="of training here (default 8; quick 0.6)")
+    dial.add_argument("--flops", type=within(above=0), help="on paper: training FLOPs")
+    dial.add_argument("--gpus", type=within(above=0), help="on paper: number of GPUs")
+    dial.add_argument("--days", type=within(above=0), help="on paper: days of training")
     dial.add_argument("--gpu", default="h100", help="kind of GPU")
-    dial.add_argument("--mfu", type=float, default=0.4, help="share of peak that is reached")
-    dial.add_argument("--demand", type=float, help="on paper: tokens to serve afterwards")
+    dial.add_argument("--mfu", type=within(above=0, high=1), default=0.4,
+                      help="share of peak that is reached")
+    dial.add_argument("--demand", type=within(low=0), help="on paper: tokens to serve afterwards")
     here = parser.add_argument_group("this machine")
-    here.add_argument("--threads", type=int, help="default: what is faster, all cores or one")
+    here.add_argument("--threads", type=within(int, low=1),
+                      help="default: what is faster, all cores or one")
     here.add_argument("--device", default="auto", help="cpu or cuda; auto: a GPU if any")
-    here.add_argument("--compile", choices=("auto", "yes", "no"), default="auto")
+    here.add_argument("--compile", choices=("auto", "yes", "no"), default="auto",
+                      help="torch.compile; auto: if it pays within the run")
     files = parser.add_argument_group("files")
     files.add_argument("--laws", type=Path, default=out("03_scaling", "laws.json"))
     files.add_argument("--data", type=Path, default=out("02_data"))

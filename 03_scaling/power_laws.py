@@ -10,12 +10,11 @@ an untuned learning rate, or stopped before their schedule ended, give a law of 
 Letters: N parameters, D training tokens, C = 6 N D FLOPs, L loss in nats per token.
 """
 
-import argparse
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from artifacts import BadInput, command, out, shown, write_json
+from artifacts import BadInput, CommandLine, command, out, shown, within, write_json
 from isoflop import fit_isoflop
 from log_lines import fit_envelope
 from robust_fit import minimise
@@ -190,11 +189,12 @@ def report(fit: ParametricFit, N: np.ndarray, D: np.ndarray, L: np.ndarray, boot
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("csv", nargs="?", default=out("03_scaling", "runs.csv"),
                         help="columns for N, D or FLOPs, and loss")
     parser.add_argument("--drop-worst", type=int, default=0, help="leave out the highest losses")
-    parser.add_argument("--bootstrap", type=int, default=1000)
+    parser.add_argument("--bootstrap", type=within(int, low=0), default=1000,
+                        help="resamplings for the intervals")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--figure", help="write a residual plot to this .png")
     parser.add_argument("--save", help="write constants, intervals, 200 samples to this .json")

@@ -3,7 +3,7 @@
     python 03_scaling/rivals.py              about 5 minutes on 2 cores: 3 seeds
     python 03_scaling/rivals.py --recorded   read the recorded runs instead
 
-Trains both at four sizes on 400,000 bytes of the documentation, in many small updates, each
+Reads the corpus, trains both at four sizes on 400,000 bytes of it, in many small updates, each
 family at the best of the rates tried at two sizes. Writes out/03_scaling/rivals.csv (loss, and loss
 by position in the context), fits loss against size and against FLOPs for each family with
 intervals, and says where the curves cross. But: 25 thousand to 220 thousand parameters and a
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from artifacts import command, need, out, shown, write_json
+from artifacts import CommandLine, command, need, out, shown, within, write_json
 from batches import Shard
 from bpe import Tokenizer
 from flops import parameters, training_flops
@@ -134,13 +134,14 @@ def write_bytes(args: argparse.Namespace) -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("--data", type=Path, default=out("02_data"))
     parser.add_argument("--tokenizer", default=out("01_tokenizer", "tokenizer.json"))
     parser.add_argument("--out", type=Path, default=out("03_scaling"))
-    parser.add_argument("--tokens", type=int, default=400_000, help="bytes to train on")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--tokens", type=within(int, low=1), default=400_000,
+                        help="bytes to train on")
+    parser.add_argument("--seeds", type=within(int, low=1), default=3)
+    parser.add_argument("--workers", type=within(int, low=1), default=os.cpu_count())
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32",
                         help="of the transformer; the LSTM gains no time from 16 bits")
     parser.add_argument("--recorded", action="store_true", help="use the recorded runs")

@@ -23,8 +23,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from artifacts import (BadInput, Job, command, out, read_json, shown,
-                       write_json)
+from artifacts import BadInput, CommandLine, Job, command, out, read_json, shown, within, write_json
 from batches import PackedBatches, Shard
 from data_limited import effective_tokens, fit_half_life
 from flops import parameters, training_flops
@@ -177,17 +176,20 @@ def run_jobs(jobs: list[dict], path: Path, workers: int, work: Callable[[dict], 
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("--data", type=Path, default=out("02_data"), help="folder of the shards")
     parser.add_argument("--out", type=Path, default=out("03_scaling"), help="folder for results")
     parser.add_argument("--sequence-length", type=int, default=256, help="tokens")
-    parser.add_argument("--minutes", type=float, help="for all runs (default 4.5; quick 0.3; "
+    parser.add_argument("--minutes", type=within(above=0),
+                        help="for all runs (default 4.5; quick 0.3; "
                         "full 60)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument("--workers", type=within(int, low=1), default=os.cpu_count(),
+                        help="processes")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--bootstrap", type=int, default=400, help="resamples for intervals")
+    parser.add_argument("--bootstrap", type=within(int, low=0), default=400,
+                        help="resamples for intervals")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--full", action="store_true", help="more sizes and budgets, hours")
     parser.add_argument("--fresh", action="store_true", help="train again what is already made")
     args = parser.parse_args()
     args.minutes = args.minutes or (0.3 if args.quick else 60 if args.full else 4.5)

@@ -11,7 +11,6 @@ cosine). Reads out/02_data; writes out/04_model_pretrain/architectures.json. But
 short runs; larger ones may order architectures otherwise.
 """
 
-import argparse
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from artifacts import (Job, command, out, read_json, record_claim, shown,
+from artifacts import (CommandLine, Job, command, out, read_json, record_claim, shown, within,
                        write_json)
 from batches import PackedBatches, Shard
 from gpt import GPT, GPT2, GPTConfig
@@ -177,12 +176,13 @@ def show(result: dict, path: Path | str, flag: str = "") -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("--data", default=out("02_data"))
     parser.add_argument("--out", default=out("04_model_pretrain", "architectures.json"))
-    parser.add_argument("--tokens", type=int, default=150_000, help="for each run")
-    parser.add_argument("--seconds", type=float, default=20, help="of CPU, for each recipe")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--tokens", type=within(int, low=1), default=150_000, help="for each run")
+    parser.add_argument("--seconds", type=within(above=0), default=20,
+                        help="of CPU, for each recipe")
+    parser.add_argument("--seeds", type=within(int, low=1), default=3)
     parser.add_argument("--seed", type=int, default=0, help="the first one")
     parser.add_argument("--quick", action="store_true", help="60,000 tokens, 5 seconds, one seed")
     parser.add_argument("--fresh", action="store_true")

@@ -12,7 +12,6 @@ out/04_model_pretrain/data_quality.json and .png, and the claim quality-over-qua
 Chapter 2's counting model only remembers; this one generalises.
 """
 
-import argparse
 import os
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from artifacts import (Job, command, need, out, read_json, record_claim, shown,
+from artifacts import (CommandLine, Job, command, need, out, read_json, record_claim, shown, within,
                        write_json)
 from batches import PackedBatches, Shard
 from funnel import save_figure
@@ -125,13 +124,13 @@ def show(results: dict[str, list[float]], tokens: int, path: Path, flag: str = "
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("--steps", type=Path, default=out("02_data", "steps"),
                         help="training sets, made by 02_data/measure_filters.py")
     parser.add_argument("--out", type=Path, default=out("04_model_pretrain", "data_quality.json"))
-    parser.add_argument("--tokens", type=int, default=400_000, help="for each run")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--tokens", type=within(int, low=1), default=400_000, help="for each run")
+    parser.add_argument("--seeds", type=within(int, low=1), default=3)
+    parser.add_argument("--workers", type=within(int, low=1), default=os.cpu_count() or 1)
     parser.add_argument("--quick", action="store_true", help="30,000 tokens, two seeds")
     parser.add_argument("--fresh", action="store_true", help="train again even if up to date")
     parser.add_argument("--recorded", action="store_true", help="show the committed run")

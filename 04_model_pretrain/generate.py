@@ -6,14 +6,13 @@ reads out/04_model_pretrain/base.pt and out/01_tokenizer/tokenizer.json, writes 
 Without the cache each new token costs a pass over the whole text; with it, a pass over one token.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from artifacts import BadInput, command, need, out
+from artifacts import CommandLine, BadInput, command, need, out
 from gpt import GPT
 
 
@@ -217,16 +216,20 @@ def generate_batch(model: GPT, prompts: Sequence[Sequence[int]], max_new_tokens:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Continue a text with a trained model.")
+    parser = CommandLine(__doc__)
     parser.add_argument("prompt", nargs="?", default="", help="text to continue (default: none)")
     parser.add_argument("--model", default=out("04_model_pretrain", "base.pt"))
     parser.add_argument("--tokenizer", default=out("01_tokenizer", "tokenizer.json"))
     parser.add_argument("--max-new-tokens", type=int, default=200)
     parser.add_argument("--temperature", type=float, default=0.7, help="0: always the likeliest")
-    parser.add_argument("--top-k", type=int, default=None)
-    parser.add_argument("--top-p", type=float, default=0.95)
-    parser.add_argument("--min-p", type=float, default=None)
-    parser.add_argument("--repetition-penalty", type=float, default=1.0)
+    parser.add_argument("--top-k", type=int, default=None,
+                        help="sample among the k likeliest tokens")
+    parser.add_argument("--top-p", type=float, default=0.95,
+                        help="sample among the likeliest tokens of this total probability")
+    parser.add_argument("--min-p", type=float, default=None,
+                        help="leave out tokens under this share of the likeliest one's probability")
+    parser.add_argument("--repetition-penalty", type=float, default=1.0,
+                        help="divide the score of tokens already there; 1: off")
     parser.add_argument("--device", default="auto", help="cpu or cuda; auto: a GPU if any")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

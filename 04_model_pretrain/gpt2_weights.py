@@ -7,7 +7,6 @@ writes a checkpoint for this repository. Text needs GPT-2's own tokenizer: chapt
 `formats.load_gpt2` reads its vocab.json and merges.txt.
 """
 
-import argparse
 import json
 import math
 import struct
@@ -16,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from artifacts import BadInput, command, need, out, shown
+from artifacts import CommandLine, BadInput, command, need, out, shown
 from checkpoint import restore, save_checkpoint
 from gpt import GPT, GPT2, GPTConfig
 
@@ -85,7 +84,7 @@ def from_gpt2(tensors: dict[str, Tensor]) -> GPT:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("weights", help="GPT-2's model.safetensors")
     parser.add_argument("--out", default=out("04_model_pretrain", "gpt2.pt"))
     args = parser.parse_args()

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from artifacts import BadInput, Job, command, need, out, shown, write_json
+from artifacts import BadInput, CommandLine, Job, command, need, out, shown, within, write_json
 from batches import PackedBatches, Shard
 from bpe import Tokenizer
 from checkpoint import file_digest, save_checkpoint
@@ -41,7 +41,7 @@ RESULTS = ("base.pt", "log.jsonl", "samples.jsonl", "timing.json", "result.json"
 
 def parse() -> argparse.Namespace:
     """The command line: files, values in place of the plan's, and how to run."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     files = parser.add_argument_group("files")
     files.add_argument("--plan", default=out("03_scaling", "plan.json"))
     files.add_argument("--data", default=out("02_data"), help="folder of the token shards")
@@ -50,18 +50,21 @@ def parse() -> argparse.Namespace:
     model = parser.add_argument_group("in place of the plan's values")
     for name in ("layers", "width", "heads", "sequence-length", "ngram-rows"):
         model.add_argument(f"--{name}", type=int)
-    model.add_argument("--tokens", type=int, help="to train on; makes a plan needless")
-    model.add_argument("--rows", type=int, help="sequences per batch")
+    model.add_argument("--tokens", type=within(int, low=1),
+                       help="to train on; makes a plan needless")
+    model.add_argument("--rows", type=within(int, low=1), help="sequences per batch")
     model.add_argument("--learning-rate", type=float, help="peak rate of the recipe")
     model.add_argument("--precision", choices=("fp32", "bf16"))
-    model.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None)
-    model.add_argument("--threads", type=int)
+    model.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None,
+                       help="torch.compile, or not")
+    model.add_argument("--threads", type=within(int, low=1))
     model.add_argument("--seed", type=int)
     run = parser.add_argument_group("the run")
     run.add_argument("--device", default="auto", help="cpu or cuda; auto: a GPU if any")
     run.add_argument("--accumulate", type=int, default=0,
                      help="parts per batch; 0: about 1,024 tokens each on a CPU, one on a GPU")
-    run.add_argument("--checkpoint-seconds", type=float, default=60)
+    run.add_argument("--checkpoint-seconds", type=within(low=0), default=60,
+                     help="seconds between checkpoints")
     run.add_argument("--evaluations", type=int, default=6, help="during training")
     run.add_argument("--quick", action="store_true", help="fewer evaluations, shorter samples")
     run.add_argument("--fresh", action="store_true", help="begin again, even if up to date")

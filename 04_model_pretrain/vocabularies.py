@@ -12,7 +12,6 @@ writes out/04_model_pretrain/vocabularies.json and .png. Small models read throu
 tokens: part of what a longer token gives them is a longer view.
 """
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from artifacts import Job, command, out, record_claim, shown, write_json
+from artifacts import CommandLine, Job, command, out, record_claim, shown, within, write_json
 from batches import PackedBatches, Shard
 from bpe import Tokenizer, train_bpe
 from bpe_shapes import shrunk
@@ -190,12 +189,13 @@ def show(table: dict, path: Path, settings: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("--data", type=Path, default=out("02_data"))
     parser.add_argument("--tokenizer", type=Path, default=out("01_tokenizer", "tokenizer.json"))
     parser.add_argument("--out", type=Path, default=out("04_model_pretrain", "vocabularies.json"))
-    parser.add_argument("--megabytes", type=float, default=1, help="text that each model reads")
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--megabytes", type=within(above=0), default=1,
+                        help="text that each model reads")
+    parser.add_argument("--seeds", type=within(int, low=1), default=2)
     parser.add_argument("--quick", action="store_true", help="0.2 MB, one seed")
     parser.add_argument("--fresh", action="store_true")
     parser.add_argument("--recorded", action="store_true", help="show the committed run (1 MB)")

@@ -9,14 +9,13 @@ template: it gets the bare text and continues it. What an assistant of this size
 of an answer; do not believe it.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from artifacts import command, out
+from artifacts import CommandLine, command, out
 from chat_template import DOCUMENT_END, END, plain_ids, render_prompt, special_id
 from generate import generate
 from training_stage import open_model, open_tokenizer, result
@@ -57,7 +56,7 @@ def reply(model, tokenizer, messages: list[dict], *, is_base: bool, temperature:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     add = parser.add_argument
     add("--model", default="sft", help="base, sft, dpo, ppo, grpo, or the path of a checkpoint")
     add("--tokenizer", type=Path, default=out("01_tokenizer", "tokenizer.json"))

@@ -9,14 +9,13 @@ Reads every checkpoint of the chapter; writes compare.json, ppo.png (the diagnos
 beside proxy), frontier.png, and the claims rlhf-prefers and dpo-equals-ppo as this run saw them.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from alignment_figures import draw_diagnostics, draw_frontier
-from artifacts import (Job, command, need, out, record_claim, shown,
+from artifacts import (CommandLine, Job, command, need, out, record_claim, shown,
                        write_json)
 from best_of_n import best_of_n_kl, expected_best
 from chat_template import PAD, special_id
@@ -101,13 +100,13 @@ def claims(rows: dict[str, dict], questions: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     add = parser.add_argument
     add("--base", type=Path, default=out("04_model_pretrain", "base.pt"))
     add("--folder", type=Path, default=result(""), help="where this chapter's checkpoints lie")
-    add("--raw", type=Path, default=out("02_data"), help="folder with val.bin and index.json")
-    add("--questions", type=int, default=200)
-    add("--best-of", type=int, default=16)
+    add("--data", type=Path, default=out("02_data"), help="folder with val.bin and index.json")
+    add("--questions", type=int, default=200, help="held-out questions asked")
+    add("--best-of", type=int, default=16, help="answers to choose from")
     add_common(parser)
     args = parser.parse_args()
     if args.quick:
@@ -118,7 +117,7 @@ def main() -> None:
               if name != "grpo" or (folder / "grpo.pt").exists()}
     job = Job(__file__, vars(args),
               writes=[target, result("ppo.png"), result("frontier.png")],
-              reads=[args.base, args.tokenizer, args.raw / "index.json", args.raw / "val.bin",
+              reads=[args.base, args.tokenizer, args.data / "index.json", args.data / "val.bin",
                      *stages.values(), *(folder / name for name in (
                          "reward.pt", "sft_val.jsonl", "preferences.jsonl", "ppo_log.jsonl",
                          "ppo_samples.jsonl"))])
@@ -128,7 +127,7 @@ def main() -> None:
     pad = special_id(tokenizer, PAD)
     val = read_jsonl(folder / "sft_val.jsonl", "05_posttrain/instructions.py")
     questions = fresh_questions(val, args.questions)
-    windows = raw_windows(args.raw, windows=24 if args.quick else 96)
+    windows = raw_windows(args.data, windows=24 if args.quick else 96)
     sft, _ = open_model(stages["sft"], args.tokenizer, "05_posttrain/sft.py")
     judge = lambda model, gold: judge_policy(model, sft, tokenizer, questions, gold,  # noqa: E731
                                              windows, pad, args.seed)

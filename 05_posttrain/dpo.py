@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from artifacts import BadInput, Job, command, shown, write_json
+from artifacts import CommandLine, BadInput, Job, command, shown, write_json
 from chat_template import PAD, special_id
 from checkpoint import save_checkpoint
 from optimizers import clip_gradients, linear_schedule
@@ -134,15 +134,15 @@ def train_dpo(policy, pairs: list[tuple], pad: int, *, steps: int, batch: int, b
 
 def parse() -> argparse.Namespace:
     """The command line, with --quick applied."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     add = parser.add_argument
     add("--sft", type=Path, default=result("sft.pt"))
     add("--preferences", type=Path, default=result("preferences.jsonl"))
-    add("--to", type=Path, default=result("dpo.pt"))
-    add("--beta", type=float, default=0.1)
-    add("--kind", choices=KINDS, default="sigmoid")
-    add("--label-smoothing", type=float, default=0.0)
-    add("--length-normalised", action="store_true")
+    add("--out", type=Path, default=result("dpo.pt"))
+    add("--beta", type=float, default=0.1, help="price of straying from the SFT model")
+    add("--kind", choices=KINDS, default="sigmoid", help="the loss")
+    add("--label-smoothing", type=float, default=0.0, help="share of labels taken to be wrong")
+    add("--length-normalised", action="store_true", help="compare answers per token")
     add("--epochs", type=float, default=1.0)
     add("--batch", type=int, default=8, help="questions per step, all their pairs")
     add("--learning-rate", type=float, help="default: falls as 1 / width, 0.0005 at width 192")
@@ -155,7 +155,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     inputs = [args.sft, args.preferences, args.tokenizer]
     job = Job(__file__, vars(args), reads=inputs, writes=[
-        args.to, result("dpo_log.jsonl"), result("dpo_result.json")])
+        args.out, result("dpo_log.jsonl"), result("dpo_result.json")])
     if job.up_to_date():
         return
     policy, digest = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
@@ -173,16 +173,16 @@ def main() -> None:
                     learning_rate=args.learning_rate or rate_for("dpo", policy.config.width),
                     seed=args.seed, kind=args.kind, label_smoothing=args.label_smoothing,
                     length_normalised=args.length_normalised,
-                    progress=Progress(args.to, vars(args), inputs, args.fresh))
-    save_checkpoint(args.to, model=policy, stage="dpo", tokenizer_sha256=digest, step=len(log))
+                    progress=Progress(args.out, vars(args), inputs, args.fresh))
+    save_checkpoint(args.out, model=policy, stage="dpo", tokenizer_sha256=digest, step=len(log))
     write_jsonl(result("dpo_log.jsonl"), log)
     write_json(result("dpo_result.json"), {"first": log[0], "last": log[-1], "pairs": len(rows),
                                            "beta": args.beta, "kind": args.kind})
     for name in ("loss", "margin", "accuracy", "chosen_log_ratio", "rejected_log_ratio"):
         print(f"{name:20}{log[0][name]:10.4f} -> {log[-1][name]:.4f}")
-    print(f"wrote {shown(args.to)}")
+    print(f"wrote {shown(args.out)}")
     job.done()
-    Progress(args.to, vars(args), inputs).done()
+    Progress(args.out, vars(args), inputs).done()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ Verdicts are computed from the numbers. The numbers of our own runs are in 05_po
 and `recorded_claims.py` puts them into the report where nothing was measured afresh.
 """
 
-import argparse
 import copy
 import hashlib
 import shutil
@@ -23,7 +22,7 @@ import numpy as np
 import torch
 
 from alignment_figures import draw_center, draw_over_optimisation
-from artifacts import command, out, record_claim, shown, write_json
+from artifacts import CommandLine, command, out, record_claim, shown, write_json
 from chat_template import END, prompt_ids, special_id
 from compare import COLUMNS
 from generate import generate
@@ -222,14 +221,14 @@ def draw(name: str, runs: list[dict], folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     add = parser.add_argument
-    add("name", choices=[*MEASURES, "all"])
+    add("name", choices=[*MEASURES, "all"], help="which experiment")
     add("--seeds", type=int, default=1, help="how many, from --seed on")
     add("--base", type=Path, default=out("04_model_pretrain", "base.pt"))
     add("--folder", type=Path, default=result(""), help="where sft.pt and the examples lie")
-    add("--raw", type=Path, default=out("02_data"), help="folder with val.bin and index.json")
-    add("--to", type=Path, default=result("experiments"))
+    add("--data", type=Path, default=out("02_data"), help="folder with val.bin and index.json")
+    add("--out", type=Path, default=result("experiments"))
     add_common(parser)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -238,19 +237,19 @@ def main() -> None:
     bench = Bench(base, open_tokenizer(args.tokenizer),
                   read_jsonl(args.folder / "sft_train.jsonl", "05_posttrain/instructions.py"),
                   read_jsonl(args.folder / "sft_val.jsonl", "05_posttrain/instructions.py"),
-                  raw_windows(args.raw, windows=12 if args.quick else 48), args.quick)
+                  raw_windows(args.data, windows=12 if args.quick else 48), args.quick)
     # Another base or SFT model is another experiment: its seeds lie in another folder.
     models = b"".join(p.read_bytes() for p in (args.base, args.folder / "sft.pt"))
-    folder = args.to / (hashlib.sha256(models).hexdigest()[:8] + "_quick" * args.quick)
+    folder = args.out / (hashlib.sha256(models).hexdigest()[:8] + "_quick" * args.quick)
     for name in MEASURES if args.name == "all" else [args.name]:
         seeds = range(args.seed, args.seed + args.seeds)
         if args.fresh:
             for seed in seeds:
                 shutil.rmtree(folder / f"seed{seed}", ignore_errors=True)
         done = run_claim(name, bench, sft, seeds, folder)
-        write_json(args.to / f"{name}.json", {
+        write_json(args.out / f"{name}.json", {
             "note": f"{args.seeds} seed(s): {RUN.format(name, args.seeds)}", **done})
-        draw(name, done["runs"], args.to)
+        draw(name, done["runs"], args.out)
 
 
 if __name__ == "__main__":

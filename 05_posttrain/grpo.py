@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from artifacts import Job, command, shown, write_json
+from artifacts import CommandLine, Job, command, shown, write_json
 from chat_template import PAD, special_id
 from checkpoint import save_checkpoint
 from optimizers import clip_gradients, linear_schedule
@@ -165,18 +165,19 @@ def rule_scorer(answers: list) -> Tensor:
 
 def parse() -> argparse.Namespace:
     """The command line, with --quick applied."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     add = parser.add_argument
     add("--sft", type=Path, default=result("sft.pt"))
     add("--reward", type=Path, default=None, help="a reward model instead of the stated rule")
     add("--train", type=Path, default=result("sft_train.jsonl"), help="where questions come from")
-    add("--to", type=Path, default=result("grpo.pt"))
-    add("--iterations", type=int, default=40)
+    add("--out", type=Path, default=result("grpo.pt"))
+    add("--iterations", type=int, default=40, help="rounds of sampling")
     add("--prompts", type=int, default=8, help="questions per iteration")
     add("--group", type=int, default=8, help="answers per question")
     add("--beta", type=float, default=0.02, help="weight of k3 in the loss")
     add("--learning-rate", type=float, help="default: by the model's width")
-    add("--normaliser", choices=NORMALISERS, default="answer")
+    add("--normaliser", choices=NORMALISERS, default="answer",
+        help="what an answer's loss is divided by")
     add_common(parser)
     args = parser.parse_args()
     if args.quick:
@@ -189,7 +190,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     inputs = [args.sft, args.train, args.tokenizer] + ([args.reward] if args.reward else [])
     job = Job(__file__, vars(args), reads=inputs, writes=[
-        args.to, result("grpo_log.jsonl"), result("grpo_result.json")])
+        args.out, result("grpo_log.jsonl"), result("grpo_result.json")])
     if job.up_to_date():
         return
     policy, digest = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
@@ -205,16 +206,16 @@ def main() -> None:
                      prompts=args.prompts, group=args.group,
                      learning_rate=args.learning_rate or rate_for("grpo", policy.config.width),
                      beta=args.beta, normaliser=args.normaliser, seed=args.seed,
-                     progress=Progress(args.to, vars(args), inputs, args.fresh))
-    save_checkpoint(args.to, model=policy, stage="grpo", tokenizer_sha256=digest, step=len(log))
+                     progress=Progress(args.out, vars(args), inputs, args.fresh))
+    save_checkpoint(args.out, model=policy, stage="grpo", tokenizer_sha256=digest, step=len(log))
     write_jsonl(result("grpo_log.jsonl"), log)
     write_json(result("grpo_result.json"), {"first": log[0], "last": log[-1],
                                             "normaliser": args.normaliser})
     for name in ("reward", "kl", "length", "end_rate"):
         print(f"{name:10}{log[0][name]:10.3f} -> {log[-1][name]:.3f}")
-    print(f"wrote {shown(args.to)}")
+    print(f"wrote {shown(args.out)}")
     job.done()
-    Progress(args.to, vars(args), inputs).done()
+    Progress(args.out, vars(args), inputs).done()
 
 
 if __name__ == "__main__":

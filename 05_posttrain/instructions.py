@@ -12,7 +12,6 @@ Reads out/02_data/corpus.jsonl.gz; writes sft_train.jsonl and sft_val.jsonl, one
 examples from the front, and its fresh prompts from the back.
 """
 
-import argparse
 import gzip
 import hashlib
 import json
@@ -21,7 +20,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Iterable, Iterator
 
-from artifacts import BadInput, Job, command, need, out, shown, whole
+from artifacts import CommandLine, BadInput, Job, command, need, out, shown, whole
 from doc_entries import Entry, entries, first_sentence, returns_sentence
 from instruction_files import load_instructions
 
@@ -169,7 +168,7 @@ def from_file(path: Path) -> list[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     add = parser.add_argument
     add("--corpus", type=Path, default=out("02_data", "corpus.jsonl.gz"))
     add("--alpaca", type=Path, help="an Alpaca, ShareGPT or messages file to use instead")

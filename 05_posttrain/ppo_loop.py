@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from artifacts import BadInput, Job, shown, write_json
+from artifacts import CommandLine, BadInput, Job, shown, write_json
 from chat_template import PAD, special_id
 from checkpoint import save_checkpoint
 from optimizers import clip_gradients, linear_schedule
@@ -220,13 +220,13 @@ def write_log(log: list[dict], name: str) -> None:
 
 def parse() -> argparse.Namespace:
     """The command line, with --quick applied."""
-    parser = argparse.ArgumentParser(description="PPO against the reward model.")
+    parser = CommandLine(__doc__)
     add, d = parser.add_argument, PPOSettings()
     add("--sft", type=Path, default=result("sft.pt"))
     add("--reward", type=Path, default=result("reward.pt"))
     add("--train", type=Path, default=result("sft_train.jsonl"), help="where questions come from")
-    add("--to", type=Path, default=result("ppo.pt"))
-    add("--iterations", type=int, default=d.iterations)
+    add("--out", type=Path, default=result("ppo.pt"))
+    add("--iterations", type=int, default=d.iterations, help="rounds of sampling")
     add("--batch", type=int, default=d.batch, help="answers per iteration")
     add("--learning-rate", type=float, default=d.learning_rate)
     add("--beta", type=float, default=d.beta, help="KL coefficient; 0 shows over-optimisation")
@@ -242,7 +242,7 @@ def main() -> None:
     args = parse()
     torch.set_num_threads(args.threads)
     inputs = [args.sft, args.reward, args.train, args.tokenizer]
-    job = Job(__file__, vars(args), reads=inputs, writes=[args.to, *map(
+    job = Job(__file__, vars(args), reads=inputs, writes=[args.out, *map(
         result, ("ppo_log.jsonl", "ppo_samples.jsonl", "ppo_result.json"))])
     if job.up_to_date():
         return
@@ -255,8 +255,8 @@ def main() -> None:
     settings = PPOSettings(iterations=args.iterations, batch=args.batch, beta=args.beta,
                            learning_rate=args.learning_rate, kl_target=args.kl_target)
     log = train_ppo(policy, reference, scorer, tokenizer, questions, settings, args.seed,
-                    Progress(args.to, vars(args), inputs, args.fresh))
-    save_checkpoint(args.to, model=policy, stage="ppo", tokenizer_sha256=digest, step=len(log))
+                    Progress(args.out, vars(args), inputs, args.fresh))
+    save_checkpoint(args.out, model=policy, stage="ppo", tokenizer_sha256=digest, step=len(log))
     write_log(log, "ppo")
     first, last = log[0], log[-1]
     seconds = {name: sum(line["seconds"][name] for line in log) for name in last["seconds"]}
@@ -270,6 +270,6 @@ def main() -> None:
                                for name, s in seconds.items()))
     for question, text, _ in last["samples"][:3]:
         print(f"  {question}\n    {text}")
-    print(f"wrote {shown(args.to)}")
+    print(f"wrote {shown(args.out)}")
     job.done()
-    Progress(args.to, vars(args), inputs).done()
+    Progress(args.out, vars(args), inputs).done()

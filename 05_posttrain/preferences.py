@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from annotator import label_pairs
-from artifacts import BadInput, Job, command, shown, write_json
+from artifacts import CommandLine, BadInput, Job, command, shown, write_json
 from rollouts import Answer, sample_answers
 from training_stage import (add_common, fresh_questions, open_model, open_tokenizer,
                             read_jsonl, result, write_jsonl)
@@ -108,17 +108,17 @@ def split_pairs(pairs: list[dict], share: float = 0.2) -> list[dict]:
 
 def parse() -> argparse.Namespace:
     """The command line, with --quick applied."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     add = parser.add_argument
     add("--sft", type=Path, default=result("sft.pt"))
     add("--train", type=Path, default=result("sft_train.jsonl"))
     add("--file", type=Path, help="take pairs from this file instead of sampling")
     add("--votes", type=Path, help="take the arena's votes instead of sampling")
-    add("--to", type=Path, default=result("preferences.jsonl"))
+    add("--out", type=Path, default=result("preferences.jsonl"))
     add("--questions", type=int, default=2500, help="questions to answer")
     add("--answers", type=int, default=4, help="answers to each; every two are a pair")
     add("--sharpness", type=float, default=1.5, help="how clearly the annotator sees")
-    add("--temperature", type=float, default=1.0)
+    add("--temperature", type=float, default=1.0, help="of the sampled answers")
     add_common(parser)
     args = parser.parse_args()
     if args.quick:
@@ -144,7 +144,7 @@ def main() -> None:
     given = args.file or args.votes
     inputs = [given] if given else [args.sft, args.train, args.tokenizer]
     job = Job(__file__, vars(args), reads=inputs, writes=[
-        args.to, args.to.with_name("preferences_result.json")])
+        args.out, args.out.with_name("preferences_result.json")])
     if job.up_to_date():
         return
     if args.file:
@@ -156,10 +156,10 @@ def main() -> None:
     if len(pairs) < 10:
         raise BadInput(f"only {len(pairs)} usable pairs (dropped: {dict(dropped)}): give more")
     pairs = split_pairs(pairs)
-    write_jsonl(args.to, pairs)
+    write_jsonl(args.out, pairs)
     val = [pair["ceiling"] for pair in pairs if pair["split"] == "val" and "ceiling" in pair]
     ceiling = sum(val) / len(val) if val else None
-    write_json(args.to.with_name("preferences_result.json"),
+    write_json(args.out.with_name("preferences_result.json"),
                {"pairs": len(pairs), "dropped": dropped, "ceiling": ceiling})
     print(f"{len(pairs):,} pairs; dropped: " + (", ".join(
         f"{count:,} {reason}" for reason, count in dropped.items()) or "none"))
@@ -167,7 +167,7 @@ def main() -> None:
         print(f"the best possible accuracy on these noisy labels (the ceiling): {ceiling:.3f}")
     for pair in pairs[:2]:
         print(f"  {pair['prompt']}\n    + {pair['chosen']}\n    - {pair['rejected']}")
-    print(f"wrote {shown(args.to)}")
+    print(f"wrote {shown(args.out)}")
     job.done()
 
 

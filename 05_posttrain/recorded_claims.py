@@ -4,23 +4,22 @@
 
 The walk has time for one seed of the main comparison. The experiments with several seeds were run
 once and are kept in 05_posttrain/recorded, each with the command that repeats it. A recorded claim
-says that it is one, and never replaces a claim that was measured here. The runs of rlhf-prefers are
-drawn again, as frontier_seeds.png.
+says that it is one, and never replaces a claim that was measured here. Reads
+05_posttrain/recorded; writes the claims, and frontier_seeds.png with the runs of rlhf-prefers.
 """
 
-import argparse
 from pathlib import Path
 
 from alignment_figures import draw_center
-from artifacts import command, out, read_json, record_claim, shown
+from artifacts import CommandLine, command, out, read_json, record_claim, shown
 from training_stage import result
 
 RECORDED = Path(__file__).resolve().parent / "recorded"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--recorded", type=Path, default=RECORDED)
+    parser = CommandLine(__doc__)
+    parser.add_argument("--recorded", type=Path, default=RECORDED, help="folder of recorded runs")
     args = parser.parse_args()
     for path in sorted(args.recorded.glob("*.json")):
         record = read_json(path, "05_posttrain/experiment.py")

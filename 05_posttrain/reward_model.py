@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from artifacts import BadInput, Job, command, shown, write_json
+from artifacts import CommandLine, BadInput, Job, command, shown, write_json
 from chat_template import END, PAD, prompt_ids, plain_ids, special_id
 from checkpoint import load_checkpoint, restore, save_checkpoint
 from gpt import GPT, GPTConfig
@@ -186,12 +186,12 @@ def examine(model: RewardModel, val: list[tuple], val_pairs: list[dict], pad: in
 
 def parse() -> argparse.Namespace:
     """The command line, with --quick applied."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     add = parser.add_argument
     add("--sft", type=Path, default=result("sft.pt"))
     add("--preferences", type=Path, default=result("preferences.jsonl"))
     add("--train", type=Path, default=result("sft_train.jsonl"), help="questions to centre on")
-    add("--to", type=Path, default=result("reward.pt"))
+    add("--out", type=Path, default=result("reward.pt"))
     add("--pairs", type=int, default=None, help="use only so many training pairs")
     add("--epochs", type=float, default=1.0)
     add("--batch", type=int, default=8, help="questions per step, all their pairs")
@@ -207,7 +207,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     inputs = [args.sft, args.preferences, args.train, args.tokenizer]
     job = Job(__file__, vars(args), reads=inputs, writes=[
-        args.to, result("reward_log.jsonl"), result("reward_result.json")])
+        args.out, result("reward_log.jsonl"), result("reward_result.json")])
     if job.up_to_date():
         return
     sft, digest = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
@@ -227,22 +227,22 @@ def main() -> None:
                              steps=steps_for(train, args.batch, args.epochs),
                              learning_rate=args.learning_rate
                              or rate_for("reward", sft.config.width), precision=args.precision,
-                             progress=Progress(args.to, vars(args), inputs, args.fresh))
+                             progress=Progress(args.out, vars(args), inputs, args.fresh))
     questions = fresh_questions(read_jsonl(args.train, "05_posttrain/instructions.py"),
                                 48 if args.quick else 192)
     own = sample_answers(sft, tokenizer, questions, seed=args.seed + 7)
     model.centre([a.row for a in own if a.ids], pad)
     numbers = examine(model, val, val_pairs, pad) | {"train_pairs": len(train)}
-    save_checkpoint(args.to, model=model, stage="reward", tokenizer_sha256=digest, step=len(log))
+    save_checkpoint(args.out, model=model, stage="reward", tokenizer_sha256=digest, step=len(log))
     write_jsonl(result("reward_log.jsonl"), log)
     write_json(result("reward_result.json"), numbers)
     ceiling = f" (ceiling {numbers['ceiling']:.3f})" if numbers["ceiling"] else ""
     print(f"accuracy on {numbers['pairs']} held-out pairs {numbers['accuracy']:.3f}{ceiling}, "
           f"calibration error {numbers['calibration_error']:.3f}, "
           f"correlation with length {numbers['length_correlation']:+.2f}")
-    print(f"wrote {shown(args.to)}")
+    print(f"wrote {shown(args.out)}")
     job.done()
-    Progress(args.to, vars(args), inputs).done()
+    Progress(args.out, vars(args), inputs).done()
 
 
 if __name__ == "__main__":

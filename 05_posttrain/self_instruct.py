@@ -11,7 +11,6 @@ format, and self_instruct_result.json with the reasons of what was thrown away.
 But: our writer knows no more than the base model. What it teaches is form.
 """
 
-import argparse
 import random
 import re
 from collections import Counter
@@ -20,7 +19,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from artifacts import Job, command, out, shown, write_json
+from artifacts import CommandLine, Job, command, out, shown, write_json
 from chat_template import ASSISTANT, END, PAD, USER, render, special_id
 from generate import generate_batch
 from measure_policy import is_answer
@@ -113,11 +112,11 @@ def teach_to_write(model, tokenizer, records: list[dict], steps: int, seed: int)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     add = parser.add_argument
     add("--base", type=Path, default=out("04_model_pretrain", "base.pt"))
     add("--train", type=Path, default=result("sft_train.jsonl"), help="seed pairs from its front")
-    add("--to", type=Path, default=result("self_instruct.json"))
+    add("--out", type=Path, default=result("self_instruct.json"))
     add("--seeds-count", type=int, default=500, help="seed pairs the writer learns from")
     add("--wanted", type=int, default=1000, help="pairs to keep")
     add("--steps", type=int, default=80, help="steps of teaching the writer")
@@ -128,7 +127,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     inputs = [args.base, args.train, args.tokenizer]
     job = Job(__file__, vars(args), reads=inputs, writes=[
-        args.to, args.to.with_name("self_instruct_result.json")])
+        args.out, args.out.with_name("self_instruct_result.json")])
     if job.up_to_date():
         return
     writer, _ = open_model(args.base, args.tokenizer, "04_model_pretrain/pretrain.py")
@@ -138,13 +137,13 @@ def main() -> None:
     asked = [r["messages"][0]["content"] for r in seeds]
     kept, reasons = self_instruct(writer, tokenizer, asked, args.wanted, args.seed,
                                   most=4 * args.wanted)
-    write_json(args.to, kept)
-    write_json(args.to.with_name("self_instruct_result.json"),
+    write_json(args.out, kept)
+    write_json(args.out.with_name("self_instruct_result.json"),
                {"kept": len(kept), "reasons": reasons, "seeds": len(seeds)})
     print("written: " + ", ".join(f"{n:,} {why}" for why, n in reasons.most_common()))
     for record in random.Random(args.seed).sample(kept, min(4, len(kept))):
         print(f"  {record['instruction']}\n    {record['output']}")
-    print(f"wrote {shown(args.to)}")
+    print(f"wrote {shown(args.out)}")
     job.done()
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from artifacts import BadInput, Job, command, out, shown, write_json
+from artifacts import CommandLine, BadInput, Job, command, out, shown, write_json
 from chat_template import PAD, render, special_id
 from checkpoint import save_checkpoint
 from measure_policy import form, raw_bits_per_byte, raw_windows
@@ -116,13 +116,13 @@ def examine(model, tokenizer, val: list[dict], val_rows: list[Row], windows: Ten
 
 def parse() -> argparse.Namespace:
     """The command line, with --quick applied."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     add = parser.add_argument
     add("--base", type=Path, default=out("04_model_pretrain", "base.pt"))
     add("--train", type=Path, default=result("sft_train.jsonl"))
     add("--val", type=Path, default=result("sft_val.jsonl"))
-    add("--raw", type=Path, default=out("02_data"), help="folder with val.bin and index.json")
-    add("--to", type=Path, default=result("sft.pt"))
+    add("--data", type=Path, default=out("02_data"), help="folder with val.bin and index.json")
+    add("--out", type=Path, default=result("sft.pt"))
     add("--examples", type=int, default=10_000, help="training examples, from the front of --train")
     add("--steps", type=int, default=None, help="default: two passes over the examples")
     add("--batch", type=int, default=32, help="conversations per step")
@@ -143,7 +143,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     inputs = [args.base, args.train, args.val, args.tokenizer]
     job = Job(__file__, vars(args), reads=inputs, writes=[
-        args.to, result("sft_log.jsonl"), result("sft_result.json")])
+        args.out, result("sft_log.jsonl"), result("sft_result.json")])
     if job.up_to_date():
         return
     model, digest = open_model(args.base, args.tokenizer, "04_model_pretrain/pretrain.py")
@@ -158,14 +158,14 @@ def main() -> None:
                        f"{model.config.sequence_length} tokens")
     if too_long:
         print(f"left out {too_long} examples longer than the context")
-    windows = raw_windows(args.raw, windows=16 if args.quick else 96)
+    windows = raw_windows(args.data, windows=16 if args.quick else 96)
     answers = 32 if args.quick else 192
     before = examine(model, tokenizer, val, val_rows, windows, pad, answers, args.seed)
     log = fine_tune(model, rows, pad, steps=args.steps, batch=args.batch,
                     learning_rate=args.learning_rate, seed=args.seed, precision=args.precision,
-                    progress=Progress(args.to, vars(args), inputs, args.fresh))
+                    progress=Progress(args.out, vars(args), inputs, args.fresh))
     after = examine(model, tokenizer, val, val_rows, windows, pad, answers, args.seed)
-    save_checkpoint(args.to, model=model, stage="sft", tokenizer_sha256=digest, step=args.steps)
+    save_checkpoint(args.out, model=model, stage="sft", tokenizer_sha256=digest, step=args.steps)
     write_jsonl(result("sft_log.jsonl"), log)
     write_json(result("sft_result.json"), {"base": before, "sft": after, "examples": len(rows),
                                            "steps": args.steps, "too_long": too_long})
@@ -174,9 +174,9 @@ def main() -> None:
     for answer in sample_answers(model, tokenizer, ["What does numpy.argsort do?"] + [
             r["messages"][0]["content"] for r in val[:3]], seed=args.seed, temperature=0.7):
         print(f"  {answer.question}\n    {answer.text}")
-    print(f"wrote {shown(args.to)}")
+    print(f"wrote {shown(args.out)}")
     job.done()
-    Progress(args.to, vars(args), inputs).done()
+    Progress(args.out, vars(args), inputs).done()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ C and D equally often, so that a constant letter scores 25 %.
 Leaves out: a check by people. A distractor can be accidentally right: "Return a copy." often is.
 """
 
-import argparse
 import gzip
 import json
 import random
@@ -21,8 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
-from artifacts import (BadInput, Job, command, need, out, shown,
-                       write_json)
+from artifacts import BadInput, CommandLine, Job, command, need, out, shown, within, write_json
 from doc_entries import Entry, entries, first_sentence
 from mmlu import Question, write_questions
 
@@ -222,26 +220,27 @@ def build_doc_mmlu(corpus: Path | str, folder: Path | str, limit: int = 400, see
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Build DocMMLU from held-out documentation.")
+    parser = CommandLine(__doc__)
     parser.add_argument("--corpus", default=out("02_data", "corpus.jsonl.gz"))
-    parser.add_argument("--folder", default=out("06_eval", "docmmlu"), help="where to write")
-    parser.add_argument("--limit", type=int, default=400, help="test questions a scenario")
+    parser.add_argument("--out", default=out("06_eval", "docmmlu"), help="where to write")
+    parser.add_argument("--limit", type=within(int, low=1), default=400,
+                        help="test questions a scenario")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="at most 80 questions a scenario")
     parser.add_argument("--fresh", action="store_true", help="build even if up to date")
     args = parser.parse_args()
-    target = Path(args.folder) / "about.json"
+    target = Path(args.out) / "about.json"
     job = Job(__file__, vars(args), reads=[args.corpus], writes=[target])
     if job.up_to_date():
         return
     from tqdm import tqdm
-    summary = build_doc_mmlu(args.corpus, args.folder, 80 if args.quick else args.limit, args.seed,
+    summary = build_doc_mmlu(args.corpus, args.out, 80 if args.quick else args.limit, args.seed,
                              tqdm)
     print(f"{summary['facts']} held-out facts; {summary['left_out_because_trained_on']} left out "
           "because their line stands in the training split")
     for scenario, counts in summary["scenarios"].items():
         print(f"  {scenario:13} {counts['test']:4} test questions, {counts['subjects']} subjects")
-    print(f"wrote {shown(args.folder)}")
+    print(f"wrote {shown(args.out)}")
     job.done()
 
 

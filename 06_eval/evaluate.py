@@ -18,8 +18,8 @@ from typing import Any, Callable
 import torch
 from tqdm import tqdm
 
-from artifacts import (BadInput, Job, command, need, out, read_json, shown, whole,
-                       write_json)
+from artifacts import (BadInput, CommandLine, Job, command, need, out, read_json, shown, whole,
+                       within, write_json)
 from bpe import Tokenizer
 from contestants import default_paths, named_paths, open_contestants
 from doc_mmlu import SCENARIOS, build_doc_mmlu
@@ -35,7 +35,7 @@ from votes import read_votes
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     group = parser.add_argument_group("what is measured")
     group.add_argument("--model", action="append", metavar="NAME=PATH", default=[],
                        help="a checkpoint, may be given again (default: all that chapters 4 and 5 "
@@ -46,20 +46,24 @@ def parse() -> argparse.Namespace:
     group = parser.add_argument_group("what it is measured on")
     group.add_argument("--tokenizer", default=out("01_tokenizer", "tokenizer.json"))
     group.add_argument("--data", default=out("02_data"), help="folder with val.bin and corpus")
-    group.add_argument("--questions", default=out("05_posttrain", "sft_val.jsonl"))
+    group.add_argument("--questions", default=out("05_posttrain", "sft_val.jsonl"),
+                       help="held-out conversations to ask, .jsonl")
     group.add_argument("--mmlu", help="a folder in MMLU's layout instead of DocMMLU")
     group.add_argument("--scenario", action="append", metavar="FILE", default=[], help="a jsonl "
                        "file of ARC, OpenBookQA, HellaSwag or MMLU, as one more scenario")
     group.add_argument("--votes", default=out("06_eval", "votes.jsonl"), help="people's votes")
     group = parser.add_argument_group("how much")
-    group.add_argument("--tokens", type=int, default=40_000, help="held-out tokens")
-    group.add_argument("--asked", type=int, default=160, help="questions each model answers")
-    group.add_argument("--choices", type=int, default=200, help="questions of the format study")
+    group.add_argument("--tokens", type=within(int, low=1), default=40_000, help="held-out tokens")
+    group.add_argument("--asked", type=within(int, low=1), default=160,
+                       help="questions each model answers")
+    group.add_argument("--choices", type=within(int, low=1), default=200,
+                       help="questions of the format study")
     group.add_argument("--shots", type=int, nargs="+", default=[0, 2], metavar="K",
                        help="worked examples in the format study, such as 0 1 5 (as many as fit)")
-    group.add_argument("--scenario-questions", type=int, default=100, help="of each scenario")
-    parser.add_argument("--to", default=out("06_eval"), help="folder of the results")
-    parser.add_argument("--threads", type=int, default=1, help="torch threads")
+    group.add_argument("--scenario-questions", type=within(int, low=1), default=100,
+                       help="of each scenario")
+    parser.add_argument("--out", default=out("06_eval"), help="folder of the results")
+    parser.add_argument("--threads", type=within(int, low=1), default=1, help="torch threads")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="a few questions of everything")
     parser.add_argument("--fresh", action="store_true", help="measure again even if up to date")
@@ -116,7 +120,7 @@ def scenarios_of(args: argparse.Namespace, folder: Path) -> tuple[dict, dict]:
 
 def measure(args: argparse.Namespace, paths: dict[str, Path], inputs: list[Path]) -> dict:
     """All tables of results.json, each with the CPU seconds it took."""
-    folder, settings = Path(args.to), {k: v for k, v in vars(args).items() if k != "fresh"}
+    folder, settings = Path(args.out), {k: v for k, v in vars(args).items() if k != "fresh"}
     tokenizer = Tokenizer.load(args.tokenizer)
     models = open_contestants(paths, args.tokenizer)
     plain = {name: contestant.model for name, contestant in models.items()}
@@ -196,21 +200,21 @@ def main() -> None:
               need(args.questions, "05_posttrain/instructions.py"), *paths.values(),
               *(Path(p) for p in (args.reward, args.votes, *args.scenario,
                                   *([args.mmlu] if args.mmlu else [])) if Path(p).exists())]
-    target = Path(args.to) / "results.json"
+    target = Path(args.out) / "results.json"
     job = Job(__file__, vars(args), reads=inputs, writes=[
-        Path(args.to) / name for name in ("results.json", "leaderboard.json", "answers.jsonl",
+        Path(args.out) / name for name in ("results.json", "leaderboard.json", "answers.jsonl",
                                           "battles.jsonl")])
     if job.up_to_date():
         return
     results = measure(args, paths, inputs)
-    write_json(Path(args.to) / "leaderboard.json",
+    write_json(Path(args.out) / "leaderboard.json",
                {"simulated_voters": results["arena"], "people": results["human"]})
     write_json(target, results)
     log = out("04_model_pretrain", "log.jsonl")
     record_all(results, read_lines(log, "04_model_pretrain/pretrain.py") if log.exists() else None)
     print_tables(results)
     print(f"{sum(results['cpu_seconds'].values()):.0f} CPU seconds; wrote {shown(target)} and "
-          f"{shown(Path(args.to) / 'leaderboard.json')}; next: python 06_eval/report.py")
+          f"{shown(Path(args.out) / 'leaderboard.json')}; next: python 06_eval/report.py")
     job.done()
 
 

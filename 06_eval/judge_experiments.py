@@ -6,7 +6,6 @@
 Used by `evaluate.py` for the claims judge-98 and judge-length, with lengths of real answers.
 """
 
-import argparse
 import math
 from pathlib import Path
 from typing import Sequence
@@ -14,7 +13,7 @@ from typing import Sequence
 import numpy as np
 
 from arena import bradley_terry, elo, simulate_votes
-from artifacts import command, shown, whole
+from artifacts import CommandLine, command, shown, whole
 from judge import length_controlled_win_rate, rank_correlation
 
 
@@ -126,7 +125,7 @@ def draw(rows: Sequence[dict], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("--figure", type=Path, help="a .svg or .png file to draw into")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

@@ -7,12 +7,11 @@ missing or damaged piece costs its own section and nothing else. The page carrie
 its style inside, asks no other server for anything, and suits phones, paper, light and dark.
 """
 
-import argparse
 import html
 from pathlib import Path
 from typing import Callable
 
-from artifacts import command, out, shown, whole
+from artifacts import CommandLine, command, out, shown, whole
 from claims_ledger import OPEN, read_ledger, tally
 from page_parts import answer_cards, escape, short
 from report_claims import claims
@@ -122,15 +121,15 @@ it.</footer></body></html>
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("--results", default=out(), help="the folder that the chapters wrote to")
-    parser.add_argument("--to", default=out("report.html"))
+    parser.add_argument("--out", default=out("report.html"))
     parser.add_argument("--quick", action="store_true", help="the same; for the quick walk")
     args = parser.parse_args()
     page = build_report(Path(args.results))
-    with whole(args.to) as file:
+    with whole(args.out) as file:
         file.write(page)
-    print(f"wrote {shown(args.to)} ({len(page.encode()) / 1e6:.1f} MB); open it in a browser")
+    print(f"wrote {shown(args.out)} ({len(page.encode()) / 1e6:.1f} MB); open it in a browser")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from artifacts import BadInput, command, need, out, shown
+from artifacts import BadInput, CommandLine, command, need, out, shown, within
 from arena_room import ArenaRoom
 from bpe import Tokenizer
 from contestants import default_paths, named_paths, open_contestants
@@ -47,7 +47,7 @@ def own_address() -> str:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     group = parser.add_argument_group("who may come")
     group.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets the network in")
     group.add_argument("--port", type=int, default=8000, help="0 takes any free one")
@@ -56,9 +56,10 @@ def parse() -> argparse.Namespace:
     group = parser.add_argument_group("what is served")
     group.add_argument("--model", action="append", metavar="NAME=PATH", default=[])
     group.add_argument("--tokenizer", default=out("01_tokenizer", "tokenizer.json"))
-    group.add_argument("--questions", default=out("05_posttrain", "sft_val.jsonl"))
+    group.add_argument("--questions", default=out("05_posttrain", "sft_val.jsonl"),
+                       help="questions that the page suggests, .jsonl")
     group.add_argument("--votes", default=out("06_eval", "votes.jsonl"))
-    parser.add_argument("--threads", type=int, default=1, help="torch threads")
+    parser.add_argument("--threads", type=within(int, low=1), default=1, help="torch threads")
     return parser.parse_args()
 
 

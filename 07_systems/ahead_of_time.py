@@ -8,7 +8,6 @@ cores (wgmma) and of the tile mover (TMA). What the interpreter cannot prove, th
 neither. Target: sm_90 (H100, H200), bf16.
 """
 
-import argparse
 import json
 import os
 import re
@@ -17,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from artifacts import BadInput, command
+from artifacts import CommandLine, BadInput, command
 
 SHARED_MEMORY = 227 * 1024          # bytes that one program may have on sm_90
 PROCESSOR = {"registers": 65_536, "shared": 228 * 1024, "warps": 64}    # what its programs share
@@ -100,7 +99,7 @@ def compile_all(heads: tuple[int, ...] = HEADS, masks: tuple[bool, ...] = (True,
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("--heads", type=int, nargs="+", default=list(HEADS), help="head sizes")
     parser.add_argument("--full", action="store_true", help="without the causal mask")
     args = parser.parse_args()

@@ -10,13 +10,12 @@ the speed of kernels is gpu_benchmark.py's, and what it has left in 07_systems/m
 here for the claims. Multi-GPU speed is never claimed from one machine.
 """
 
-import argparse
 import time
 from pathlib import Path
 
 import torch
 
-from artifacts import Job, command, out, record_claim, shown, write_json
+from artifacts import CommandLine, Job, command, out, record_claim, shown, write_json
 from equality import DATA_PARALLEL, MODEL_PARALLEL, TINY, compare
 from flash_attention import TiledAttention, attention_kernels, flash_attention, naive_attention
 from gpt import GPT, GPTConfig
@@ -228,8 +227,9 @@ TABLES = {"memory": memory_table, "precision": precision_table, "attention": att
 
 def main() -> None:
     """Measure the tables asked for."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--table", choices=["all", *TABLES], default="all")
+    parser = CommandLine(__doc__)
+    parser.add_argument("--table", choices=["all", *TABLES], default="all",
+                        help="which measurement")
     parser.add_argument("--out", type=Path, default=out("07_systems"), help="folder for results")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="small sizes, under 25 s")

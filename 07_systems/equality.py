@@ -8,13 +8,12 @@ loss must agree to 1e-6 and every weight to 1e-5 with a single process that spli
 equality says nothing about speed, and two ranks on one machine say nothing about a network.
 """
 
-import argparse
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from artifacts import command
+from artifacts import CommandLine, command, within
 from collectives import all_gather, record, sent_bytes
 from ddp import DDP, BucketedDDP, average_flat, average_naive, shard_of
 from gpt import GPT, GPTConfig
@@ -205,9 +204,9 @@ def compare(method: str, ranks: int = 2, steps: int = 5, config: GPTConfig = TIN
 
 def main() -> None:
     """Print the table of all methods."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("--ranks", type=int, default=2, help="processes")
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--steps", type=within(int, low=1), default=5)
     args = parser.parse_args()
     print(f"{'method':14s}{'loss gap':>12s}{'weight gap':>12s}{'calls':>8s}{'bytes sent':>12s}")
     for method in DATA_PARALLEL + MODEL_PARALLEL:

@@ -12,7 +12,6 @@ matrix product, a copy) and the rivals are measured in the same call. `check` co
 interpreter cannot prove, races, shows as bits that change from run to run. But: one GPU.
 """
 
-import argparse
 import statistics
 import tempfile
 import time
@@ -24,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from artifacts import BadInput, command, read_json, shown, write_json
+from artifacts import CommandLine, BadInput, command, read_json, shown, write_json
 from flash_attention import attention_kernels, flash_attention, naive_attention
 from fused_kernels import cross_entropy_, fused_swiglu, linear_cross_entropy, rms_norm
 from gpt import swiglu
@@ -263,7 +262,7 @@ def recorded(table: str) -> dict | None:
 
 def main() -> None:
     """Measure the tables asked for, or show those that were."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("--table", nargs="+", choices=list(TABLES), metavar="NAME",
                         default=[name for name in TABLES if name != "tune"], help=", ".join(TABLES))
     parser.add_argument("--tune", action="store_true", help="the same as --table tune")

@@ -10,13 +10,12 @@ But: no allocator fragmentation, no communication buffers, no temporaries inside
 Takes a second, reads nothing, prints only. GB here is 10^9 bytes.
 """
 
-import argparse
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
-from artifacts import BadInput, command
+from artifacts import CommandLine, BadInput, command
 from gpt import GPT, GPTConfig
 
 # Bytes per parameter of (weights, gradients, optimizer).
@@ -154,7 +153,7 @@ def plan_memory(parameters: int, gpu_bytes: float, precision: str = "autocast",
 
 def main() -> None:
     """Print the account of one model size, and on how many GPUs it fits."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("--parameters", type=float, default=7e9, help="number of parameters")
     parser.add_argument("--gpu-gb", type=float, default=80, help="memory of one GPU, 10^9 bytes")
     parser.add_argument("--activations-gb", type=float, default=0, help="of one rank's batch")

@@ -12,14 +12,13 @@ no zero-bubble split of B. Real runs: torch.distributed.pipelining.
 Letters: p stages, m micro-batches. Source: Huang et al. 2019 (GPipe); Narayanan et al. 2021.
 """
 
-import argparse
 import copy
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from artifacts import BadInput, command
+from artifacts import BadInput, CommandLine, command, within
 from collectives import receive, send
 from gpt import GPT
 
@@ -227,8 +226,8 @@ class PipelineStage(nn.Module):
 
 def main() -> None:
     """Print both schedules."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--stages", type=int, default=4)
+    parser = CommandLine(__doc__)
+    parser.add_argument("--stages", type=within(int, low=1), default=4, help="devices in a row")
     parser.add_argument("--micros", type=int, default=8, help="micro-batches")
     args = parser.parse_args()
     if args.stages < 1 or args.micros < 1:

@@ -8,7 +8,6 @@ and 3 digits; fp16 has 4 digits and almost no range, so small gradients vanish u
 scaled up first. tf32 exists on GPUs only. But: fp8 is left out, which needs newer hardware.
 """
 
-import argparse
 import contextlib
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from artifacts import command
+from artifacts import CommandLine, command, within
 from equality import seed_batch
 from gpt import GPT, GPTConfig
 from memory import measured_bytes, saved_bytes
@@ -129,9 +128,9 @@ def precision_rows(steps: int, config: GPTConfig, rows: int) -> list[dict]:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--width", type=int, default=256)
+    parser = CommandLine(__doc__)
+    parser.add_argument("--steps", type=within(int, low=1), default=20)
+    parser.add_argument("--width", type=within(int, low=1), default=256, help="of the model")
     args = parser.parse_args()
     config = GPTConfig(vocab_size=1024, layers=2, width=args.width, heads=4, sequence_length=128)
     print(f"{'way':14s}{'ms/step':>9s}{'loss':>7s}  MB: weights, gradients, optimizer, activations")

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from tqdm import tqdm
 
-from artifacts import BadInput, command, out, shown
+from artifacts import BadInput, CommandLine, command, out, shown, within
 from batches import PackedBatches, Shard
 from checkpoint import save_checkpoint
 from flash_attention import use_flash_attention
@@ -36,21 +36,23 @@ from training_loop import rate_at
 
 def arguments() -> argparse.Namespace:
     """The command line; unset values of the plan stay the plan's."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("--parallel", choices=METHODS, default="torch-ddp", help="the method")
     files = parser.add_argument_group("files")
     files.add_argument("--plan", default=out("03_scaling", "plan.json"))
     files.add_argument("--data", default=out("02_data"), help="folder of the token shards")
     files.add_argument("--out", type=Path, help="default out/07_systems/distributed/<method>")
     plan = parser.add_argument_group("in place of the plan's values")
-    plan.add_argument("--tokens", type=int, help="to train on; makes a plan needless")
+    plan.add_argument("--tokens", type=within(int, low=1),
+                      help="to train on; makes a plan needless")
     for name in ("layers", "width", "heads", "sequence-length", "rows", "seed"):
         plan.add_argument(f"--{name}", type=int)
     plan.add_argument("--precision", choices=["fp32", "bf16"])
     run = parser.add_argument_group("the run")
     run.add_argument("--learning-rate-adamw", type=float, default=3e-3, help="peak rate")
     run.add_argument("--micros", type=int, default=4, help="micro-batches of the pipeline")
-    run.add_argument("--attention", choices=["torch", "flash"], default="torch")
+    run.add_argument("--attention", choices=["torch", "flash"], default="torch",
+                     help="kernel of the attention")
     run.add_argument("--device", default="cpu", help="cpu or cuda")
     run.add_argument("--checkpoint-every", type=int, default=50, help="steps")
     run.add_argument("--timeout", type=int, default=60, help="seconds until a silent rank is dead")

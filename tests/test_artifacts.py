@@ -152,3 +152,24 @@ def test_command_says_one_clear_line(body, line, code):
                           capture_output=True, text=True, cwd=artifacts.ROOT)
     assert done.returncode == code, done.stderr
     assert line in done.stderr and "Traceback" not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("text, kind, limits, says", [
+    ("0", int, dict(low=1), "must be at least 1"), ("nan", float, dict(high=1), "must be at most 1"),
+    ("1", float, dict(above=0, below=1), "must be above 0 and below 1"),
+    ("1.5", int, dict(low=1), "is not a whole number"), ("inf", float, {}, "must be finite")])
+def test_an_option_out_of_range_is_one_line_that_names_it(text, kind, limits, says, capsys):
+    line = artifacts.CommandLine("Does it.\n\nReads x; writes y.")
+    line.add_argument("--rate", type=artifacts.within(kind, **limits))
+    with pytest.raises(SystemExit) as stop:
+        line.parse_args(["--rate", text])
+    said = capsys.readouterr().err
+    assert stop.value.code == 2 and "--rate" in said and says in said and said.count("\n") == 1, said
+
+
+def test_help_prints_the_whole_docstring_and_every_default(capsys):
+    line = artifacts.CommandLine("Does it.\n\nReads x; writes y.")
+    line.add_argument("--seed", type=int, default=0)
+    line.add_argument("--rate", type=float, default=0.1, help="100 % of it")
+    text = line.format_help()
+    assert "Reads x; writes y." in text and "of every random draw (default: 0)" in text, text

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from artifacts import USUAL
+
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = {int(p.name[:2]): p for p in sorted(ROOT.glob("0[1-9]_*")) if p.is_dir()}
 FILES = {file.stem: file for folder in CHAPTERS.values() for file in folder.glob("*.py")}
@@ -90,6 +92,31 @@ def test_run_sh_lists_commands_that_exist():
     assert len(listed) >= 14
     for script in listed:
         assert (ROOT / script).exists(), f"run.sh calls {script}, which does not exist"
+
+
+def options(file: Path) -> list[tuple[str, bool]]:
+    """(name, has a help text of its own) of every option that a command adds."""
+    calls = [n for n in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+             if isinstance(n, ast.Call) and n.args and "add" in (
+                 getattr(n.func, "id", ""), getattr(n.func, "attr", "")[:3])]
+    return [(n.args[0].value, any(k.arg == "help" for k in n.keywords)) for n in calls
+            if isinstance(n.args[0], ast.Constant) and str(n.args[0].value).startswith("--")]
+
+
+@pytest.mark.parametrize("stem", sorted(FILES))
+def test_every_option_is_explained_and_has_the_name_it_has_elsewhere(stem):
+    for name, explained in options(FILES[stem]):
+        assert explained or name in USUAL, f"{stem} {name} has no help"
+        assert name not in ("--output", "--out-dir", "--to", "--raw"), f"{stem} {name}: --out, --data"
+
+
+@pytest.mark.parametrize("script", re.findall(r"^step python (\S+\.py)", (ROOT / "run.sh").read_text(
+    encoding="utf-8"), re.M))
+def test_help_says_what_is_read_and_written(script):
+    doc = ast.get_docstring(ast.parse((ROOT / script).read_text(encoding="utf-8")))
+    assert re.search("[Rr]eads", doc) and re.search("[Ww]rites", doc), f"{script}: Reads, Writes"
+    assert "CommandLine(__doc__" in (ROOT / script).read_text(encoding="utf-8") or "import main" in (
+        ROOT / script).read_text(encoding="utf-8"), f"{script} --help prints its docstring"
 
 
 def test_requirements_are_the_six_packages_and_this_one():

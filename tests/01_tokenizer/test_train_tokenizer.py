@@ -31,7 +31,7 @@ def run(monkeypatch, tmp_path):
     (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
 
     def call(*options):
-        monkeypatch.setattr(sys, "argv", ["train_tokenizer.py", "--output",
+        monkeypatch.setattr(sys, "argv", ["train_tokenizer.py", "--out",
                                           str(tmp_path / "t.json"), "--workers", "1", *options])
         train_tokenizer.main()
         return Tokenizer.load(tmp_path / "t.json")

@@ -73,7 +73,7 @@ def inputs(tmp_path_factory):
 def build(inputs, target, *options, wait=True, **env):
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "02_data" / "build_corpus.py"), "--warc", str(inputs),
-         "--tokenizer", str(inputs / "tokenizer.json"), "--out-dir", str(target), "--workers", "1",
+         "--tokenizer", str(inputs / "tokenizer.json"), "--out", str(target), "--workers", "1",
          "--min-quality", "0", *options], cwd=inputs, stdout=subprocess.PIPE, text=True,
         stderr=subprocess.PIPE, env=os.environ | {"BUILD_LLM_OUT": str(target)} | env)
     if wait:

@@ -294,7 +294,7 @@ def test_features_are_words_and_ordered_pairs():
 
 def test_command_prints_honest_numbers(tmp_path):
     done = subprocess.run(
-        [sys.executable, str(ROOT / "02_data" / "train_classifier.py"), "nsfw", "--out-dir",
+        [sys.executable, str(ROOT / "02_data" / "train_classifier.py"), "nsfw", "--out",
          str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "AUC 0.9" in done.stdout and (tmp_path / "nsfw.npz").exists()

@@ -18,7 +18,7 @@ LESSON = (ROOT / "02_data" / "README.md").read_text(encoding="utf-8")
 
 def test_the_first_command_prints_what_the_lesson_shows(tmp_path):
     block = re.search(r"    \$ python (.*)\n((?:    .*\n)+)", LESSON)
-    done = subprocess.run([sys.executable, *block[1].split(), "--out-dir", str(tmp_path)], cwd=ROOT,
+    done = subprocess.run([sys.executable, *block[1].split(), "--out", str(tmp_path)], cwd=ROOT,
                           capture_output=True, text=True)
     shown = [line[4:] for line in block[2].splitlines()]
     assert done.stdout.splitlines()[:len(shown)] == shown, done.stdout + done.stderr

@@ -109,7 +109,7 @@ def test_one_model_alone(world, tmp_path):
     """After chapter 4 there is only a base model: no arena, and everything else."""
     out, _ = world
     base = out / "04_model_pretrain" / "base.pt"
-    done = run(out, "evaluate.py", "--quick", "--model", f"base={base}", "--asked", "2", "--to",
+    done = run(out, "evaluate.py", "--quick", "--model", f"base={base}", "--asked", "2", "--out",
                str(tmp_path / "06_eval"), "--mmlu", str(out / "06_eval" / "docmmlu" / "name"))
     assert done.returncode == 0, done.stderr[-2000:]
     page = build_report(tmp_path)
