@@ -11,6 +11,7 @@
 
 import numpy as np
 
+from likely_pairs import likely_pairs
 from shingles import mix, shingle_batch
 
 _SEED = 20_24
@@ -132,25 +133,28 @@ class UnionFind:
 def cluster(size: int, groups: list[list[int]], shingle_set, threshold: float) -> list[list[int]]:
     """Clusters of rows whose candidates really have Jaccard >= `threshold`, joined transitively.
 
-    `shingle_set(i)` gives the sorted distinct shingles of row i. A pair that is already joined is
-    not compared again, so a thousand copies of one page cost a thousand comparisons, not a million;
-    the clusters are the connected parts of the graph of true pairs either way.
+    `shingle_set(i)` gives the sorted distinct shingles of row i and is asked once; `likely_pairs`
+    which pairs of a group to try. A pair that is joined already, or was compared in another group,
+    is not compared again, so a thousand copies of one page cost a thousand comparisons, not a
+    million; the clusters are the connected parts of the graph of true pairs either way.
     """
     joined = UnionFind(size)
     sets: dict[int, np.ndarray] = {}
+    different: set[tuple[int, int]] = set()
     for group in groups:
         for i in group:
             if i not in sets:
                 sets[i] = shingle_set(i)
         group = [i for i in group if len(sets[i])]  # a text without words is nobody's copy
-        for position, i in enumerate(group):
-            for j in group[position + 1:]:
-                if joined.find(i) == joined.find(j):
-                    continue
-                # sizes alone bound the similarity: J <= smaller / larger
-                small, large = sorted((len(sets[i]), len(sets[j])))
-                if small >= threshold * large and jaccard(sets[i], sets[j]) >= threshold:
-                    joined.union(i, j)
+        for i, j in likely_pairs(group, sets, threshold, joined):
+            if (i, j) in different or joined.find(i) == joined.find(j):
+                continue
+            # sizes alone bound the similarity: J <= smaller / larger
+            small, large = sorted((len(sets[i]), len(sets[j])))
+            if small >= threshold * large and jaccard(sets[i], sets[j]) >= threshold:
+                joined.union(i, j)
+            else:
+                different.add((i, j))
     return joined.clusters()
 
 

@@ -8,17 +8,25 @@ is the clear version: a set of word tuples, about nine times slower; the tests h
 Left out: stemming, and numbers mapped to one digit (in documentation float32 is not float64).
 """
 
+import functools
 import re
 import unicodedata
 
 import numpy as np
 
+from writing_systems import MARKS, UNSPACED
+
 # ASCII in one pass: letters to lower case, digits kept, everything else to a space.
 _ASCII = bytes(ord(chr(c).lower()) if chr(c).isalnum() else 32 for c in range(128)) + \
     bytes(range(128, 256))
+_SIGNS = "\u2019\u2018\u201c\u201d\u2013\u2014\u2026\u00a0\u2022"       # in most English texts
+_FOREIGN = re.compile(r"[^\x00-\x7f]+")
 # Scripts written without spaces: each character is a word of its own.
-_UNSPACED = re.compile("([\u0e00-\u0eff\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff])")
-_NOT_WORD = re.compile(r"[\W_]+")
+_UNSPACED_RUN = re.compile(f"[{UNSPACED}]+")
+# Accents that one may leave out, and the points of Hebrew and Arabic; the vowel signs of Hindi or
+# Thai are letters like others.
+_ACCENTS = re.compile("[\u0300-\u036f\u0591-\u05bd\u05bf-\u05c7\u064b-\u065f\u0670]+")
+_NOT_WORD = re.compile(f"[^\\w{MARKS}]+")
 _BASE = np.uint64(0x9E3779B97F4A7C15)                 # odd, so it has an inverse modulo 2^64
 _INVERSE = np.uint64(pow(0x9E3779B97F4A7C15, -1, 2**64))
 _NGRAM_BASE = np.uint64(0xD6E8FEB86659FD93)
@@ -29,14 +37,23 @@ def normalise_text(text: str) -> bytes:
     """The words of `text` as UTF-8, in lower case, one space or more between words.
 
     Accents are dropped, punctuation and underscores become spaces, and each character of a script
-    without spaces (Chinese, Japanese, Thai, Khmer, Lao) is a word: "Caf\u00e9_bar" -> b"cafe bar".
+    without spaces (Chinese, Japanese, Thai, Khmer ...) is a word: "Caf\u00e9_bar" -> b"cafe bar".
     """
-    if text.isascii():
-        return text.encode("ascii").translate(_ASCII)
-    # NFD splits an accented letter into letter + mark; the marks (category Mn) are then dropped.
-    decomposed = unicodedata.normalize("NFD", text.lower())
-    letters = "".join(c for c in decomposed if c.isascii() or unicodedata.category(c) != "Mn")
-    return _NOT_WORD.sub(" ", _UNSPACED.sub(r" \1 ", letters)).encode("utf-8", "replace")
+    if not text.isascii():
+        for sign in _SIGNS:             # ten times faster than a pattern
+            text = text.replace(sign, " ")
+    if not text.isascii():
+        text = _FOREIGN.sub(lambda run: _plain(run[0]), text)
+    return text.encode("utf-8", "replace").translate(_ASCII)
+
+
+@functools.lru_cache(1 << 14)
+def _plain(run: str) -> str:
+    """A run of characters beyond ASCII in lower case, without accents and signs."""
+    # NFD splits an accented letter into letter and mark
+    letters = _ACCENTS.sub("", unicodedata.normalize("NFD", run.lower()))
+    letters = unicodedata.normalize("NFC", letters)      # Korean syllables and kana whole again
+    return _UNSPACED_RUN.sub(lambda part: f" {' '.join(part[0])} ", _NOT_WORD.sub(" ", letters))
 
 
 def mix(h: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """minhash.py and shingles.py: estimates against true Jaccard, clusters against all pairs."""
 
 import random
+import time
 
 import numpy as np
 import pytest
@@ -59,6 +60,27 @@ def test_fast_shingles_equal_slow_ones(n):
 def test_normalising_is_the_documented_one():
     assert s.normalise_text("Caf\u00e9_bar, No. 5!").split() == [b"cafe", b"bar", b"no", b"5"]
     assert s.normalise_text("\u4f60\u597d").decode().split() == ["\u4f60", "\u597d"]
+    for text, words in (("\u201cIt\u2019s\u201d\u2014na\u00efve\u00a0e\u0301tat", "it s naive etat"),
+                        ("हिन्दी में।", "हिन्दी में"), ("がで", "が で"), ("한국어를", "한국어를"),
+                        ("ΌΔΟΣ Ёлка", "οδος елка"), ("שָׁלוֹם", "שלום")):
+        got = s.normalise_text(text).decode().split()
+        assert got == words.split(), f"{text}: vowel signs stay, accents go; got {got}"
+
+
+def test_one_typographic_quote_costs_no_speed():
+    text = "The boats wait in the harbour and carry salt and wool to the sea. " * 40
+    quoted = text.replace(" in ", " \u2019in\u201d ", 9)
+
+    def seconds(this):
+        best = 9.0
+        for _ in range(5):
+            start = time.process_time()
+            for _ in range(200):
+                s.normalise_text(this)
+            best = min(best, time.process_time() - start)
+        return best
+    ratio = seconds(quoted) / seconds(text)
+    assert ratio < 20, f"nine quotes make normalise_text {ratio:.0f} times slower (80 once)"
 
 
 @pytest.mark.exercise("2.17")
@@ -199,6 +221,20 @@ def test_cluster_compares_many_copies_in_linear_time(monkeypatch):
         f"{len(compared)} comparisons of 300 copies: a pair already joined needs none"
 
 
+@pytest.mark.exercise("2.22")
+@pytest.mark.usefixtures("plain_union")
+def test_cluster_compares_a_pair_once_whatever_bands_it_met_in(monkeypatch):
+    compared, jaccard = [], m.jaccard
+    monkeypatch.setattr(m, "jaccard", lambda a, b: compared.append(1) or jaccard(a, b))
+    sets = [np.array([k * 10 + j for j in range(4)] + [999], np.uint64) for k in range(5)]
+    assert m.cluster(5, [[0, 1, 2], [0, 1, 2], [0, 1, 2, 3], [1, 2]], sets.__getitem__, 0.8) == []
+    assert len(compared) == 6, f"4 rows have 6 pairs, {len(compared)} were compared"
+    compared.clear()
+    same = [np.array([1, 2, 3], np.uint64)] * 20
+    assert m.cluster(20, [list(range(20))], same.__getitem__, 0.8) == [list(range(20))]
+    assert len(compared) == 19, f"20 copies need 19 comparisons, not {len(compared)}"
+
+
 def test_jaccard_of_arrays():
     a, b = np.array([1, 2, 3]), np.array([2, 3, 4])
     assert m.jaccard(a, b) == 0.5 and m.jaccard(a, a) == 1 and m.jaccard(a, a[:0]) == 0
@@ -241,3 +277,41 @@ def test_recall_follows_the_s_curve():
         sigma = np.sqrt((theory * (1 - theory)).sum()) + 0.5
         assert abs(met[inside].sum() - theory.sum()) <= 3.3 * sigma, \
             f"J in [{low}, {high}): {met[inside].sum()} of {inside.sum()}, theory {theory.sum():.1f}"
+
+
+def template_pages(count, own=60, seed=0):
+    """Pages of one template: 304 words in common, `own` words of each page's own (J = 0.71)."""
+    rng = random.Random(seed)
+    shared = " ".join(rng.choices(WORDS, k=304))
+    return [f"{shared} " + " ".join(f"p{i}x{j}" for j in range(own)) for i in range(count)]
+
+
+def test_true_copies_among_pages_of_a_template_are_found_without_all_comparisons(monkeypatch):
+    rng = random.Random(5)
+    texts = template_pages(90)
+    # copies of pages with some own words changed (J > 0.8), and pages with few own words, which
+    # are copies of one another by the template alone
+    copies = [(i, t.replace(f"p{i}x3", "q").replace(f"p{i}x40", "r"))
+              for i, t in enumerate(texts[:25])]
+    short = [t.rsplit(" ", 52)[0] for t in texts[70:]]
+    everything = texts + [t for _, t in copies] + short
+    order = rng.sample(range(len(everything)), len(everything))
+    shuffled = [everything[i] for i in order]
+    compared, jaccard = [], m.jaccard
+    monkeypatch.setattr(m, "jaccard", lambda a, b: compared.append(1) or jaccard(a, b))
+    sets = [s.shingles(t) for t in shuffled]
+    got = m.cluster(len(shuffled), [list(range(len(shuffled)))], sets.__getitem__, 0.8)
+    assert {frozenset(c) for c in got} == {frozenset(c) for c in m.slow_near_duplicates(shuffled)}, \
+        "the clusters must be those of comparing every pair"
+    assert len(compared) < 12 * len(shuffled), \
+        f"{len(compared):,} comparisons of {len(shuffled)} pages: a template makes no pair likely"
+
+
+def test_time_grows_with_the_text_not_with_its_square():
+    def seconds(texts):
+        start = time.process_time()
+        assert m.near_duplicates(texts) == []
+        return time.process_time() - start
+    seconds(template_pages(100))
+    small, large = (seconds(template_pages(n)) for n in (400, 1600))
+    assert large < 9 * small, f"four times the pages took {large / small:.1f} times the time"
