@@ -33,8 +33,8 @@ from hashed_linear import HashedLinear
 from mixture import natural_mixture
 from near_copies import near_entries, near_pages
 from outliers import count_words, load_words
-from parts import (RECORDS_PER_PART, batched, bounded_map, decide, find_sources, finish, name_of,
-                   read_pages, records_of, wait_for, write_pages)
+from parts import (RECORDS_PER_PART, addresses, batched, bounded_map, decide, find_sources, finish,
+                   name_of, read_pages, records_of, wait_for, write_pages)
 from safety import load_blocklist
 from shards import assign_splits, write_index, write_shards
 
@@ -160,10 +160,10 @@ def read_pages_pass(args: argparse.Namespace, sources: list[Path], work: Path,
     progress = tqdm(desc="read, extract, filter", unit=" pages", disable=None)
 
     def tasks():
-        for number, source in enumerate(sources):
+        for number, (source, address) in enumerate(zip(sources, addresses(sources))):
             if number % args.world != args.rank:
                 continue
-            records = records_of(source, alone=len(sources) == 1)
+            records = records_of(source, address, alone=len(sources) == 1)
             if args.max_pages:
                 records = (r for _, r in zip(range(args.max_pages), records))
             for part, items in enumerate(batched(records, RECORDS_PER_PART)):

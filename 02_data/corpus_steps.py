@@ -22,6 +22,7 @@ from outliers import TokenProfile
 from page_steps import PAGE_STEPS, REJECTS_PER_REASON, page_keys, run_page_steps, sample
 from parts import name_of, read_pages, write_pages
 from quality import default_examples, train_quality
+from writing_systems import words_of
 
 LONG_ENTRY = 100              # characters; shorter entries share words by chance
 COPY_KEYS = ("url", "text", "length", "address", "specific", "entries", "entry_counts")
@@ -145,9 +146,9 @@ def unique_part(task: tuple) -> Path:
         if code != KEPT:
             continue
         text = "".join(e for e, k in zip(entries, mine) if k).strip("\n")
-        if len(text.split()) < settings.min_words:
+        if (count := len(words_of(text))) < settings.min_words:
             reject(counters["repeated entries"], page,
-                   f"little new: {len(text.split())} words are under {settings.min_words}")
+                   f"little new: {count} words are under {settings.min_words}")
             continue
         kept.append(page | {"text": text, "number": first_page + i})
         accept(counters["repeated entries"], text)
@@ -193,7 +194,7 @@ def score_part(task: tuple) -> Path:
     for i, page in enumerate(read_pages(work / "unique" / f"{name}.jsonl.gz")):
         page["text"] = "".join(e for j, e in enumerate(entries_of(page["text"]))
                                if (i, j) not in cut).strip("\n")
-        if len(page["text"].split()) < settings.min_words:
+        if len(words_of(page["text"])) < settings.min_words:
             reject(counters["near-copy entries"], page, "nothing but near copies of other entries")
             continue
         accept(counters["near-copy entries"], page["text"])

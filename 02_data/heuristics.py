@@ -7,8 +7,10 @@ Every rule set is a function from a text to None (kept) or the reason with the n
 and their code disagree, this is what we do, and why (tests/02_data/test_heuristics.py has an
 example at each exact threshold; a bound itself is always kept):
 
-- A word is a run of non-space characters, for every rule. Counting punctuation as words makes clean
-  prose fail the 80 % rule (2 of 20 real pages in datatrove's reading, 5 of 20 in another).
+- A word is a run of non-space characters, for every rule; in scripts without blanks a piece of such
+  a run (writing_systems.py). Counting punctuation as words makes clean prose fail the 80 % rule
+  (2 of 20 real pages in datatrove's reading, 5 of 20 in another). A Chinese sign counts as three
+  letters, a Korean one as two; each script has its own full stops, a language its own stop words.
 - Word length: the mean (datatrove, DCLM), not the median (Dolma).
 - Symbols: '#' and the ellipsis are tested apart (datatrove), not added (DCLM).
 - Bullets: the union of what the three projects count. Stop words: two DIFFERENT ones, in any case;
@@ -21,7 +23,8 @@ example at each exact threshold; a bound itself is always kept):
 - C4: a line has at least 5 words, a page at least 3 sentences (the final paper and its code; the
   early paper, and datatrove, have 3 and 5). A "{" anywhere ends a page (the paper; the code looks
   only at lines that survived). C4 as FineWeb ran it keeps lines without a full stop and drops those
-  under 3 words; we keep the short ones too, because in a code block they are code.
+  under 3 words; we keep the short ones too, because in a code block they are code. Each line that
+  stays is at least one sentence, as in datatrove.
 - FineWeb: at most 0.1 of the characters in repeated lines (the paper; datatrove's default is 0.01).
   A closing quote ends a line (the code of the paper's time; datatrove's is since without quotes).
 
@@ -33,19 +36,32 @@ Left out: C4's language test (language.py), its bad words (safety.py), its three
 """
 
 import re
-from collections import Counter
+from pathlib import Path
 
 import numpy as np
 
-STOP_WORDS = frozenset("the be to of and that have with".split())
+from writing_systems import (LETTERS, ends_sentence, letters_in, sentence_ends, signs_used,
+                             UNSPACED, words_of)
+
 BULLETS = ("\u2022", "\u25cf", "*", "-")
 ELLIPSES = ("\u2026", "...")
-END_PUNCTUATION = (".", "!", "?", '"', "\u201d", "'", "\u2019")
 POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies",
           "use cookies")
-_ALPHABETIC = re.compile(r"[^\W\d_]")
 _CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"[.!?][\"'\u201d\u2019)]*(?=\s|$)")
+_ANY_UNSPACED = re.compile(f"[{UNSPACED}]")
+_SIGNS = ".,;:!?()\"'\u060c\u061b\u061f\u06d4\u0964"
+
+
+def read_stop_words(path: Path) -> dict[str, frozenset[str]]:
+    """Lines of code, tab, words -> the words of each language; lines that start with # are remarks.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return {code: frozenset(words.split()) for code, _, words in
+            (line.partition("\t") for line in lines if line and line[0] != "#")}
+
+
+STOP_WORDS_OF = read_stop_words(Path(__file__).with_name("stop_words.tsv"))
+STOP_WORDS = STOP_WORDS_OF["en"]
 
 
 def lines_of(text: str) -> list[str]:
@@ -73,19 +89,23 @@ def gopher_quality(text: str, stop_words: frozenset[str] = STOP_WORDS) -> str | 
     50 to 100,000 words of mean length 3 to 10; at most 0.1 '#' or ellipses per word; at most 0.9 of
     the lines (blank ones are none) start with a bullet and 0.3 end in an ellipsis; at least 0.8 of
     the words hold a letter; at least two different words of `stop_words`, in any case (without any,
-    no such rule: the eight are English).
+    no such rule: the eight are English; STOP_WORDS_OF has other languages'). Words and letters are
+    those of `words_of` and `letters_in`.
     A text of one sentence repeated passes here: that is gopher_repetition's business.
     """
-    words, lines = text.split(), lines_of(text)
+    words, lines = words_of(text), lines_of(text)
     count, rows = max(len(words), 1), max(len(lines), 1)
     # cheapest first: the page's size
     reason = (_outside("Gopher words", len(words), 50, 100_000)
-              or _outside("Gopher word length", sum(map(len, words)) / count, 3, 10))
+              or _outside("Gopher word length", letters_in("".join(words)) / count, 3, 10))
     if reason:
         return reason
     # then what the words and lines are made of
     dots = text.count(ELLIPSES[0]) + text.count(ELLIPSES[1])
-    stops = {w.strip(".,;:!?()\"'").lower() for w in words} & stop_words
+    stops = {w.strip(_SIGNS).lower() for w in words} & stop_words
+    if not text.isascii() and _ANY_UNSPACED.search(signs_used(text)):
+        # without blanks a stop word is wherever its signs stand
+        stops |= {w for w in stop_words if _ANY_UNSPACED.match(w) and w in text}
     return (_outside("Gopher hashes per word", text.count("#") / count, 0, 0.1)
             or _outside("Gopher ellipses per word", dots / count, 0, 0.1)
             or _outside("Gopher bullet lines", sum(x.startswith(BULLETS) for x in lines) / rows,
@@ -93,7 +113,7 @@ def gopher_quality(text: str, stop_words: frozenset[str] = STOP_WORDS) -> str | 
             or _outside("Gopher ellipsis lines", sum(x.endswith(ELLIPSES) for x in lines) / rows,
                         0, 0.3)
             or _outside("Gopher alphabetic words",
-                        sum(1 for w in words if _ALPHABETIC.search(w)) / count, 0.8, 1)
+                        sum(1 for w in words if LETTERS.search(w)) / count, 0.8, 1)
             or _outside("Gopher stop words", len(stops), 2 if stop_words else 0, 10**9))
 
 
@@ -173,7 +193,7 @@ def gopher_repetition(text: str) -> str | None:
         if reason:
             return reason
     # words become small numbers once, so that all nine n-gram rules work on arrays
-    words = text.split()
+    words = words_of(text)
     numbers: dict[str, int] = {}
     ids = np.array([numbers.setdefault(w, len(numbers)) for w in words], np.int64)
     lengths = np.array([len(w) for w in words], np.int64)
@@ -191,15 +211,15 @@ def gopher_repetition(text: str) -> str | None:
 
 def _c4_line(line: str) -> bool:
     """Does C4 keep this line? Ends in punctuation (no ellipsis), 5 words, no _c4_boilerplate."""
-    return (line.endswith(END_PUNCTUATION) and not line.endswith(ELLIPSES)
-            and len(line.split()) >= 5 and not _c4_boilerplate(line))
+    return (ends_sentence(line) and not line.endswith(ELLIPSES)
+            and len(words_of(line)) >= 5 and not _c4_boilerplate(line))
 
 
 def _c4_boilerplate(line: str) -> bool:
     """Is this line a notice or debris? It names javascript or a policy, or has an endless word."""
     low = line.lower()
     return ("javascript" in low or any(phrase in low for phrase in POLICY)
-            or (len(line) > 1000 and max(map(len, line.split()), default=0) > 1000))
+            or (len(line) > 1000 and max(map(len, words_of(line)), default=0) > 1000))
 
 
 def c4_clean(text: str, terminal_punctuation: bool = True) -> tuple[str, str | None]:
@@ -208,8 +228,9 @@ def c4_clean(text: str, terminal_punctuation: bool = True) -> tuple[str, str | N
     Lines stay that end in . ! ? or a quote (an ellipsis does not count), have at least 5 words and
     none over 1000 characters, and mention neither "javascript" nor a policy of POLICY; citation
     marks [1], [edit], [citation needed] are cut. The page goes if it holds "lorem ipsum" or "{", or
-    fewer than 3 sentences remain. With `terminal_punctuation` off (FineWeb) a line's end and length
-    do not matter, and indentation and blank lines stay; the other line rules hold.
+    fewer than 3 sentences remain (a line is one at least). With `terminal_punctuation` off
+    (FineWeb) a line's end and length do not matter, and indentation and blank lines stay; the other
+    line rules hold.
     """
     # Page rules that one phrase decides: on the whole text, before any line is dropped.
     low = text.lower()
@@ -223,8 +244,8 @@ def c4_clean(text: str, terminal_punctuation: bool = True) -> tuple[str, str | N
         cleaned = "\n".join(line for line in lines_of(cleaned) if _c4_line(line))
     else:
         cleaned = "\n".join(x for x in cleaned.split("\n") if not _c4_boilerplate(x))
-    # Count sentences in what is left of the page, not in what came in.
-    sentences = len(_SENTENCE_END.findall(cleaned))
+    # Count sentences in what is left of the page, not in what came in; a line is one at least.
+    sentences = sum(max(1, sentence_ends(line)) for line in lines_of(cleaned))
     return cleaned, _outside("C4 sentences", sentences, 3, float("inf"))
 
 
@@ -239,12 +260,12 @@ def fineweb(text: str) -> str | None:
     At least 0.12 of the lines end in punctuation; at most 0.1 of the characters are in repeated
     lines; at most 0.67 of the lines have 30 characters or fewer; at most 0.3 newlines per word.
     """
-    lines, words = lines_of(text), text.split()
+    lines, words = lines_of(text), words_of(text)
     if not lines:
         return "FineWeb: no text"
-    ended = sum(line.endswith(END_PUNCTUATION) for line in lines) / len(lines)
+    ended = sum(map(ends_sentence, lines)) / len(lines)
     return (_outside("FineWeb lines ending in punctuation", ended, 0.12, 1)
             or _outside("FineWeb characters in repeated lines", repeated_parts(lines)[1], 0, 0.1)
             or _outside("FineWeb short lines",
-                        sum(len(line) <= 30 for line in lines) / len(lines), 0, 0.67)
+                        sum(letters_in(line) <= 30 for line in lines) / len(lines), 0, 0.67)
             or _outside("FineWeb newlines per word", text.count("\n") / len(words), 0, 0.3))

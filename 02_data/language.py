@@ -55,7 +55,9 @@ ENDS = np.array([last for _, last, _ in RANGES])
 SCRIPT_OF = np.array([SCRIPTS.index(script) for _, _, script in RANGES])
 # Everything between two words. Vowel signs and accents are no "word characters" for `re`, but are
 # parts of words in Hindi, Arabic or Vietnamese.
-NOISE = re.compile(r"https?://\S+|www\.\S+|<[^<>]{0,200}>|"
+# An address ends where no address goes on: Chinese follows it without a blank.
+ADDRESS = r"(?:https?://|www\.)[!-~\u00c0-\u052f]+"
+NOISE = re.compile(ADDRESS + r"|<[^<>]{0,200}>|"
                    r"(?:[^\w\u0300-\u036f\u064b-\u065f\u0900-\u0dff\u0e30-\u0e4f]|[\d_])+")
 
 

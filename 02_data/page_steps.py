@@ -23,8 +23,9 @@ from extract import extract_text
 from hashed_linear import HashedLinear
 from language import identify_language
 from outliers import DIRTY_WORDS, dirty_tokens
-from personal_data import mask_emails, mask_ip_addresses, mask_phone_numbers
+from personal_data import MOST, mask_personal_data, too_personal
 from safety import blocked_url, classify_harmful, classify_nsfw
+from writing_systems import LETTERS, words_of
 
 REJECTS_PER_REASON = 5        # samples per part and reason kept for the reader
 
@@ -35,7 +36,7 @@ class Settings:
     languages: tuple[str, ...] = ("en",)
     language_probability: float = 0.65     # RefinedWeb's and FineWeb's threshold
     rules: str = "auto"
-    max_personal: int = 5                  # Dolma: more spans than this and the page goes
+    max_personal: int = MOST               # Dolma: more spans than this and the page goes
     safety_threshold: float = 0.9
     nsfw_model: str = ""                   # paths; empty: the bundled examples
     harmful_model: str = ""
@@ -79,7 +80,7 @@ def language(page: dict, settings: Settings) -> str | None:
     sample = page["text"][:20_000]
     if page["rules"] == "documentation":
         sample = prose_of(sample)
-        if len(sample.split()) < 12:
+        if len(words_of(sample)) < 12:
             page["language"] = "und"
             return None
     code, probability = identify_language(sample[:3_000])
@@ -94,8 +95,8 @@ def language(page: dict, settings: Settings) -> str | None:
 def prose_of(text: str) -> str:
     """The forty longest lines that are sentences: four words, nearly all letters, no assignment."""
     lines = [line for line in map(str.strip, text.split("\n"))
-             if len(line) < 200 and line.count(" ") >= 3 and "=" not in line
-             and sum(map(str.isalpha, line)) + line.count(" ") >= 0.9 * len(line)]
+             if len(line) < 200 and "=" not in line and len(words_of(line)) >= 4
+             and sum(map(len, LETTERS.findall(line))) + line.count(" ") >= 0.9 * len(line)]
     return "\n".join(sorted(lines, key=len, reverse=True)[:40])
 
 
@@ -114,14 +115,8 @@ def page_repeats(page: dict, settings: Settings) -> str | None:
 
 def personal_data(page: dict, settings: Settings) -> str | None:
     """Mask e-mail, phone and IP addresses; drop web pages that hold many (they are directories)."""
-    counts = []
-    for mask in (mask_emails, mask_phone_numbers, mask_ip_addresses):
-        page["text"], count = mask(page["text"])
-        counts.append(count)
-    page["masked"] = counts
-    if page["rules"] == "web" and sum(counts) > settings.max_personal:
-        return f"personal data: {sum(counts)} spans are over {settings.max_personal}"
-    return None
+    page["text"], page["masked"] = mask_personal_data(page["text"])
+    return too_personal(page["masked"], settings.max_personal) if page["rules"] == "web" else None
 
 
 def safety(page: dict, settings: Settings) -> str | None:
@@ -158,7 +153,7 @@ def quality_rules(page: dict, settings: Settings) -> str | None:
     if page["rules"] == "documentation":
         return documented(text) or printable(text)
     # Gopher's stop words are English; a page in another language that was asked for has others
-    stop_words = heuristics.STOP_WORDS if page["language"] == "en" else frozenset()
+    stop_words = heuristics.STOP_WORDS_OF.get(page["language"], frozenset())
     return heuristics.gopher_quality(text, stop_words) or printable(text) \
         or dirty_tokens(text, settings.dirty_words)
 
@@ -176,12 +171,12 @@ def line_rules(page: dict, settings: Settings) -> str | None:
 
 def documented(text: str) -> str | None:
     """Documentation must document: at least 20 words, and 1 line of prose for 8 signatures."""
-    words = text.split()
+    words = words_of(text)
     if len(words) < 20:
         return f"documentation words: {len(words)} is under 20"
     lines = heuristics.lines_of(text)
     signatures = sum(1 for x in lines if SIGNATURE.match(x))
-    prose = sum(1 for x in lines if len(x.split()) >= 5 and not SIGNATURE.match(x))
+    prose = sum(1 for x in lines if len(words_of(x)) >= 5 and not SIGNATURE.match(x))
     if prose * 8 < signatures:
         return f"undocumented: {prose} lines of prose for {signatures} signatures"
     return None
@@ -266,10 +261,13 @@ def specific(url: str) -> int:
 
 
 def package_of(url: str) -> str:
-    """The site a page belongs to; in the embedded crawl its package, with capitals as imported.
+    """The site a page belongs to; in the embedded crawl its package, with capitals as imported; of
+    a file its first folder, or its name.
 
     package_of("https://pil.pydoc.example/PIL.Image.html") = "PIL".
     """
+    if url.startswith("file:///"):
+        return url[8:].partition("#")[0].partition("/")[0] or "unknown"
     host, _, path = normalise_url(url).partition("//")[2].partition("/")
     module = path.split("/")[-1].partition(".")[0]
     return module if host.endswith(".pydoc.example") and module else host or "unknown"

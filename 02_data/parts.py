@@ -12,12 +12,14 @@ import hashlib
 import itertools
 import json
 import multiprocessing
+import os
 import signal
 import sys
 import time
 import zlib
 from pathlib import Path
 from typing import Callable, Iterable, Iterator
+from urllib.parse import quote
 
 from artifacts import BadInput, shown, whole
 from warc import Problem, Record, read_warc
@@ -50,21 +52,37 @@ def find_sources(warc: list[Path], text: list[Path]) -> list[Path]:
     return sorted(set(found))
 
 
-def read_source(path: Path) -> Iterator[tuple[str, str, bytes, str | None]]:
+def addresses(sources: list[Path]) -> list[str]:
+    """What a record without a URL is called: its file's path below the folder that all share.
+
+    The path, not the name: a/part-0.jsonl and b/part-0.jsonl are two files, and the same on every
+    machine. [Path("n/a/x.txt"), Path("n/b/x.txt")] -> ["file:///a/x.txt", "file:///b/x.txt"]
+    """
+    resolved = [path.resolve() for path in sources]
+    shared = os.path.commonpath([path.parent for path in resolved])
+    return [f"file:///{quote(path.relative_to(shared).as_posix())}" for path in resolved]
+
+
+def read_source(path: Path, address: str = "") -> Iterator[tuple[str, str, bytes, str | None]]:
     """The records of one source: (kind, url, body, charset); kind "html", "text", or why not.
+
+    `address` (of `addresses`; default: made from the name) stands for the URL of records without
+    one, with their number or offset in the file.
+
 
     WARC responses that carry HTML are "html", WET conversions and text "text"; the rest have a kind
     that says why they are no page, so that it can be counted. A jsonl line gives "text" and perhaps
     "url"; a plain text file is cut at lines that hold only <|endoftext|>, or is one page.
     """
-    name = path.name.lower()
+    name, address = path.name.lower(), address or addresses([path])[0]
     if name.endswith((".jsonl", ".jsonl.gz", ".json")):
-        yield from _read_jsonl(path)
+        yield from _read_jsonl(path, address)
     elif ".warc" in name or ".wet" in name:
         problems: list[Problem] = []
         for record in read_warc(path, problems):
             if (kind := record_kind(record)) is not None:
-                yield kind, record.url or "", record.payload, record.charset
+                yield kind, record.url or f"{address}#{record.offset}", record.payload, \
+                    record.charset
         for problem in problems:
             where = f"{path.name} byte {problem.offset}: {problem.reason}"
             yield "damaged record", where, b"", None
@@ -76,16 +94,17 @@ def read_source(path: Path) -> Iterator[tuple[str, str, bytes, str | None]]:
             raise BadInput(f"{shown(path)} is not UTF-8 text (byte {error.start}): convert it, for "
                            "example with iconv, or give HTML pages inside a WARC file")
         for i, piece in enumerate(data.split(f"\n{END_OF_TEXT}\n".encode())):
-            yield "text", f"file:///{path.name}#{i}", piece, None
+            yield "text", f"{address}#{i}", piece, None
 
 
-def records_of(path: Path, alone: bool) -> Iterator[tuple[str, str, bytes, str | None]]:
+def records_of(path: Path, address: str,
+               alone: bool) -> Iterator[tuple[str, str, bytes, str | None]]:
     """The records of one source of a run; an unreadable file among many is one record that says so.
 
     What was read before it broke off stays. BadInput if the source is `alone`: nothing else to do.
     """
     try:
-        yield from read_source(path)
+        yield from read_source(path, address)
     except (BadInput, OSError, EOFError, zlib.error) as error:
         if alone:
             raise error if isinstance(error, (BadInput, OSError)) else BadInput(
@@ -109,7 +128,7 @@ def record_kind(record: Record) -> str | None:
     return "text" if mime == "text/plain" else f"not HTML: {mime or 'unknown type'}"
 
 
-def _read_jsonl(path: Path) -> Iterator[tuple[str, str, bytes, None]]:
+def _read_jsonl(path: Path, address: str) -> Iterator[tuple[str, str, bytes, None]]:
     opener = gzip.open if path.name.endswith(".gz") else open
     good = 0
     with opener(path, "rb") as lines:
@@ -117,11 +136,11 @@ def _read_jsonl(path: Path) -> Iterator[tuple[str, str, bytes, None]]:
             try:
                 value = json.loads(line)
                 text = value["text"]
-                yield "text", str(value.get("url") or f"file:///{path.name}#{number}"), \
+                yield "text", str(value.get("url") or f"{address}#{number}"), \
                     text.encode("utf-8", "replace"), None
                 good += 1
             except (ValueError, KeyError, TypeError, AttributeError):
-                yield "broken line", f"file:///{path.name}#{number}", b"", None
+                yield "broken line", f"{address}#{number}", b"", None
     if not good:
         raise BadInput(f'{shown(path)} has no line of the form {{"text": "..."}}: is it jsonl?')
 

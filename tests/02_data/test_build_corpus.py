@@ -197,6 +197,21 @@ def test_survivors_do_not_depend_on_the_order_of_pages():
     assert len(set(keys["url"][kept])) == kept.sum() and len(set(keys["text"][kept])) == kept.sum()
 
 
+def test_files_of_one_name_in_two_folders_are_two(tmp_path):
+    """Bug reports of two projects: notes/a/x.txt and notes/b/x.txt are not one page."""
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.txt").write_text(f"text of {folder}\n")
+        (tmp_path / folder / "part-0.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
+    sources = parts.find_sources([], [tmp_path])
+    urls = [record[1] for source, address in zip(sources, parts.addresses(sources))
+            for record in parts.read_source(source, address)]
+    assert len(set(urls)) == len(urls) == 6, urls
+    assert "file:///a/x.txt#0" in urls, "the path below the folder that all share"
+    assert parts.addresses(sources[:1]) == ["file:///part-0.jsonl"]
+    assert page_steps.package_of("file:///a/x.txt#0") == "a"
+
+
 def test_addresses_and_packages():
     specific = page_steps.specific
     assert specific("https://x.org/a.b.html") < specific("https://x.org/a.html")

@@ -47,6 +47,8 @@ def words(n, word="fish"):
     (words(79) + " 12345" * 21, False, "79 of 100 words hold a letter"),
     ("the " * 30 + "fishes " * 30, False, "one stop word thirty times is one stop word"),
     ("The " * 30 + "OF, " * 30, True, "two different stop words, in any case"),
+    ("the of " + "\u732b\u5750\u5728\u57ab\u5b50\u4e0a" * 17, True,
+     "Chinese has no blanks: two signs are a word, as much as six letters"),
 ])
 def test_gopher_quality_at_its_bounds(text, kept, rule):
     got = h.gopher_quality(text)
@@ -178,9 +180,18 @@ def test_c4_as_fineweb_ran_it_still_drops_notices():
         "notices and endless words go; short lines, indentation and blank lines stay"
 
 
+@pytest.mark.exercise("2.14")
+def test_a_line_that_stays_is_one_sentence_at_least():
+    text = "Salt was dear in the harbour\nWool was not\nFish was free to all"
+    assert h.c4_clean(text, terminal_punctuation=False)[1] is None, "three lines, three sentences"
+    assert h.c4_clean("\n\n".join(text.split("\n")[:2]), terminal_punctuation=False)[1] == \
+        "C4 sentences: 2 is under 3", "blank lines are none"
+
+
 def test_stop_words_of_another_language():
     text = "Das Schiff liegt im Hafen und die Leute warten auf den Wind aus Norden.\n" * 5
     assert h.gopher_quality(text).startswith("Gopher stop words"), "the eight words are English"
+    assert h.gopher_quality(text, h.STOP_WORDS_OF["de"]) is None
     assert h.gopher_quality(text, frozenset(("und", "die"))) is None
     assert h.gopher_quality(text, frozenset()) is None, "no stop words, no such rule"
 

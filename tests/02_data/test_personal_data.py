@@ -93,8 +93,8 @@ def test_every_phone_number_is_counted_glued_ones_too():
 
 
 @pytest.mark.exercise("2.3")
-@pytest.mark.parametrize("address", ["8.8.8.8", "192.0.2.146", "255.1.1.1", "172.32.0.1",
-                                     "193.99.144.85", "2001:db8::ff00:42:8329"])
+@pytest.mark.parametrize("address", ["8.8.8.8", "192.1.2.146", "255.1.1.1", "172.32.0.1",
+                                     "193.99.144.85", "2001:4860::ff00:42:8329"])
 def test_an_ip_address_is_masked(address):
     want = (f"from {IP}, to", 1) if not address.startswith("255") else (f"from {address}, to", 0)
     assert mask_ip_addresses(f"from {address}, to") == want
@@ -104,7 +104,9 @@ def test_an_ip_address_is_masked(address):
 @pytest.mark.parametrize("text", [
     "256.1.1.1", "999.8.8.8", "0.1.2.3", "10.1.2.3", "127.0.0.1", "172.16.5.5", "172.31.255.255",
     "192.168.0.1", "1.2.3.4.5", ".3.3.3.0", "8.8.8", "v8.8.8.8", "version 8.8.8.8", "8.8.8.888",
-    "12:34:56", "std::abs", "dead::beef", "build 17.0.2.8", "OID 1.3.6.1", "fe80::1", "::1"])
+    "12:34:56", "std::abs", "dead::beef", "build 17.0.2.8", "OID 1.3.6.1", "fe80::1", "::1",
+    'version "17.0.4.1"', "openresty/1.9.7.1", "192.0.2.7", "198.51.100.1", "203.0.113.9",
+    "2001:db8::1", "Version: 9.8.7.6", "jdk-17.0.4.1", "server: nginx/1.9.7.1", "3fff::1"])
 def test_what_reaches_nobody_stays(text):
     assert mask_ip_addresses(text) == (text, 0)
 
@@ -123,13 +125,42 @@ def test_signs_around_an_ip_address_stay(before, after):
 def test_an_ip_address_may_end_a_sentence_and_is_counted_each_time():
     assert mask_ip_addresses("8.8.8.8 and 8.8.4.4.") == (f"{IP} and {IP}.", 2)
     assert mask_ip_addresses(f"{IP} and 8.8.4.4") == (f"{IP} and {IP}", 1), "a mask is not counted"
-    assert mask_ip_addresses("2001:db8::1: no answer") == (f"{IP}: no answer", 1), "the colon stays"
+    assert mask_ip_addresses("2001:4860::1: no answer") == (f"{IP}: no answer", 1), "the colon stays"
+
+
+SENTENCES = ("请发送到{}联系我们", "連絡先は{}です。", "{}으로 보내세요", "ส่งไปที่{}ได้เลย", "ລົງ{}ໄດ້",
+             "服务器{}无法访问", "手机{}请")
+
+
+@pytest.mark.exercise("2.1")
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_an_email_ends_where_the_script_changes(sentence):
+    for address in ("zhang@example.com", "a.b+c@mail.example.co.uk", "x@müller.de"):
+        got = mask_emails(sentence.format(address))
+        assert got == (sentence.format(EMAIL), 1), "the sentence around the address must stay"
+    assert mask_emails("写信到info@例子.中国。") == (f"写信到{EMAIL}。", 1)
+
+
+@pytest.mark.exercise("2.2")
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_a_phone_number_ends_where_the_script_changes(sentence):
+    for number in ("+8613812345678", "283-182-3829", "+66 2 123 4567", "(283) 182-3829"):
+        got = mask_phone_numbers(sentence.format(number))
+        assert got == (sentence.format(PHONE), 1), f"{number}: the sentence around it must stay"
+
+
+@pytest.mark.exercise("2.3")
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_an_ip_address_ends_where_the_script_changes(sentence):
+    for address in ("8.8.8.8", "2001:4860:4860::8888"):
+        got = mask_ip_addresses(sentence.format(address))
+        assert got == (sentence.format(IP), 1), f"{address}: the sentence around it must stay"
 
 
 def test_masking_twice_changes_nothing():
     rng = random.Random(1)
     pieces = ["a@b.org", "283-182-3829", "8.8.8.8", " ", ".", "-", "(", ")", "+44 20 7946 0958",
-              "|||", EMAIL, PHONE, IP, "@", "283", "x", "\n", "2001:db8::1", "é"]
+              "|||", EMAIL, PHONE, IP, "@", "283", "x", "\n", "2001:4860::1", "é", "请", "ที่"]
     for _ in range(2000):
         text = "".join(rng.choices(pieces, k=12))
         once, _ = mask_personal_data(text)
