@@ -14,7 +14,6 @@ Letters: N ranks, P elements of all gradients. Source: Li et al. 2020 (PyTorch D
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -51,6 +50,8 @@ def average_flat(parameters: Iterable[nn.Parameter], group=None) -> None:
     hundreds of small gradients: copy them into one vector, reduce that, copy back.
     """
     grads = [p.grad for p in parameters if p.grad is not None]
+    if not grads:
+        return
     # One long vector, in an order that is the same on every rank.
     flat = torch.cat([g.flatten() for g in grads])
     all_reduce(flat, group)
@@ -83,35 +84,50 @@ def make_buckets(sizes: list[int], limit: int) -> list[list[int]]:
 class BucketedDDP(nn.Module):
     """Wrap a module: buckets of gradients are averaged while backward computes the others.
 
-    Call `finish_gradient_synchronization()` between backward and the optimizer. `no_sync()`
-    leaves the exchange out for all but the last micro-batch of a step. Parameters that get no
-    gradient in a step take part with zeros.
+    After backward every gradient is the mean over the ranks, so it may be clipped, looked at or
+    thrown away like any other. `finish_gradient_synchronization()` between backward and the
+    optimizer takes part for a rank whose backward did not happen. `no_sync()` leaves the exchange
+    out for all but the last micro-batch of a step. Parameters that get no gradient in a step take
+    part with zeros; those that are frozen or unfrozen later are noticed in the next forward.
     """
 
     def __init__(self, module: nn.Module, bucket_mb: float = 25, group=None) -> None:
         super().__init__()
-        self.module, self.group = module, group
+        self.module, self.group, self.bucket_bytes = module, group, int(bucket_mb * 2**20)
         start_equal(module, group)
-        self.trained = [p for p in module.parameters() if p.requires_grad]
-        sizes = [p.numel() * p.element_size() for p in self.trained]
-        self.buckets = [[self.trained[i] for i in bucket]
-                        for bucket in make_buckets(sizes, int(bucket_mb * 2**20))]
-        self.synchronising = True
+        self.synchronising, self.exchanged, self.running = True, False, False
+        self.number: dict[nn.Parameter, int] | None = None      # which bucket a parameter is in
+        self.hooked: set[nn.Parameter] = set()
+        self.deal_out()
+
+    def deal_out(self) -> None:
+        """Put the parameters that are trained now into buckets, and listen for their gradients."""
+        trained = [p for p in self.module.parameters() if p.requires_grad]
+        if self.number is not None and self.number.keys() == set(trained):
+            return
+        sizes = [p.numel() * p.element_size() for p in trained]
+        self.buckets = [[trained[i] for i in bucket]
+                        for bucket in make_buckets(sizes, self.bucket_bytes)]
+        self.number = {p: n for n, bucket in enumerate(self.buckets) for p in bucket}
+        for p in set(trained) - self.hooked:
+            p.register_post_accumulate_grad_hook(self.on_gradient)
+        self.hooked.update(trained)
         self.restart()
-        for number, bucket in enumerate(self.buckets):
-            for p in bucket:
-                p.register_post_accumulate_grad_hook(partial(self.on_gradient, number))
 
     def restart(self) -> None:
-        """Forget what the last backward launched."""
+        """Nothing of the next exchange is launched yet."""
         self.waiting = [len(bucket) for bucket in self.buckets]
         self.launched: list[tuple] = []         # (handle, flat vector), in order of buckets
 
-    def on_gradient(self, number: int, parameter: nn.Parameter) -> None:
+    def on_gradient(self, parameter: nn.Parameter) -> None:
         """Autograd calls this the moment a parameter's gradient is complete."""
-        if not self.synchronising:
+        if not self.synchronising or parameter not in self.number:
+            self.exchanged = False
             return
-        self.waiting[number] -= 1
+        if not self.running:    # the first of this backward: autograd shall call us at its end
+            self.running = True
+            torch.autograd.Variable._execution_engine.queue_callback(self.exchange)
+        self.waiting[self.number[parameter]] -= 1
         # In the order of buckets on every rank: two ranks that start different all-reduces at
         # the same time would add up different things, or wait for ever.
         while len(self.launched) < len(self.buckets) and not self.waiting[len(self.launched)]:
@@ -124,8 +140,8 @@ class BucketedDDP(nn.Module):
                           for p in bucket])
         self.launched.append((all_reduce(flat, self.group, wait=False), flat))
 
-    def finish_gradient_synchronization(self) -> None:
-        """Wait until every gradient is the mean over the ranks. Call before the optimizer."""
+    def exchange(self) -> None:
+        """Launch what is left, wait, and put the means where the gradients are."""
         # Buckets with a parameter that took no part in this forward pass are still here.
         while len(self.launched) < len(self.buckets):
             self.launch()
@@ -135,21 +151,35 @@ class BucketedDDP(nn.Module):
             flat /= dist.get_world_size(self.group)
             for p, mean in zip(bucket, flat.split([p.numel() for p in bucket])):
                 # Into the gradient that is already there, or as a new one.
-                p.grad = mean.view_as(p).clone() if p.grad is None else p.grad.copy_(
-                    mean.view_as(p))
+                mean = mean.view_as(p)
+                p.grad = mean.to(p.dtype, copy=True) if p.grad is None else p.grad.copy_(mean)
         # The next backward starts from nothing.
+        self.exchanged, self.running = True, False
         self.restart()
+
+    def finish_gradient_synchronization(self) -> None:
+        """Call before the optimizer: afterwards every gradient is the mean over the ranks. A rank
+        whose backward has not exchanged (none, or all inside `no_sync`) does so now."""
+        if not self.exchanged:
+            self.exchange()
+        self.exchanged = False
 
     @contextlib.contextmanager
     def no_sync(self) -> Iterator[None]:
         """Inside, backward only adds to the local gradients: for gradient accumulation."""
-        self.synchronising = False
+        before, self.synchronising = self.synchronising, False
         try:
             yield
         finally:
-            self.synchronising = True
+            self.synchronising = before
 
     def forward(self, *args, **kwargs):
+        if self.running:        # the last backward broke off with an error: forget it
+            for handle, _ in self.launched:
+                handle.wait()
+            self.running = False
+            self.restart()
+        self.deal_out()
         return self.module(*args, **kwargs)
 
 

@@ -41,16 +41,25 @@ class Shard:
         self.users = 0                      # forward or backward passes that need the whole now
         self.whole = [torch.empty(p.shape, dtype=self.dtype, device=p.device)
                       .requires_grad_(p.requires_grad) for p in parameters]
+        self.ready, self.listening = 0, False
         for tensor in self.whole:
             tensor.untyped_storage().resize_(0)
-            if tensor.requires_grad:
-                tensor.register_post_accumulate_grad_hook(self.on_gradient)
-        self.ready = 0
+        self.follow()
         # The modules see plain tensors under the old names; the optimizer sees only the piece.
         for module, name in owners:
             index = next(i for i, p in enumerate(parameters) if p is module._parameters[name])
             del module._parameters[name]
             setattr(module, name, self.whole[index])
+
+    def follow(self) -> None:
+        """The whole weights are frozen, or unfrozen, as the piece is now."""
+        trained = self.piece.requires_grad
+        for tensor in self.whole if self.whole[0].requires_grad != trained else ():
+            tensor.requires_grad_(trained)
+        if trained and not self.listening:
+            self.listening = True
+            for tensor in self.whole:
+                tensor.register_post_accumulate_grad_hook(self.on_gradient)
 
     @torch.no_grad()
     def gathered(self) -> list[Tensor]:
@@ -82,6 +91,13 @@ class Shard:
         if self.ready == len(self.whole):
             self.exchange()
 
+    def forget(self) -> None:
+        """No gradient has arrived, and nobody uses the whole weights."""
+        for tensor in self.whole:
+            tensor.grad = None
+        self.ready = self.users = 0
+        self.give_back()
+
     @torch.no_grad()
     def exchange(self) -> None:
         """Sum the gradients over ranks, in fp32, keep the mean of the own piece, free the rest."""
@@ -89,10 +105,7 @@ class Shard:
                  if t.grad is None else t.grad.to(self.piece.dtype) for t in self.whole]
         share = reduce_scatter(pack(grads, self.ranks), self.group)[0] / self.ranks
         self.piece.grad = share if self.piece.grad is None else self.piece.grad + share
-        for tensor in self.whole:
-            tensor.grad = None
-        self.ready, self.users = 0, 0
-        self.give_back()
+        self.forget()
 
 
 def find_shards(module: nn.Module) -> list[tuple[list[tuple[nn.Module, str]], list]]:
@@ -138,6 +151,7 @@ class FSDP(nn.Module):
             for part in {id(part): part for part, _ in owners}.values():
                 part.register_forward_pre_hook(partial(self.before_forward, shard))
                 part.register_forward_hook(partial(self.after_forward, shard))
+        self.running = False            # in the middle of a backward pass
         self.names = {name: numbers[p] for name, p in self.places.items()}
         del self.places
         self.module = module
@@ -145,6 +159,7 @@ class FSDP(nn.Module):
 
     def before_forward(self, shard: Shard, part: nn.Module, inputs: tuple) -> tuple:
         """Borrow the weights, and bring the inputs to their dtype."""
+        shard.follow()
         shard.borrow()
         return tuple(x.to(shard.dtype) if torch.is_tensor(x) and x.is_floating_point()
                      and self.compute_dtype else x for x in inputs)
@@ -158,11 +173,17 @@ class FSDP(nn.Module):
 
     def before_backward(self, shard: Shard, gradient: Tensor) -> None:
         """Borrow the weights again: the gradient has reached the module's output."""
+        if not self.running:    # the first of this backward: autograd shall call us at its end
+            self.running = True
+            torch.autograd.Variable._execution_engine.queue_callback(
+                self.finish_gradient_synchronization)
         if not shard.users:
             shard.borrow()
 
     def finish_gradient_synchronization(self) -> None:
-        """After backward: exchange what is incomplete (unused parameters), free what is left."""
+        """Exchange what is incomplete (unused parameters), free what is left. Backward ends with
+        it by itself, so that a step may be left out; calling it again changes nothing."""
+        self.running = False
         for shard in self.shards:
             if shard.ready:
                 shard.exchange()
@@ -181,4 +202,8 @@ class FSDP(nn.Module):
         return {name: whole[number][index] for name, (number, index) in self.names.items()}
 
     def forward(self, *args, **kwargs):
+        if self.running:        # the last backward broke off with an error: forget it
+            self.running = False
+            for shard in self.shards:
+                shard.forget()
         return self.module(*args, **kwargs)

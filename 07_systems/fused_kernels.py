@@ -18,6 +18,7 @@ from torch import Tensor
 
 from flash_attention import by_kernel
 from gpt import swiglu
+from target_range import check_targets
 
 try:
     import row_kernels
@@ -72,8 +73,9 @@ def loss_and_gradient_(logits: Tensor, targets: Tensor, scale: float | Tensor) -
 
     logits (n, V), changed in place; targets (n,), where -100 means no loss and no gradient.
     Plain torch. For logits [0, 0] and target 1 the loss is ln 2 and, with scale 1, the logits
-    become [0.5, -0.5].
+    become [0.5, -0.5]. A target outside of 0 .. V-1 is an IndexError.
     """
+    check_targets(targets, logits.shape[1])
     counted = targets != -100
     rows, columns = torch.arange(len(targets), device=logits.device), targets.clamp(min=0)
     # 16 bits are too few for exponents: through fp32 and back (32 and 64 bits: the same tensor).
@@ -94,6 +96,7 @@ def loss_and_gradient_(logits: Tensor, targets: Tensor, scale: float | Tensor) -
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, logits: Tensor, targets: Tensor) -> Tensor:
+        check_targets(targets, logits.shape[1])
         counted = (targets != -100).sum().clamp(min=1)
         gradient = logits.detach()
         in_place = row_kernels.launch_cross_entropy if by_kernel(logits) else loss_and_gradient_
@@ -122,13 +125,15 @@ def chunked_linear_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor
 
     hidden (n, C), weight (V, C), targets (n,) with -100 ignored -> the mean loss over counted
     targets, its gradient for hidden (n, C) and for weight (V, C). At most (chunk, V) logits
-    exist at once. If nothing counts: loss and gradients are zero.
+    exist at once. If nothing counts: loss and gradients are zero. A target outside of 0 .. V-1
+    is an IndexError.
     """
+    check_targets(targets, len(weight))
     counted = (targets != -100).sum().clamp(min=1)
     share = counted.double().reciprocal()       # stays on the GPU: nobody waits for its value
     dh, dw = torch.empty_like(hidden), torch.zeros_like(weight, dtype=torch.promote_types(
         weight.dtype, torch.float32))
-    total = torch.zeros((), device=hidden.device)
+    total = torch.zeros((), device=hidden.device, dtype=dw.dtype)
     in_place = loss_and_gradient_
     if hidden.is_cuda and by_kernel(hidden):
         in_place = row_kernels.launch_cross_entropy
@@ -151,8 +156,8 @@ def _chunked(hidden: Tensor, weight: Tensor, targets: Tensor, chunk: int
 
 @_chunked.register_fake
 def _(hidden, weight, targets, chunk):
-    return hidden.new_empty((), dtype=torch.float32), torch.empty_like(hidden), torch.empty_like(
-        weight)
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    return hidden.new_empty((), dtype=wide), torch.empty_like(hidden), torch.empty_like(weight)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):

@@ -27,14 +27,19 @@ def route(scores: Tensor, k: int, bias: Tensor | None = None) -> tuple[Tensor, T
     """Each token's k experts and their shares: probabilities scores (n, E) -> (n, k), (n, k).
 
     Chosen are the k largest of scores + bias; `bias` (E,) steers the choice only, the shares are
-    the scores of the chosen, made to sum to 1. Best expert first. scores [0.5, 0.3, 0.2], k = 2:
-    experts [0, 1], shares [0.625, 0.375]. Source: Wang et al. 2024, equation 3.
+    the scores of the chosen, made to sum to 1 if k > 1. For k = 1 the share is the score itself:
+    divided by its own sum it would be 1 for every token, and the router would have no gradient.
+    Best expert first. scores [0.5, 0.3, 0.2], k = 2: experts [0, 1], shares [0.625, 0.375].
+    Source: Wang et al. 2024, equation 3; Fedus et al. 2021, equation 2 (k = 1).
     """
     # Choose with the bias ...
     steered = scores if bias is None else scores + bias
     experts = steered.topk(k, dim=1).indices
     # ... but weigh without it: it must not change what the layer computes, only where.
     shares = scores.gather(1, experts)
+    # One choice: its probability says how sure the router was, and that is what it learns from.
+    if k == 1:
+        return shares, experts
     return shares / shares.sum(dim=1, keepdim=True), experts
 
 
@@ -64,9 +69,9 @@ def balance_loss(scores: Tensor, experts: Tensor) -> Tensor:
     """
     E = scores.shape[1]
     # Where tokens really went: a count, which has no gradient.
-    f = torch.bincount(experts.flatten(), minlength=E) / experts.numel()
-    # Where the router wanted to send them, which has one.
-    P = scores.mean(dim=0)
+    f = torch.bincount(experts.flatten(), minlength=E) / max(1, experts.numel())
+    # Where the router wanted to send them, which has one. No tokens at all: zero, not 0/0.
+    P = scores.sum(dim=0) / max(1, len(scores))
     return E * (f * P).sum()
 
 
@@ -82,8 +87,8 @@ class MoE(nn.Module):
     """A feed-forward layer of E experts, squared ReLU, in place of chapter 4's MLP.
 
     `capacity` None: dropless, every choice is served; 1.25: an expert takes at most 1.25 n k / E
-    tokens, and the others' share is lost (the residual carries them on). After forward,
-    `balance` is the balance loss and `counts` (E,) the tokens per expert.
+    tokens (at least one), and the others' share is lost (the residual carries them on). After
+    forward, `balance` is the balance loss and `counts` (E,) the tokens per expert.
     """
 
     def __init__(self, width: int, experts: int, k: int, hidden: int,
@@ -97,13 +102,17 @@ class MoE(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])                           # (n, C)
-        scores = self.router(rows).float().softmax(dim=1)
+        # In 32 bits (or 64) also under autocast: 16 cannot tell close scores apart.
+        with torch.autocast(rows.device.type, enabled=False):
+            wide = torch.promote_types(rows.dtype, self.router.weight.dtype)
+            scores = F.linear(rows.to(wide), self.router.weight.to(wide)).to(
+                torch.promote_types(wide, torch.float32)).softmax(dim=1)
         shares, experts = route(scores, self.k, self.bias)
         E = scores.shape[1]
         self.balance = balance_loss(scores, experts)
         self.counts = torch.bincount(experts.flatten(), minlength=E)
         if self.capacity is not None:
-            most = int(self.capacity * experts.numel() / E)
+            most = max(1, int(self.capacity * experts.numel() / E))
             shares = shares * within_capacity(experts, E, most)
         # One row per choice, sorted by expert, so that each expert's tokens lie together.
         order = experts.flatten().argsort(stable=True)              # (n k,)
@@ -113,8 +122,9 @@ class MoE(nn.Module):
         served = share > 0 if self.capacity is not None else torch.ones_like(share, dtype=bool)
         token, share, expert = token[served], share[served], experts.flatten()[order][served]
         y = self.compute(rows[token], torch.bincount(expert, minlength=E))
-        mixed = torch.zeros_like(rows).index_add(0, token, y * share[:, None].to(y.dtype))
-        return mixed.view(x.shape)
+        # Added up in the shares' 32 bits, handed on in what the experts computed in.
+        mixed = share.new_zeros(rows.shape).index_add(0, token, y.to(share.dtype) * share[:, None])
+        return mixed.to(y.dtype).view(x.shape)
 
     def compute(self, rows: Tensor, counts: Tensor) -> Tensor:
         """rows (m, C), sorted by expert, counts (E,) of them for each -> the experts' answers."""
@@ -125,7 +135,8 @@ def run_experts(rows: Tensor, counts: list[int], up: Tensor, down: Tensor) -> Te
     """Each expert on its own rows: rows (m, C) sorted by expert, up (E, C, M), down (E, M, C)."""
     parts = [F.relu(part @ up[e]).square() @ down[e]
              for e, part in enumerate(rows.split(counts)) if len(part)]
-    return torch.cat(parts) if parts else rows * 0.0
+    # No rows at all: zeros, but the experts still take part in backward.
+    return torch.cat(parts) if parts else rows @ up[0] @ down[0]
 
 
 class _Exchange(torch.autograd.Function):
@@ -145,8 +156,9 @@ class _Exchange(torch.autograd.Function):
 class ExpertParallelMoE(MoE):
     """The same layer with E/N experts on each rank; every rank brings its own tokens.
 
-    Made from a whole MoE. After backward call `finish_gradient_synchronization()`: the router is
-    data parallel; an expert has seen all ranks' tokens, each rank's loss being a mean of its own.
+    Made from a whole MoE. The router is data parallel: average its gradient like any other's,
+    which `finish_gradient_synchronization()` does. An expert has seen all ranks' tokens, each
+    rank's loss being a mean of its own: its gradients are divided by the ranks as they arrive.
     """
 
     def __init__(self, whole: MoE, group=None) -> None:
@@ -156,8 +168,22 @@ class ExpertParallelMoE(MoE):
             raise ValueError(f"{len(whole.up)} experts do not split over {ranks} ranks")
         self.k, self.capacity, self.group = whole.k, whole.capacity, group
         self.router, self.bias = whole.router, whole.bias
-        self.up = nn.Parameter(whole.up.detach().chunk(ranks)[rank].clone())
-        self.down = nn.Parameter(whole.down.detach().chunk(ranks)[rank].clone())
+        self.up, self.down = (nn.Parameter(p.detach().chunk(ranks)[rank].clone(), p.requires_grad)
+                              for p in (whole.up, whole.down))
+        self.divided = False
+        self.divide_gradients()
+
+    def divide_gradients(self) -> None:
+        """Divide every gradient of an expert by the ranks before it is added to p.grad: right for
+        any number of micro-batches, and for experts that are unfrozen later."""
+        if not self.divided and self.up.requires_grad and self.down.requires_grad:
+            self.divided = True
+            for p in (self.up, self.down):
+                p.register_hook(lambda gradient: gradient / dist.get_world_size(self.group))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.divide_gradients()
+        return super().forward(x)
 
     def compute(self, rows: Tensor, counts: Tensor) -> Tensor:
         """As MoE.compute, but the rows travel to the ranks of their experts and back."""
@@ -174,11 +200,9 @@ class ExpertParallelMoE(MoE):
         return _Exchange.apply(back, receive, send, self.group)
 
     def finish_gradient_synchronization(self) -> None:
-        """After backward: the gradients of the mean loss over all ranks' tokens."""
-        average_flat([self.router.weight], self.group)
-        for p in (self.up, self.down):
-            if p.grad is not None:
-                p.grad /= dist.get_world_size(self.group)
+        """After backward: the router's gradient becomes that of the mean over all ranks' tokens."""
+        if self.router.weight.grad is not None:
+            average_flat([self.router.weight], self.group)
 
 
 def use_moe(model: GPT, experts: int = 8, k: int = 2, hidden: int | None = None,

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from artifacts import BadInput, CommandLine, command, within
 from collectives import receive, send
 from gpt import GPT
+from target_range import check_targets
 
 Schedule = list[list[tuple[str, int]]]      # per stage: ("F" or "B", micro-batch), in order
 
@@ -108,14 +109,16 @@ def bubble(schedule: Schedule, backward: int = 2) -> float:
 
 
 def draw(schedule: Schedule, backward: int = 2) -> str:
-    """The schedule as text, a row for each stage and two characters for each tick."""
+    """The schedule as text: a row for each stage, a column for each tick."""
     lines = []
+    # As wide as the largest number and its b.
+    wide = 1 + len(str(max((micro for order in schedule for _, micro in order), default=0)))
     for stage, row in enumerate(simulate(schedule, backward)):
         cells: list[str] = []
         for start, action, micro in row:
-            cells += [" ."] * (start - len(cells))
-            cells += [f"{micro:2d}"] if action == "F" else [f"{micro:>2d}"[-2:].replace(" ", "b")
-                                                            ] * backward
+            cells += [".".rjust(wide)] * (start - len(cells))
+            cells += [str(micro).rjust(wide)] if action == "F" else [
+                f"b{micro}".rjust(wide)] * backward
         lines.append(f"stage {stage} |{''.join(cells)}  live {live_micros(schedule[stage])}")
     return "\n".join(lines + [f"bubble {bubble(schedule, backward):.1%} (3: forward of "
                               "micro-batch 3, b3: its backward, .: idle)"])
@@ -164,18 +167,23 @@ class PipelineStage(nn.Module):
         self.stages, self.width = dist.get_world_size(group), model.config.width
         self.part = cut_stage(model, self.stage, self.stages)
         self.first, self.last = self.stage == 0, self.stage == self.stages - 1
+        self.dtype, self.vocab_size = next(model.parameters()).dtype, model.config.vocab_size
 
     def step(self, ids: Tensor, targets: Tensor, schedule: Schedule) -> Tensor:
         """Forward and backward of one batch (the same on every rank), split by rows into the
         schedule's micro-batches; gradients are those of the mean loss over targets that are not
         -100. Gives the mean loss on the last stage, zero elsewhere; `self.most_live` counts the
         micro-batches really held."""
+        # On every rank, not on the last alone: the others would wait for it.
+        check_targets(targets, self.vocab_size)
+        check_targets(ids, self.vocab_size)
         order = schedule[self.stage]
         micros, counted = len(order) // 2, (targets != -100).sum().clamp(min=1)
         ids, targets = ids.chunk(micros), targets.chunk(micros)
         if len(ids) != micros or len({len(part) for part in ids}) > 1:
             raise ValueError(f"the batch does not split into {micros} equal micro-batches")
-        kept, sending, total = {}, [], torch.zeros((), device=ids[0].device)
+        kept, sending, total = {}, [], torch.zeros(
+            (), dtype=torch.promote_types(self.dtype, torch.float32), device=ids[0].device)
         self.most_live = 0
         for action, micro in order:
             if action == "F":
@@ -193,12 +201,14 @@ class PipelineStage(nn.Module):
         """Receive (unless first), compute, send (unless last); gives (input, output)."""
         x = None
         if not self.first:
-            x = torch.empty(*ids.shape, self.width, device=ids.device)
+            x = torch.empty(*ids.shape, self.width, device=ids.device, dtype=self.dtype)
             receive(x, self.stage - 1, self.group)
             self.part.embedding.activation = x.requires_grad_()
-        y = self.part.hidden(ids)
+        # What travels has the weights' type, whatever autocast computed in.
+        y = self.part.hidden(ids).to(self.dtype)
         if self.last:
-            logits = self.part.head(y).flatten(0, 1).float()
+            logits = self.part.head(y).flatten(0, 1)
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             total = nn.functional.cross_entropy(logits, targets.flatten(), reduction="sum")
             return x, total / counted       # of the whole batch: micro-batches simply add up
         # Started, not awaited: the next micro-batch need not wait for the next stage. The list
@@ -209,7 +219,8 @@ class PipelineStage(nn.Module):
     def backward_pass(self, x: Tensor | None, y: Tensor, sending: list) -> None:
         """Receive the output's gradient (unless last), go backward, send the input's."""
         gradient = None if self.last else receive(torch.empty_like(y), self.stage + 1, self.group)
-        y.backward(gradient)
+        if y.requires_grad:         # not so on a first stage that is frozen
+            y.backward(gradient)
         if not self.first:
             sending.append((send(x.grad, self.stage - 1, self.group), x.grad))
 

@@ -22,8 +22,14 @@ from artifacts import BadInput, shown
 
 def newest(folder: Path) -> Path | None:
     """The whole checkpoint with the most steps, or None."""
-    found = [p for p in folder.glob("step-*") if p.suffix != ".partial"]
-    return max(found, default=None)
+    found = {int(p.name[5:]): p for p in folder.glob("step-*") if p.name[5:].isdecimal()}
+    # By number: as text, step-999999 is larger than step-1000000.
+    return found[max(found)] if found else None
+
+
+def last_line(why: BaseException) -> str:
+    """What an error of many lines says in the end: torch puts a rank's own error there."""
+    return str(why).strip().splitlines()[-1][:120] if str(why).strip() else repr(why)
 
 
 def save(folder: Path, step: int, state: dict, notes: dict) -> Path:
@@ -38,7 +44,13 @@ def save(folder: Path, step: int, state: dict, notes: dict) -> Path:
             shutil.rmtree(old)
         partial.mkdir(parents=True)
     dist.barrier()
-    dcp.save(state, checkpoint_id=partial)
+    try:
+        dcp.save(state, checkpoint_id=partial)
+    except (OSError, CheckpointException) as why:       # the latter is no Exception in torch
+        if dist.get_rank() == 0:
+            shutil.rmtree(partial, ignore_errors=True)  # its bytes are the room for the next one
+        raise BadInput(f"{shown(final)} cannot be written ({last_line(why)}); the older "
+                       "checkpoint is kept: make room, and the same command goes on") from None
     dist.barrier()
     if dist.get_rank() == 0:
         with open(partial / "notes.json", "w", encoding="utf-8") as file:
@@ -68,7 +80,6 @@ def load(folder: Path, state: dict) -> tuple[int, dict | None, dict]:
         notes = json.loads((path / "notes.json").read_text(encoding="utf-8"))
         dcp.load(state, checkpoint_id=path)
     except (Exception, CheckpointException) as why:     # the latter is no Exception in torch
-        reason = str(why).strip().splitlines()[-1][:120] if str(why).strip() else repr(why)
-        raise BadInput(f"{shown(path)} cannot be loaded ({reason}): give the settings it was made "
-                       "with, or start again with --fresh") from why
+        raise BadInput(f"{shown(path)} cannot be loaded ({last_line(why)}): give the settings "
+                       "it was made with, or start again with --fresh") from why
     return notes["step"], state, notes

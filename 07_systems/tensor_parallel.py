@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from collectives import all_gather, all_reduce, reduce_scatter
 from gpt import GPT
+from target_range import check_targets
 
 FIRST = ("query", "key", "value", "up", "gate")         # split by output: heads, hidden channels
 SECOND = ("out", "down")                                # split by input: what FIRST produced
@@ -173,7 +174,8 @@ class VocabCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits: Tensor, targets: Tensor, group) -> Tensor:
-        logits = logits.float()
+        check_targets(targets, logits.shape[1] * dist.get_world_size(group))
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         largest = logits.amax(dim=1)
         all_reduce(largest, group, op=dist.ReduceOp.MAX)
         exponentials = torch.exp(logits - largest[:, None])
@@ -187,14 +189,15 @@ class VocabCrossEntropy(torch.autograd.Function):
         counted = targets != -100
         losses = largest + sums[0].log() - sums[1]
         ctx.save_for_backward(exponentials / sums[0][:, None], column, own, counted)
-        return losses[counted].sum() / counted.sum()
+        # Nothing counts: zero, not 0/0.
+        return losses[counted].sum() / counted.sum().clamp(min=1)
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
         probabilities, column, own, counted = ctx.saved_tensors
         # Softmax minus one at the target, on the rank that has the target.
-        grad = probabilities.scatter_add(1, column[:, None], -own[:, None].float())
-        return grad * (counted[:, None] * gradient / counted.sum()), None, None
+        grad = probabilities.scatter_add(1, column[:, None], -own[:, None].to(probabilities.dtype))
+        return grad * (counted[:, None] * gradient / counted.sum().clamp(min=1)), None, None
 
 
 class TensorParallelGPT(nn.Module):
@@ -218,7 +221,7 @@ class TensorParallelGPT(nn.Module):
             if self.split[name] is not None:
                 owner, _, kind = name.rpartition(".")
                 part = p.detach().chunk(ranks, self.split[name])[rank].clone()
-                setattr(model.get_submodule(owner), kind, nn.Parameter(part))
+                setattr(model.get_submodule(owner), kind, nn.Parameter(part, p.requires_grad))
         enter, leave = (_Gather, _SumScatter) if sequence else (_Copy, _Sum)
         self.enter = lambda x: enter.apply(x, group)
         for block in model.blocks:
@@ -232,8 +235,20 @@ class TensorParallelGPT(nn.Module):
         model.embedding = VocabEmbedding(model.embedding.weight, group)
         if config.tied:
             model.lm_head.weight = model.embedding.weight
+        self.summed: set[str] = set()
+        self.sum_partial_gradients()
+
+    def sum_partial_gradients(self) -> None:
+        """Let every gradient of which this rank sees a part be summed over the ranks as it
+        arrives, before it is added to p.grad: so it does not matter how many micro-batches a
+        step has, and whether one is left out. Parameters unfrozen later are noticed."""
+        for name, p in self.model.named_parameters():
+            if p.requires_grad and name not in self.summed and self.partial(name):
+                self.summed.add(name)
+                p.register_hook(lambda gradient: _Sum.apply(gradient, self.group))
 
     def forward(self, ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        self.sum_partial_gradients()
         logits = self.model.head(self.enter(self.model.hidden(ids)))        # (B, T, V/N)
         return logits, VocabCrossEntropy.apply(logits.flatten(0, 1), targets.flatten(), self.group)
 
@@ -246,13 +261,7 @@ class TensorParallelGPT(nn.Module):
             self.sequence and (name.startswith("blocks.") or name.startswith("final_norm.")))
 
     def finish_gradient_synchronization(self) -> None:
-        """After backward: add up the gradients of parameters that every rank used in part."""
-        grads = [p.grad for name, p in self.model.named_parameters() if self.partial(name)]
-        if grads:
-            flat = torch.cat([g.flatten() for g in grads])
-            all_reduce(flat, self.group)
-            for grad, total in zip(grads, flat.split([g.numel() for g in grads])):
-                grad.copy_(total.view_as(grad))
+        """Nothing is left to do: backward has summed what needs it. All wrappers have this."""
 
     def gather_full_params(self) -> dict[str, Tensor]:
         """The whole parameters by chapter 4's names, on every rank."""

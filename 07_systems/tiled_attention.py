@@ -26,6 +26,13 @@ def visible(rows: Tensor, columns: Tensor, offset: int) -> Tensor:
     return columns[None, :] <= rows[:, None] + offset
 
 
+def check_lengths(T: int, S: int, causal: bool) -> None:
+    """ValueError for causal attention of more queries than keys: the first would see nothing."""
+    if causal and T > S:
+        raise ValueError(f"{T} causal queries over {S} keys: the queries are the last ones of the "
+                         "positions, so there cannot be more of them")
+
+
 def naive_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = True) -> Tensor:
     """softmax(q k^T / sqrt(D)) v with every score in memory at once.
 
@@ -34,6 +41,7 @@ def naive_attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = True) -> Ten
     T = 16,384 in 16 bits, half a gigabyte a head. Source: Vaswani et al. 2017, equation 1.
     """
     T, S = q.shape[-2], k.shape[-2]
+    check_lengths(T, S, causal)
     scores = q @ k.mT / math.sqrt(q.shape[-1])              # (..., T, S)
     if causal:
         i, j = torch.arange(T, device=q.device), torch.arange(S, device=q.device)
@@ -70,6 +78,7 @@ def tiled_forward(q: Tensor, k: Tensor, v: Tensor, causal: bool, tile: int = TIL
     """Attention tile by tile: o (..., T, D) and LSE (..., T); no more than `tile` columns of
     scores exist at once. Shapes as in `naive_attention`."""
     (T, D), S = q.shape[-2:], k.shape[-2]
+    check_lengths(T, S, causal)
     i = torch.arange(T, device=q.device)
     m = q.new_full(q.shape[:-1], -math.inf)
     l, acc = q.new_zeros(q.shape[:-1]), torch.zeros_like(q)

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 import tiled_attention
-from flash_attention import FlashAttention, TiledAttention, flash_attention, use_flash_attention
+from flash_attention import (FlashAttention, TiledAttention, flash_attention, naive_attention,
+                             use_flash_attention)
 from gpt import GPT, GPTConfig
 
 torch.set_num_threads(1)
@@ -204,3 +205,11 @@ def test_under_autocast_norms_and_projections_differ_in_dtype_and_the_kernel_tak
         losses.append(loss.item())
     assert abs(losses[0] - losses[1]) < 1e-2, losses
     assert flash_attention(*qkv(1, 1, 8, 16)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("attend", [TiledAttention.apply, FlashAttention.apply, naive_attention])
+def test_more_causal_queries_than_keys_are_refused_everywhere(attend):
+    q, k, v = qkv(T=5, S=3)
+    with pytest.raises(ValueError, match="5.*3"):
+        attend(q, k, v, True)
+    assert attend(q, k, v, False).isfinite().all(), "without a mask any lengths will do"

@@ -172,3 +172,22 @@ def test_tensors_that_no_kernel_can_take_are_answered_by_torch(monkeypatch):
     q, k, v = randn(1, 4, 9, 8), randn(1, 2, 9, 8, seed=1), randn(1, 2, 9, 8, seed=2)
     check(flash_attention, lambda q, k, v: F.scaled_dot_product_attention(
         q, k, v, is_causal=True, enable_gqa=True), [q, k, v])
+
+
+@pytest.mark.parametrize("wrong", [-1, 5, -101])
+@pytest.mark.parametrize("loss", [
+    lambda x, w, t: fused_kernels.linear_cross_entropy(x, w, t, 2),
+    lambda x, w, t: fused_kernels.cross_entropy_(x @ w.T, t),
+    lambda x, w, t: fused_kernels.loss_and_gradient_(x @ w.T, t, 1.0)])
+def test_a_target_outside_of_the_vocabulary_is_an_index_error_as_in_torch(loss, wrong):
+    x, weight, targets = randn(3, 4), randn(5, 4, seed=1), torch.tensor([0, wrong, -100])
+    with pytest.raises(IndexError, match=f"target {wrong} is out of bounds"):
+        loss(x.detach(), weight.detach(), targets)
+
+
+def test_float64_losses_stay_float64():
+    x, weight = randn(3, 4).double().detach(), randn(5, 4, seed=1).double().detach()
+    targets = torch.tensor([0, 4, -100])
+    got = fused_kernels.linear_cross_entropy(x, weight, targets, 2)
+    want = torch.nn.functional.cross_entropy(x @ weight.T, targets)
+    assert got.dtype == torch.float64 and abs(got - want) < 1e-14, (got, want)

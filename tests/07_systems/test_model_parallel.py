@@ -155,6 +155,17 @@ def test_the_schedule_as_text():
     assert drawn[1] == "stage 1 | . 0b0b0 1b1b1 2b2b2  live 1", drawn[1]
 
 
+@pytest.mark.parametrize("micros", [3, 12, 120])
+def test_columns_of_the_drawing_stay_in_line(micros):
+    lines = pipeline_parallel.draw(pipeline_parallel.gpipe(2, micros)).splitlines()[:2]
+    wide, ticks = 1 + len(str(micros - 1)), 3 * micros
+    first, second = (line.split("|")[1].split("  live")[0] for line in lines)
+    for tick in range(micros):          # stage 1 works one tick behind
+        assert first[wide * tick:wide * (tick + 1)].strip() == str(tick), lines[0]
+        assert second[wide * (tick + 1):wide * (tick + 2)].strip() == str(tick), lines[1]
+    assert len(second) == wide * (ticks + 1), "no cell is wider than the others"
+
+
 @pytest.mark.parametrize("make", [pipeline_parallel.gpipe, pipeline_parallel.one_f_one_b])
 @pytest.mark.parametrize("p, m", [(1, 3), (2, 4), (4, 8), (4, 2), (3, 3)])
 def test_bubble_and_live_micro_batches_are_the_formulas(make, p, m):

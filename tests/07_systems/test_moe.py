@@ -147,3 +147,47 @@ def test_a_gpt_with_experts_learns():
         optimizer.zero_grad()
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.exercise("7.19")
+def test_one_choice_is_weighed_by_its_probability_so_that_the_router_learns():
+    scores = torch.tensor([[0.5, 0.3, 0.2]], requires_grad=True)
+    shares, experts = moe.route(scores, 1)
+    assert experts.tolist() == [[0]] and shares.tolist() == [[0.5]], (
+        f"k = 1: the share is the probability, not p / p = 1: {shares}")
+    shares.sum().backward()
+    assert scores.grad.tolist() == [[1, 0, 0]], "without a gradient top-1 routing never learns"
+
+
+def test_the_router_of_a_top_1_layer_has_a_gradient():
+    torch.manual_seed(0)
+    experts = moe.MoE(32, 4, k=1, hidden=16)
+    experts(torch.randn(2, 9, 32)).square().sum().backward()
+    assert experts.router.weight.grad.abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("tokens", [1, 2, 3])
+def test_an_expert_takes_at_least_one_token(tokens):
+    torch.manual_seed(0)
+    few, x = moe.MoE(16, 8, k=2, hidden=8, capacity=1.25), torch.randn(1, tokens, 16)
+    assert (few(x).abs().sum(-1) > 0).all(), "1.25 x 2 / 8 of a token is rounded down to none"
+
+
+@pytest.mark.parametrize("k, capacity", [(1, None), (2, None), (2, 1.0)])
+def test_under_autocast_it_trains_in_16_bits_and_stays_near(k, capacity):
+    torch.manual_seed(0)
+    experts, x = moe.MoE(16, 4, k, 8, capacity), torch.randn(2, 9, 16)
+    want = experts(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        got = experts(x)
+        got.float().square().sum().backward()
+    assert got.dtype == torch.bfloat16 and (got - want).abs().max() < 0.05 * want.abs().max()
+    assert experts.router.weight.grad.dtype == experts.up.grad.dtype == torch.float32
+
+
+def test_float64_stays_float64_and_no_tokens_are_no_nan():
+    exact = moe.MoE(4, 3, 2, 5).double()
+    x = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert exact(x).dtype == torch.float64 and torch.autograd.gradcheck(exact, (x,))
+    nothing = moe.MoE(4, 3, 2, 5)
+    assert nothing(torch.zeros(0, 4)).shape == (0, 4) and nothing.balance.item() == 0

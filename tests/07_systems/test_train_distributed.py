@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from gpt import GPTConfig
 from parallelise import METHODS
 from plan_file import Plan
 from ranks import Ranks
+from sharded_checkpoint import newest, save
 from training_loop import Recipe
 
 torch.set_num_threads(1)
@@ -190,3 +192,31 @@ def test_torchrun_runs_the_command(data, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "16 steps by fsdp2 on 2 ranks" in done.stdout
+
+
+def test_the_newest_checkpoint_is_the_one_with_the_most_steps(tmp_path):
+    for name in ("step-999999", "step-1000000", "step-2000000.partial", "step-by-step"):
+        (tmp_path / name).mkdir()
+    assert newest(tmp_path).name == "step-1000000", "compared as numbers, not as text"
+    assert newest(tmp_path / "nothing") is None
+
+
+def fill_the_disk(rank, folder):
+    """A first checkpoint, then one for which no file may grow beyond a kilobyte any more."""
+    state = {"model": {"w": torch.arange(4096.0)}}
+    save(folder, 1, state, {})
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, resource.RLIM_INFINITY))
+    try:
+        save(folder, 2, state, {})
+    except BadInput as why:
+        return str(why)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+
+
+def test_a_full_disk_is_one_line_and_the_old_checkpoint_stays(tmp_path, capfd):
+    for answer in run_ranks(fill_the_disk, 2, tmp_path):
+        assert answer and "\n" not in answer and "cannot be written" in answer, answer
+    assert newest(tmp_path).name == "step-000001" and not list(tmp_path.glob("*.partial"))
+    assert "Traceback" not in capfd.readouterr().err
