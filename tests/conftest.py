@@ -25,6 +25,8 @@ if not GPU:
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted(p for p in ROOT.glob("0[1-7]_*") if p.is_dir())
 sys.path[:0] = [str(ROOT), *map(str, CHAPTERS)]
+from learning.write_fence import fence, look_at_judges, replaced  # noqa: E402
+
 outcomes = {}
 judges = {}                     # while grading: what the tests judge with, as it was before
 
@@ -32,65 +34,8 @@ judges = {}                     # while grading: what the tests judge with, as i
 def pytest_addoption(parser):
     parser.addoption("--mine", action="store_true", help="test the student's code in mine/")
     parser.addoption("--exercise", help="only this exercise's tests")
+    parser.addoption("--first", action="store_true", help="end at the first failure")
     parser.addoption("--outcomes", help="write {exercise|test: outcome} to this JSON file")
-
-
-def fence(inside, hidden, graded):
-    """While strangers' code is graded: writes stay `inside`, `hidden` is not read, and the file
-    `graded` starts no process and opens no connection.
-
-    Against accidents and curiosity. Not a sandbox: that is your platform's container.
-    """
-    inside, hidden = [os.path.realpath(inside), "/dev"], os.path.realpath(hidden or "/nowhere")
-    environment = os.path.realpath(sys.prefix)
-    outside = {"subprocess.Popen", "os.fork", "os.forkpty", "os.exec", "os.posix_spawn",
-               "os.spawn", "os.kill", "socket.connect", "ctypes.dlopen"}
-    writing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-    changes = {"os.remove": 1, "os.rmdir": 1, "os.mkdir": 1, "os.truncate": 1, "os.chmod": 1,
-               "shutil.rmtree": 1, "os.rename": 2, "os.link": 2, "os.symlink": 2}
-
-    def below(path, *roots):
-        path = os.path.realpath(os.fsdecode(path))
-        return any(path == root or path.startswith(root + os.sep) for root in roots)
-
-    def guard(event, args):
-        paths = args[:changes.get(event, event == "open")]
-        for path in [p for p in paths if isinstance(p, (str, bytes, os.PathLike))]:
-            if event != "open" or (args[2] or 0) & writing:
-                if not below(path, *inside):
-                    raise PermissionError(f"the grader does not let {path!r} be changed ({event})")
-            elif below(path, hidden) and not below(path, environment):
-                raise PermissionError(f"the grader does not let {path!r} be read")
-        refused = event in ("os.system", "os.killpg") or event == "os.kill" and args[0] in (
-            os.getppid(), -1, 0, 1)
-        frame = sys._getframe(1) if graded and event in outside else None
-        while frame and not refused and "importlib" not in frame.f_code.co_filename:
-            refused, frame = frame.f_code.co_filename == graded, frame.f_back   # imports may
-        if refused:
-            raise PermissionError(f"the grader does not allow {event}")
-    sys.addaudithook(guard)
-
-
-def look_at_judges():
-    """{(module, name): function} of what tests judge with, as it is now."""
-    places = {name: sys.modules[name] for name in (
-        "builtins", "math", "operator", "pytest", "numpy", "numpy.testing", "torch",
-        "torch.testing", "torch.nn.functional") if name in sys.modules}
-    if "torch" in places:
-        places["torch.Tensor"] = places["torch"].Tensor
-    return {(place, name): thing for place, module in places.items()
-            for name, thing in vars(module).items() if callable(thing)}
-
-
-def replaced():
-    """The names of judges that the code under test has replaced, as one string."""
-    def is_wrapped_by_torch(new, old):          # the first optimizer does that to manual_seed
-        code = getattr(new, "__code__", None)
-        return getattr(new, "__wrapped__", None) is old and code and code.co_filename.startswith(
-            str(Path(sys.modules["torch"].__file__).parent))
-    now = look_at_judges() if judges else {}
-    return ", ".join(".".join(key) for key, old in judges.items() if now.get(key) is not old
-                     and not is_wrapped_by_torch(now.get(key), old))
 
 
 def seal_record(config, seal):
@@ -123,7 +68,7 @@ def pytest_configure(config):
             raise pytest.UsageError("mine/ is empty, so --mine would test the reference: "
                                     "run python learn.py start 1")
     if os.environ.get("BUILD_LLM_OVERLAY"):
-        in_front = [Path(os.environ["BUILD_LLM_OVERLAY"])]
+        in_front.insert(0, Path(os.environ["BUILD_LLM_OVERLAY"]))
     if in_front:
         paths = list(map(str, in_front))
         sys.path[:0] = paths
@@ -153,8 +98,21 @@ def pytest_collection_modifyitems(config, items):
         config.hook.pytest_deselected(items=dropped)
 
 
+def without_dynamo():
+    """The first optimizer loads torch's compiler, three seconds, to switch it off where it may be
+    on. No test of an exercise compiles, so say beforehand that there is nothing to switch off."""
+    if "torch.optim" in sys.modules:
+        torch = sys.modules["torch"]
+        for thing in [*vars(torch.optim.Optimizer).values(), torch.manual_seed]:
+            code, plain = getattr(thing, "__code__", None), getattr(thing, "__wrapped__", None)
+            if plain and code and code.co_filename.endswith("_compile.py"):
+                plain.__dynamo_disable = plain
+
+
 def pytest_collection_finish(session):
     """With --mine, a listed module that came from the reference would be a false pass."""
+    if session.config.getoption("--exercise"):
+        without_dynamo()
     for item in session.items:          # what ends the session early leaves the rest not run
         if mark := item.get_closest_marker("exercise"):
             outcomes[f"{mark.args[0]}|{item.nodeid}"] = "not run"
@@ -164,7 +122,9 @@ def pytest_collection_finish(session):
         for file in chapter.glob("*.py"):
             module = sys.modules.get(file.stem)
             source = getattr(module, "__file__", None)
-            if source and Path(source).resolve() != file.resolve():
+            lent = os.environ.get("BUILD_LLM_OVERLAY") and Path(
+                os.environ["BUILD_LLM_OVERLAY"], file.name).resolve()
+            if source and Path(source).resolve() not in (file.resolve(), lent):
                 pytest.exit(f"{file.stem} was loaded from {source}, not from {file}", returncode=3)
 
 
@@ -196,9 +156,11 @@ def pytest_runtest_makereport(item, call):
             and Path(str(entry.path)).parent.name[0] == "0" for entry in raised.traceback):
         report.outcome = outcome = "failed"
         report.longrepr = f"skipped by the code under test, not by the test: {raised.value}"
-    if report.when == "teardown" and replaced():
+    if report.when == "teardown" and (names := replaced(judges)):
         report.outcome = outcome = "failed"
-        report.longrepr = f"the code under test replaced {replaced()}"
+        report.longrepr = f"the code under test replaced {names}"
+    if outcome in ("failed", "not started") and item.config.getoption("--first"):
+        item.session.shouldfail = "the first failure; --all shows every one"
     mark = item.get_closest_marker("exercise")
     if mark and (report.when == "call" or outcome != "passed"):
         outcomes[f"{mark.args[0]}|{item.nodeid}"] = outcome

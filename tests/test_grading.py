@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import learn
+from learning.exercises import ROOT
 
 sys.path.insert(0, str(Path(__file__).parent))
 from test_learn import EXERCISES, TOY, call, repo  # noqa: E402, F401  (a toy repository)
@@ -192,10 +192,10 @@ def test_a_skip_by_the_code_under_test_is_a_failure(repo, tmp_path):
 
 
 def test_what_torch_replaces_by_itself_is_no_cheating():
-    said = call(learn.ROOT, "grade", str(learn.ROOT / "07_systems"), "--chapter", "7",
+    said = call(ROOT, "grade", str(ROOT / "07_systems"), "--chapter", "7",
                 "--exercise", "7.24")           # its optimizer makes torch wrap torch.manual_seed
     assert "5 of 5 points" in said, said
-    said = call(learn.ROOT, "grade", str(learn.ROOT / "06_eval"), "--chapter", "6",
+    said = call(ROOT, "grade", str(ROOT / "06_eval"), "--chapter", "6",
                 "--exercise", "6.12")           # importing torch loads libraries
     assert "3 of 3 points" in said, said
 

@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-import learn
+from learning.exercises import ROOT, chapter_folders
 
 
 @pytest.fixture(scope="module")
 def said():
     """What one self-check over all chapters prints: a line for everything that went wrong."""
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTEST_ADDOPTS")}
-    done = subprocess.run([sys.executable, str(learn.ROOT / "learn.py"), "selfcheck"],
+    done = subprocess.run([sys.executable, str(ROOT / "learn.py"), "selfcheck"],
                           capture_output=True, text=True, timeout=900, env=environment)
     assert re.search(r"^\d+ exercises, \d+ planted bugs, \d+ misses", done.stdout, re.M), \
         f"the self-check did not come to an end:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
@@ -23,7 +23,7 @@ def said():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="the self-check forks a child for each bug")
-@pytest.mark.parametrize("chapter", sorted(learn.chapter_folders()))
+@pytest.mark.parametrize("chapter", sorted(chapter_folders()))
 def test_blanks_fail_and_each_bug_is_caught_by_its_own_exercise_alone(said, chapter):
     wrong = re.findall(rf"^[A-Z ]+: (?:{chapter}\.|.*0{chapter}_).*$", said, re.M)
     assert not wrong, "\n".join(wrong)
