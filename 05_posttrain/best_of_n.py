@@ -31,13 +31,17 @@ def expected_best(proxy: np.ndarray, gold: np.ndarray, n: int) -> np.ndarray:
     all choices of n of the N samples, of the one with the largest proxy. The sample with the i-th
     smallest proxy (i from 1) is the best of C(i - 1, n - 1) of the C(N, n) choices.
     proxy [[1, 2, 3]], gold [[10, 20, 60]], n = 2 -> [46.67] = (20 + 2 * 60) / 3.
-    Ties of the proxy keep the order of the samples. Raises ValueError if n > N.
+    Ties of the proxy keep the order of the samples. The counts of choices are whole numbers of any
+    size: N = 1100, n = 550 works. Raises ValueError if n > N, or for a reward that is not finite.
     """
     samples = proxy.shape[1]
     if not 1 <= n <= samples:
         raise ValueError(f"best of {n} needs at least {n} samples, there are {samples}")
+    if not (np.isfinite(proxy).all() and np.isfinite(gold).all()):
+        raise ValueError("a reward is nan or infinite: it would win every choice")
     # Gold in the order of the proxy: the last one wins every choice that it is part of.
     ordered = np.take_along_axis(gold, np.argsort(proxy, axis=1, kind="stable"), axis=1)
     # In how many choices each rank is the winner: the others come from the ranks below it.
-    wins = np.array([math.comb(i, n - 1) for i in range(samples)], dtype=float)
-    return ordered @ (wins / math.comb(samples, n))
+    # Divided as whole numbers: C(1100, 550) is no float, its share of itself is.
+    choices = math.comb(samples, n)
+    return ordered @ np.array([math.comb(i, n - 1) / choices for i in range(samples)])

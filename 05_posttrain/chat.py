@@ -16,8 +16,9 @@ from pathlib import Path
 import torch
 
 from artifacts import CommandLine, command, out
-from chat_template import DOCUMENT_END, END, plain_ids, render_prompt, special_id
+from chat_template import DOCUMENT_END, END, fit_prompt, plain_ids, special_id
 from generate import generate
+from option_ranges import parsed
 from training_stage import open_model, open_tokenizer, result
 
 MADE_BY = {"base": "04_model_pretrain/pretrain.py"}
@@ -37,18 +38,16 @@ def prompt_for(tokenizer, messages: list[dict], is_base: bool, room: int) -> lis
     """
     if is_base:
         first = special_id(tokenizer, DOCUMENT_END)
-        return [first, *plain_ids(tokenizer, messages[-1]["content"] + "\n")][-room:]
-    # Turns are dropped in pairs from the front, so that the user still speaks first.
-    while len(messages) > 2 and len(render_prompt(tokenizer, messages)) > room:
-        messages = messages[2:]
-    return render_prompt(tokenizer, messages)[-room:]
+        return [first, *plain_ids(tokenizer, messages[-1]["content"] + "\n")[1 - room:]]
+    return fit_prompt(tokenizer, messages, room)
 
 
 def reply(model, tokenizer, messages: list[dict], *, is_base: bool, temperature: float,
           max_new_tokens: int, generator: torch.Generator) -> Iterator[str]:
     """The answer to `messages` in pieces of text, as it is drawn; ends where the model ends it."""
     limit = model.config.sequence_length
-    ids = prompt_for(tokenizer, messages, is_base, max(1, limit - max_new_tokens))
+    # However long the answer may become, half of the context is the question's.
+    ids = prompt_for(tokenizer, messages, is_base, limit - min(max_new_tokens, limit // 2))
     stop = (special_id(tokenizer, END), special_id(tokenizer, DOCUMENT_END))
     tokens = generate(model, ids, max_new_tokens, temperature, top_p=0.95, stop=stop,
                       generator=generator)
@@ -63,7 +62,7 @@ def main() -> None:
     add("--temperature", type=float, default=0.7, help="0: always the likeliest token")
     add("--max-new-tokens", type=int, default=80)
     add("--seed", type=int, default=0)
-    args = parser.parse_args()
+    args = parsed(parser)
     path = checkpoint_path(args.model)
     tokenizer = open_tokenizer(args.tokenizer)
     model, _ = open_model(path, args.tokenizer, MADE_BY.get(

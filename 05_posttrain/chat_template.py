@@ -84,6 +84,23 @@ def render_prompt(tokenizer, messages: list[dict]) -> list[int]:
     return [*ids, special_id(tokenizer, ASSISTANT)]
 
 
+def fit_prompt(tokenizer, messages: list[dict], room: int, most: int | None = None) -> list[int]:
+    """`render_prompt` of the newest turns that fit `room` tokens; the last question always.
+
+    A last question that is longer than `room` alone is kept whole up to `most` tokens (None: up to
+    `room`); beyond that its first words go, never the tokens that say who speaks: without <|user|>
+    in front, the rest of a question reads as the end of an answer. `room` is 2 at least.
+    """
+    # Turns are dropped in pairs from the front, so that the user still speaks first.
+    while len(messages) > 2 and len(render_prompt(tokenizer, messages)) > room:
+        messages = messages[2:]
+    ids = render_prompt(tokenizer, messages)
+    if len(ids) > room:
+        ids = render_prompt(tokenizer, messages[-1:])
+    over = len(ids) - max(2, room, most or 0)
+    return ids[:1] + ids[1 + over:] if over > 0 else ids
+
+
 def question(text: str) -> list[dict]:
     """One user message as a conversation: `question("Hi?")`."""
     return [{"role": "user", "content": text}]

@@ -22,12 +22,13 @@ from chat_template import PAD, special_id
 from gold_judge import gold_of, judge_policy, label_accuracy, win_rate
 from gold_rule import gold_scores
 from measure_policy import raw_windows
+from option_ranges import parsed
 from responses import score_rows
 from reward_model import load_reward_model
 from rollouts import sample_answers
 from sft_experiments import Bench, base_continues, claim_base_continues
-from training_stage import (add_common, fresh_questions, open_model, open_tokenizer, read_jsonl,
-                            result)
+from training_stage import (add_common, fresh_questions, open_model, open_tokenizer,
+                            read_conversations, read_jsonl, result)
 
 COLUMNS = ("gold", "win_rate", "kl", "end_rate", "words", "distinct", "relevance",
            "raw_bits_per_byte")
@@ -108,7 +109,7 @@ def main() -> None:
     add("--questions", type=int, default=200, help="held-out questions asked")
     add("--best-of", type=int, default=16, help="answers to choose from")
     add_common(parser)
-    args = parser.parse_args()
+    args = parsed(parser)
     if args.quick:
         args.questions, args.best_of = 40, 4
     torch.set_num_threads(args.threads)
@@ -125,7 +126,7 @@ def main() -> None:
         return
     tokenizer = open_tokenizer(args.tokenizer)
     pad = special_id(tokenizer, PAD)
-    val = read_jsonl(folder / "sft_val.jsonl", "05_posttrain/instructions.py")
+    val = read_conversations(folder / "sft_val.jsonl", "05_posttrain/instructions.py")
     questions = fresh_questions(val, args.questions)
     windows = raw_windows(args.data, windows=24 if args.quick else 96)
     sft, _ = open_model(stages["sft"], args.tokenizer, "05_posttrain/sft.py")

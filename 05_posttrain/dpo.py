@@ -11,6 +11,7 @@ Reads sft.pt and preferences.jsonl; writes dpo.pt, dpo_log.jsonl and dpo_result.
 """
 
 import argparse
+import math
 from itertools import accumulate
 from pathlib import Path
 
@@ -21,12 +22,14 @@ from tqdm import tqdm
 
 from artifacts import CommandLine, BadInput, Job, command, shown, write_json
 from chat_template import PAD, special_id
-from checkpoint import save_checkpoint
-from optimizers import clip_gradients, linear_schedule
+from optimizers import linear_schedule
+from option_ranges import parsed
+from preference_files import read_pairs
 from responses import by_question, collate, distinct_rows, sequence_logprobs, steps_for
 from reward_model import pair_rows
+from sound_step import last_good_kept, save_stage, take_step
 from training_stage import (Progress, add_common, batch_indices, open_model, open_tokenizer,
-                            optimizer_for, rate_for, read_jsonl, result, set_rate, write_jsonl)
+                            optimizer_for, rate_for, result, set_rate, write_jsonl)
 
 KINDS = ("sigmoid", "ipo", "robust", "hinge")
 
@@ -48,8 +51,15 @@ def dpo_loss(policy_chosen: Tensor, policy_rejected: Tensor, reference_chosen: T
     length-normalised kind divide each by its answer's number of tokens first (beta then grows by
     about that factor). When policy and reference are the same model, the sigmoid loss is ln 2.
     beta 0.1, policy (-10, -12), reference (-11, -11.5) -> sigmoid 0.620957, ipo 12.25, hinge 0.85.
-    Raises ValueError for another kind. Finite for any finite input.
+    Raises ValueError for another kind, for a beta of 0 or nan, and for a smoothing outside 0 to 0.5
+    (beyond, labels would be wrong more often than right); robust divides by zero at 0.5, and
+    refuses that too. Finite for any finite input.
     """
+    if not beta or not math.isfinite(beta):
+        raise ValueError(f"beta is {beta}: it must be a number above 0")
+    if not 0 <= label_smoothing <= 0.5 or kind == "robust" and label_smoothing == 0.5:
+        raise ValueError(f"label smoothing is {label_smoothing}: it must be 0 to 0.5"
+                         + (" and below 0.5 for robust" if kind == "robust" else ""))
     # How much more the policy prefers the chosen answer than the reference does.
     h = (policy_chosen - reference_chosen) - (policy_rejected - reference_rejected)
     # log s(x), never log of a rounded 0.
@@ -76,8 +86,9 @@ def implicit_rewards(policy: Tensor, reference: Tensor, beta: float) -> Tensor:
 
 
 def average_if(sums: Tensor, counts: Tensor, length_normalised: bool) -> Tensor:
-    """Summed log-probabilities (B,), divided by their answers' token counts if asked for."""
-    return sums / counts if length_normalised else sums
+    """Summed log-probabilities (B,), divided by their answers' token counts if asked for; an empty
+    answer has the sum 0, and keeps it."""
+    return sums / counts.clamp(min=1) if length_normalised else sums
 
 
 def pair_logprobs(model, pairs: list[tuple], pad: int, length_normalised: bool) -> Tensor:
@@ -119,8 +130,7 @@ def train_dpo(policy, pairs: list[tuple], pad: int, *, steps: int, batch: int, b
         loss = dpo_loss(chosen, rejected, *before, beta, kind, label_smoothing).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        clip_gradients(policy.parameters(), 1.0)
-        optimizer.step()
+        take_step(optimizer, policy.parameters(), loss, step)
         won, lost = (implicit_rewards(chosen, before[0], beta),
                      implicit_rewards(rejected, before[1], beta))
         log.append({"step": step + 1, "loss": loss.item(), "margin": float((won - lost).mean()),
@@ -147,7 +157,12 @@ def parse() -> argparse.Namespace:
     add("--batch", type=int, default=8, help="questions per step, all their pairs")
     add("--learning-rate", type=float, help="default: falls as 1 / width, 0.0005 at width 192")
     add_common(parser)
-    return parser.parse_args()
+    args = parsed(parser, beta=(0, None, False))
+    if args.label_smoothing and args.kind not in ("sigmoid", "robust"):
+        parser.error(f"--label-smoothing means nothing to --kind {args.kind}: leave it out")
+    if args.label_smoothing == 0.5 and args.kind == "robust":
+        parser.error("--label-smoothing 0.5 must be below 0.5 for --kind robust")
+    return args
 
 
 def main() -> None:
@@ -160,7 +175,7 @@ def main() -> None:
         return
     policy, digest = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
     tokenizer = open_tokenizer(args.tokenizer)
-    pairs = [p for p in read_jsonl(args.preferences, "05_posttrain/preferences.py")
+    pairs = [p for p in read_pairs(args.preferences, "05_posttrain/preferences.py")
              if p["split"] == "train" and p["chosen"] != p["rejected"]]
     pad = special_id(tokenizer, PAD)
     rows, too_long = pair_rows(tokenizer, pairs, policy.config.sequence_length)
@@ -168,13 +183,14 @@ def main() -> None:
         raise BadInput(f"{shown(args.preferences)} holds no training pair that fits the context")
     if too_long:
         print(f"left out {too_long} pairs longer than the context")
-    log = train_dpo(policy, rows, pad, steps=steps_for(rows, args.batch, args.epochs),
-                    batch=args.batch, beta=args.beta,
-                    learning_rate=args.learning_rate or rate_for("dpo", policy.config.width),
-                    seed=args.seed, kind=args.kind, label_smoothing=args.label_smoothing,
-                    length_normalised=args.length_normalised,
-                    progress=Progress(args.out, vars(args), inputs, args.fresh))
-    save_checkpoint(args.out, model=policy, stage="dpo", tokenizer_sha256=digest, step=len(log))
+    rate = args.learning_rate or rate_for("dpo", policy.config.width)
+    with last_good_kept(args.out, policy, "dpo", digest, rate):
+        log = train_dpo(policy, rows, pad, steps=steps_for(rows, args.batch, args.epochs),
+                        batch=args.batch, beta=args.beta, learning_rate=rate, seed=args.seed,
+                        kind=args.kind, label_smoothing=args.label_smoothing,
+                        length_normalised=args.length_normalised,
+                        progress=Progress(args.out, vars(args), inputs, args.fresh))
+    save_stage(args.out, policy, "dpo", digest, len(log))
     write_jsonl(result("dpo_log.jsonl"), log)
     write_json(result("dpo_result.json"), {"first": log[0], "last": log[-1], "pairs": len(rows),
                                            "beta": args.beta, "kind": args.kind})

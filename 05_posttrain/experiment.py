@@ -28,12 +28,13 @@ from compare import COLUMNS
 from generate import generate
 from grpo import NORMALISERS, rule_scorer, train_grpo
 from measure_policy import raw_windows
+from option_ranges import parsed
 from rlhf_experiments import Kept, over_optimisation, overoptimised, run_seed, win_at_kl
 from rollouts import sample_answers
 from sft_experiments import (INVENTED, Bench, alpaca, base_continues, claim_base_continues, sft_few,
                              sft_hallucinates, share_interval, spread)
 from training_stage import (add_common, fresh_questions, open_model, open_tokenizer, rate_for,
-                            read_jsonl, result)
+                            read_conversations, result)
 
 RUN = "python 05_posttrain/experiment.py {} --seeds {}"
 
@@ -230,13 +231,13 @@ def main() -> None:
     add("--data", type=Path, default=out("02_data"), help="folder with val.bin and index.json")
     add("--out", type=Path, default=result("experiments"))
     add_common(parser)
-    args = parser.parse_args()
+    args = parsed(parser)
     torch.set_num_threads(args.threads)
     base, _ = open_model(args.base, args.tokenizer, "04_model_pretrain/pretrain.py")
     sft, _ = open_model(args.folder / "sft.pt", args.tokenizer, "05_posttrain/sft.py")
-    bench = Bench(base, open_tokenizer(args.tokenizer),
-                  read_jsonl(args.folder / "sft_train.jsonl", "05_posttrain/instructions.py"),
-                  read_jsonl(args.folder / "sft_val.jsonl", "05_posttrain/instructions.py"),
+    train, val = (read_conversations(args.folder / f"sft_{part}.jsonl",
+                                     "05_posttrain/instructions.py") for part in ("train", "val"))
+    bench = Bench(base, open_tokenizer(args.tokenizer), train, val,
                   raw_windows(args.data, windows=12 if args.quick else 48), args.quick)
     # Another base or SFT model is another experiment: its seeds lie in another folder.
     models = b"".join(p.read_bytes() for p in (args.base, args.folder / "sft.pt"))

@@ -20,14 +20,16 @@ from tqdm import tqdm
 
 from artifacts import CommandLine, Job, command, shown, write_json
 from chat_template import PAD, special_id
-from checkpoint import save_checkpoint
-from optimizers import clip_gradients, linear_schedule
-from responses import collate, response_logprobs, score_rows
+from optimizers import linear_schedule
+from option_ranges import parsed
+from ppo import kl_estimates, probability_ratio
+from responses import collate, only_real, response_logprobs, score_rows
 from reward_model import load_reward_model
 from rollouts import sample_answers
+from sound_step import last_good_kept, save_stage, take_step
 from training_stage import (Progress, add_common, batch_indices, fresh_questions, open_model,
-                            open_tokenizer, optimizer_for, rate_for, read_jsonl, result, set_rate,
-                            write_jsonl)
+                            open_tokenizer, optimizer_for, rate_for, read_conversations, result,
+                            set_rate, write_jsonl)
 
 NORMALISERS = ("answer", "token", "constant", "group")
 
@@ -38,7 +40,8 @@ def group_advantages(rewards: Tensor, group: int, divide_by_sd: bool = True,
 
     B is a multiple of `group`. A = (R - mean of its group) / (sd of its group + eps), the sd
     unbiased (n - 1); or the difference alone. [1, 3, 5, 5] in groups of 2 ->
-    [-0.7071, 0.7071, 0, 0]: a group of equal rewards teaches nothing, and gives 0, not nan.
+    [-0.7071, 0.7071, 0, 0]: a group of equal rewards teaches nothing, and gives exactly 0, also
+    where their mean is rounded (eight times 0.1).
     Raises ValueError if B is no multiple of `group`, or `group` is under 2.
     """
     if group < 2 or len(rewards) % group:
@@ -46,6 +49,9 @@ def group_advantages(rewards: Tensor, group: int, divide_by_sd: bool = True,
     # One row per prompt; each answer is judged against the answers to the same prompt.
     groups = 1.0 * rewards.view(-1, group)
     centred = groups - groups.mean(1, keepdim=True)
+    # A mean of equal numbers is rounded: what is left of them is no difference.
+    equal = (groups == groups[:, :1]).all(1, keepdim=True)
+    centred = centred.masked_fill(equal, 0.0)
     # The sd makes easy and hard prompts count alike (Dr. GRPO leaves it out for that reason).
     if divide_by_sd:
         centred = centred / (groups.std(1, keepdim=True) + eps)
@@ -65,7 +71,7 @@ def aggregate(losses: Tensor, mask: Tensor, normaliser: str, longest: int,
     answer 6.0, token 4.0, constant (longest 4) 2.0, group (group 2) 4.0. An answer or group without
     a token counts 0, not nan. Raises ValueError for another normaliser.
     """
-    losses = losses * mask
+    losses = only_real(losses, mask)
     lengths = mask.sum(1)
     # A long answer counts as much as a short one: each of its tokens less.
     if normaliser == "answer":
@@ -89,16 +95,16 @@ def grpo_loss(logprobs: Tensor, old_logprobs: Tensor, reference_logprobs: Tensor
 
     logprobs, old_logprobs, reference_logprobs, mask (B, T); advantages (B,), spread over the
     answer's tokens and not over pads. Per token: max(-A rho, -A clip(rho)) + beta k3, with
-    k3 = exp(-r) - 1 + r, r = l - l_ref. The gradient reaches logprobs only.
+    k3 = exp(-r) - 1 + r, r = l - l_ref. Both log-ratios are cut at +-20, so that nothing is
+    infinite. The gradient reaches logprobs only.
     Source: Shao et al. 2024, eq. 3 and 4.
     """
-    ratio = torch.exp(logprobs - old_logprobs.detach())
+    ratio = probability_ratio(logprobs, old_logprobs.detach(), mask)
     # One number per answer, the same for all of its tokens.
     gain = -advantages.detach()[:, None]
     losses = torch.maximum(gain * ratio, gain * ratio.clamp(1 - clip, 1 + clip))
     # Never negative, and zero where the policy agrees with the reference.
-    r = logprobs - reference_logprobs.detach()
-    losses = losses + beta * (torch.exp(-r) - 1 + r)
+    losses = losses + beta * kl_estimates(logprobs, reference_logprobs.detach())[2]
     return aggregate(losses, mask, normaliser, longest, group)
 
 
@@ -146,8 +152,7 @@ def train_grpo(policy, reference, scorer, tokenizer, questions: list[str], *, it
                              normaliser=normaliser)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            clip_gradients(policy.parameters(), 1.0)
-            optimizer.step()
+            take_step(optimizer, policy.parameters(), loss, i * steps + step)
         log.append({"iteration": i + 1, "reward": float(rewards.mean()),
                     "kl": float((old - frozen).sum(1).mean()),
                     "length": float(answer.sum(1).mean()),
@@ -179,7 +184,7 @@ def parse() -> argparse.Namespace:
     add("--normaliser", choices=NORMALISERS, default="answer",
         help="what an answer's loss is divided by")
     add_common(parser)
-    args = parser.parse_args()
+    args = parsed(parser)
     if args.quick:
         args.iterations = min(args.iterations, 3)
     return args
@@ -201,13 +206,15 @@ def main() -> None:
         reward = load_reward_model(args.reward)
         scorer = lambda answers: score_rows(reward.score, [a.row for a in answers],  # noqa: E731
                                             special_id(tokenizer, PAD))
-    questions = fresh_questions(read_jsonl(args.train, "05_posttrain/instructions.py"), 4000)
-    log = train_grpo(policy, reference, scorer, tokenizer, questions, iterations=args.iterations,
-                     prompts=args.prompts, group=args.group,
-                     learning_rate=args.learning_rate or rate_for("grpo", policy.config.width),
-                     beta=args.beta, normaliser=args.normaliser, seed=args.seed,
-                     progress=Progress(args.out, vars(args), inputs, args.fresh))
-    save_checkpoint(args.out, model=policy, stage="grpo", tokenizer_sha256=digest, step=len(log))
+    records = read_conversations(args.train, "05_posttrain/instructions.py")
+    questions = fresh_questions(records, 4000)
+    rate = args.learning_rate or rate_for("grpo", policy.config.width)
+    with last_good_kept(args.out, policy, "grpo", digest, rate):
+        log = train_grpo(policy, reference, scorer, tokenizer, questions, prompts=args.prompts,
+                         iterations=args.iterations, group=args.group, learning_rate=rate,
+                         beta=args.beta, normaliser=args.normaliser, seed=args.seed,
+                         progress=Progress(args.out, vars(args), inputs, args.fresh))
+    save_stage(args.out, policy, "grpo", digest, len(log))
     write_jsonl(result("grpo_log.jsonl"), log)
     write_json(result("grpo_result.json"), {"first": log[0], "last": log[-1],
                                             "normaliser": args.normaliser})

@@ -1,11 +1,13 @@
-"""Instruction files of other people: Alpaca's and ShareGPT's json, and our own jsonl.
+"""Instruction files of other people: Alpaca, ShareGPT, TRL's prompt and completion, messages.
 
     conversations, skipped = load_instructions("alpaca_data.json")
 
 Alpaca: [{"instruction": ..., "input": ..., "output": ...}, ...], 52,002 records in the published
 file (Taori et al. 2023). ShareGPT: [{"conversations": [{"from": "human", "value": ...},
-{"from": "gpt", "value": ...}, ...]}, ...]. Ours: one {"messages": [...]} a line.
-A bad record is skipped, counted by reason, and the first of each reason is named.
+{"from": "gpt", "value": ...}, ...]}, ...]. TRL and others: {"prompt", "completion"} or
+{"prompt", "response"}, as texts or as lists of messages. Ours: one {"messages": [...]} a line.
+A system turn is dropped. A bad record is skipped, counted by reason, and the first of each reason
+is named.
 """
 
 import json
@@ -47,15 +49,44 @@ def from_sharegpt(record: dict) -> list[dict]:
     return checked(messages)
 
 
+def from_prompt(record: dict) -> list[dict]:
+    """{"prompt", "completion"} or {"prompt", "response"} -> messages; each side is a text or a list
+    of messages. ValueError names what is missing."""
+    said = record.get("completion", record.get("response"))
+    if not record.get("prompt") or not said:
+        raise ValueError("no prompt" if said else "no completion")
+    sides = [[{"role": role, "content": side.strip()}] if isinstance(side, str) else side
+             for role, side in (("user", record["prompt"]), ("assistant", said))]
+    return checked(sides[0] + sides[1])
+
+
+def conversation(record: dict) -> list[dict]:
+    """The messages of one record of any known form; ValueError says what is wrong with it."""
+    if not isinstance(record, dict):
+        raise ValueError("no JSON object")
+    if "conversations" in record:
+        return from_sharegpt(record)
+    if "messages" in record:
+        return checked(record["messages"])
+    if "prompt" in record:
+        return from_prompt(record)
+    return from_alpaca(record)
+
+
 def checked(messages: list[dict]) -> list[dict]:
     """Messages that alternate user, assistant, ... and end with the assistant, or ValueError.
-    A system message is dropped."""
+    A system message is dropped, and so is a question at the end that nobody answered."""
+    messages = checked_turns(messages)
+    return checked_turns(messages[:-1]) if messages[-1]["role"] == "user" else messages
+
+
+def checked_turns(messages: list[dict]) -> list[dict]:
+    """Messages that alternate, the user first, each with a text, or ValueError. A system message
+    is dropped."""
     messages = [m for m in messages if m.get("role") != "system"]
     for message in messages:
         if not isinstance(message.get("content"), str) or not message["content"].strip():
             raise ValueError("no content")
-    if messages and messages[-1].get("role") == "user":
-        messages = messages[:-1]
     if not messages:
         raise ValueError("no answered turn")
     for i, message in enumerate(messages):
@@ -96,7 +127,7 @@ def read_records(path: Path) -> list:
 
 
 def load_instructions(path: Path | str) -> tuple[list[list[dict]], dict[str, list]]:
-    """A file of any of the three forms -> (conversations, skipped).
+    """A file of any of these forms -> (conversations, skipped).
 
     skipped: {reason: [count, number of the first such record]}, records counted from 0. BadInput
     if the file is missing, not UTF-8, a damaged list, or holds no usable record at all.
@@ -107,14 +138,7 @@ def load_instructions(path: Path | str) -> tuple[list[list[dict]], dict[str, lis
     conversations, skipped = [], {}
     for number, record in enumerate(read_records(path)):
         try:
-            if not isinstance(record, dict):
-                raise ValueError("no JSON object")
-            if "conversations" in record:
-                messages = from_sharegpt(record)
-            elif "messages" in record:
-                messages = checked(record["messages"])
-            else:
-                messages = from_alpaca(record)
+            messages = conversation(record)
             # Half of an emoji, "\\ud83d" alone, passes for JSON and cannot be written as UTF-8.
             "".join(m["content"] for m in messages).encode()
             conversations.append(messages)

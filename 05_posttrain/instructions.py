@@ -23,6 +23,7 @@ from typing import Iterable, Iterator
 from artifacts import CommandLine, BadInput, Job, command, need, out, shown, whole
 from doc_entries import Entry, entries, first_sentence, returns_sentence
 from instruction_files import load_instructions
+from option_ranges import parsed
 
 # How often each kind of question may be asked, as a share of the whole.
 SHARES = {"does": 0.62, "returns": 0.1, "module": 0.14, "kind": 0.08, "arguments": 0.06}
@@ -178,7 +179,7 @@ def main() -> None:
     add("--seed", type=int, default=0)
     add("--quick", action="store_true", help="keep 4,000 pairs")
     add("--fresh", action="store_true", help="make again even if up to date")
-    args = parser.parse_args()
+    args = parsed(parser)
     inputs = [args.alpaca or args.corpus]
     job = Job(__file__, vars(args), reads=inputs, writes=[args.train, args.val])
     if job.up_to_date():

@@ -43,7 +43,8 @@ def packed_batch(rows: list[Row], capacity: int,
     most `capacity`.
 
     Positions count from 0 in every conversation. Conversations are numbered from 0 within their
-    row; pads have number -1, mask 0 and position 0.
+    row; pads have number -1, mask 0 and position 0. The mask of a conversation's first token is
+    always 0: alone, nothing predicts it, and here only its neighbour could.
     """
     bins = best_fit([len(ids) for ids, _ in rows], capacity)
     width = max(sum(len(rows[i][0]) for i in b) for b in bins)
@@ -57,7 +58,7 @@ def packed_batch(rows: list[Row], capacity: int,
             row_ids, row_mask = rows[i]
             here = slice(start, start + len(row_ids))
             ids[b, here] = torch.tensor(row_ids)
-            mask[b, here] = torch.tensor(row_mask, dtype=mask.dtype)
+            mask[b, here] = torch.tensor([0, *row_mask[1:]], dtype=mask.dtype)
             positions[b, here] = torch.arange(len(row_ids))
             numbers[b, here] = number
             start += len(row_ids)

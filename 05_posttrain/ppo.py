@@ -11,6 +11,8 @@ is in `ppo_loop.py`.
 Reads sft.pt, reward.pt, sft_train.jsonl; writes ppo.pt, ppo_log.jsonl, ppo_samples.jsonl,
 ppo.png and ppo_result.json. Letters: l log-probability of a sampled token, r = l - l_ref,
 rho = exp(l - l_old), A advantage, V value, R return, m mask of the answer's tokens.
+What stands at a pad (mask 0) never counts, not even nan. Log-ratios are cut at +-20 before they
+are exponentiated, as verl does: exp(120) is infinite, and infinity times an advantage of 0 is nan.
 
 But: no separate value network (one linear head on the policy's own hidden state), no reward
 whitening by default (the reward model is already centred and scaled).
@@ -19,7 +21,7 @@ whitening by default (the reward model is already centred and scaled).
 import torch
 from torch import Tensor
 
-from responses import masked_mean
+from responses import masked_mean, only_real
 
 
 def shaped_rewards(scores: Tensor, logprobs: Tensor, reference_logprobs: Tensor, mask: Tensor,
@@ -37,13 +39,13 @@ def shaped_rewards(scores: Tensor, logprobs: Tensor, reference_logprobs: Tensor,
     """
     # The sampled estimate of the KL to the reference (k1): positive where the policy is bolder.
     with torch.no_grad():
-        rewards = -beta * (logprobs - reference_logprobs) * mask
+        rewards = only_real(-beta * (logprobs - reference_logprobs), mask)
         # The last token of each answer: the largest index whose mask is 1, not the last column.
         columns = torch.arange(mask.shape[1], device=mask.device)
         last = (columns * (mask > 0)).argmax(1)
         # An empty answer has no token to reward.
-        some = (mask.sum(1) > 0).to(rewards.dtype)
-        rewards[torch.arange(len(rewards)), last] += scores.to(rewards.dtype) * some
+        paid = only_real(scores.to(rewards.dtype), mask.sum(1))
+        rewards[torch.arange(len(rewards)), last] += paid
     return rewards
 
 
@@ -59,13 +61,15 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, gamma: float,
     rewards [0, 1], values [0.5, 0.5], mask [1, 1], gamma 1, lam 1 -> A [0.5, 0.5], returns [1, 1].
     Returns are taken before any whitening. Source: Schulman et al. 2015 (1506.02438), eq. 16.
     """
+    # What a pad's reward or value says is not even read.
+    rewards, values = only_real(rewards, mask), only_real(values, mask)
     advantages = torch.zeros_like(values)
     later = torch.zeros_like(values[:, 0])
     # From the last column to the first, so that A_{t+1} is known when A_t needs it.
     for t in reversed(range(values.shape[1])):
         # The value after the answer's last token is 0: a pad has no future, and no value.
         inside = t + 1 < values.shape[1]
-        next_value = values[:, t + 1] * mask[:, t + 1] if inside else torch.zeros_like(later)
+        next_value = values[:, t + 1] if inside else torch.zeros_like(later)
         delta = rewards[:, t] + gamma * next_value - values[:, t]
         # Outside the answer nothing is carried backwards.
         later = (delta + gamma * lam * later) * mask[:, t]
@@ -85,11 +89,17 @@ def masked_whiten(values: Tensor, mask: Tensor, shift_mean: bool = True,
     count = mask.sum()
     mean = masked_mean(values, mask)
     # The spread of the real tokens only; n - 1 could be zero.
-    squares = ((values - mean) ** 2 * mask).sum()
+    squares = only_real((values - mean) ** 2, mask).sum()
     variance = squares / (count - 1 if unbiased else count).clamp(min=1)
     whitened = (values - mean) * torch.rsqrt(variance + 1e-8)
     # Rewards keep their mean: zero is a meaning there.
-    return (whitened if shift_mean else whitened + mean) * mask
+    return only_real(whitened if shift_mean else whitened + mean, mask)
+
+
+def probability_ratio(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor) -> Tensor:
+    """exp(l - l_old), (B, T): 1 where mask is 0, and finite everywhere: the log-ratio is cut at
+    +-20. `probability_ratio(-1, -1 - ln 2, 1)` is 2."""
+    return torch.exp(only_real(logprobs - old_logprobs, mask).clamp(-20, 20))
 
 
 def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask: Tensor,
@@ -99,13 +109,14 @@ def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask
         max(-A rho, -A clip(rho, 1 - clip, 1 + clip)),     rho = exp(l - l_old)
 
     All (B, T). old_logprobs and advantages are constants here: the gradient reaches logprobs
-    only. The larger loss is the pessimistic one: there is no gain, and no gradient, for moving
-    further than the clip in the direction that the advantage asks for, but always one for
-    coming back. A = 1: rho 1.5 gives -1.2 and gradient 0; A = -1: rho 1.5 gives 1.5.
+    only. The log-ratio is cut at +-20 first: a ratio is never infinite. The larger loss is the
+    pessimistic one: there is no gain, and no gradient, for moving further than the clip in the
+    direction that the advantage asks for, but always one for coming back. A = 1: rho 1.5 gives
+    -1.2 and gradient 0; A = -1: rho 1.5 gives 1.5.
     Source: Schulman et al. 2017, eq. 7.
     """
     # Probability ratio of the new policy to the one that sampled.
-    ratio = torch.exp(logprobs - old_logprobs.detach())
+    ratio = probability_ratio(logprobs, old_logprobs.detach(), mask)
     gain = -advantages.detach()
     # The worse of the two for every token: max, because these are losses.
     losses = torch.maximum(gain * ratio, gain * ratio.clamp(1 - clip, 1 + clip))
@@ -115,7 +126,7 @@ def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask
 def clip_fraction(logprobs: Tensor, old_logprobs: Tensor, mask: Tensor,
                   clip: float = 0.2) -> Tensor:
     """Share of the answer's tokens whose ratio lies outside 1 +- clip; 0 before the first step."""
-    ratio = torch.exp(logprobs.detach() - old_logprobs)
+    ratio = probability_ratio(logprobs.detach(), old_logprobs, mask)
     return masked_mean(((ratio - 1).abs() > clip).float(), mask)
 
 
@@ -137,11 +148,13 @@ def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor
 class AdaptiveKL:
     """The KL coefficient beta that steers the KL to a target: raised when too far, else lowered.
 
-    target in nats per answer (the sum over its tokens), horizon in answers. A target of None
-    keeps beta as it is. Source: Ziegler et al. 2019, section 2.2.
+    target in nats per answer (the sum over its tokens), above 0, horizon in answers. A target of
+    None keeps beta as it is. Source: Ziegler et al. 2019, section 2.2.
     """
 
     def __init__(self, beta: float, target: float | None = None, horizon: float = 10_000):
+        if target is not None and not 0 < target < float("inf"):
+            raise ValueError(f"a KL target of {target} nats cannot be steered to: it must be > 0")
         self.beta, self.target, self.horizon = beta, target, horizon
 
     def update(self, kl: float, answers: int) -> float:
@@ -163,11 +176,14 @@ def kl_estimates(logprobs: Tensor, reference_logprobs: Tensor) -> tuple[Tensor, 
     """The three sample estimates of KL(policy || reference), per token: k1, k2, k3.
 
     With r = l - l_ref of tokens drawn from the policy: k1 = r, unbiased and noisy, even negative;
-    k2 = r^2 / 2; k3 = exp(-r) - 1 + r, unbiased and never negative.
+    k2 = r^2 / 2; k3 = exp(-r) - 1 + r, unbiased and never negative, right for small r too
+    (r = 1e-4 -> 5e-9 in 32 bits) and finite for large ones: inside k3 r is cut at +-20.
     r = 0.5 -> (0.5, 0.125, 0.1065). Source: J. Schulman, "Approximating KL divergence", 2020.
     """
     r = logprobs - reference_logprobs
-    return r, r ** 2 / 2, torch.exp(-r) - 1 + r
+    # exp(-r) - 1 in one piece: next to 1 a small difference loses its digits.
+    cut = r.clamp(-20, 20)
+    return r, r ** 2 / 2, torch.expm1(-cut) + cut
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:

@@ -20,16 +20,17 @@ from tqdm import tqdm
 
 from artifacts import CommandLine, BadInput, Job, shown, write_json
 from chat_template import PAD, special_id
-from checkpoint import save_checkpoint
-from optimizers import clip_gradients, linear_schedule
+from optimizers import linear_schedule
+from option_ranges import parsed
 from ppo import (AdaptiveKL, clip_fraction, explained_variance, gae, kl_estimates, masked_whiten,
                  policy_loss, shaped_rewards, value_loss)
 from responses import (answer_logits, collate, masked_mean, response_logprobs, score_rows,
                        spread_over, token_entropy)
 from reward_model import RewardModel, load_reward_model
 from rollouts import Answer, sample_answers
+from sound_step import last_good_kept, save_stage, take_step
 from training_stage import (RATES, Progress, add_common, batch_indices, fresh_questions,
-                            open_model, open_tokenizer, optimizer_for, read_jsonl, result,
+                            open_model, open_tokenizer, optimizer_for, read_conversations, result,
                             set_rate, write_jsonl)
 
 Scorer = Callable[[list[Answer]], Tensor]
@@ -140,9 +141,9 @@ def update(model: ActorCritic, optimizer, batch: Batch, s: PPOSettings, seed: in
         actor = policy_loss(logprobs, old, advantages, mask, s.clip)
         critic = value_loss(values, before, returns, mask, s.value_clip)
         optimizer.zero_grad(set_to_none=True)
-        (actor + s.value_weight * critic).backward()
-        clip_gradients(model.parameters(), 1.0)
-        optimizer.step()
+        loss = actor + s.value_weight * critic
+        loss.backward()
+        take_step(optimizer, model.parameters(), loss, step)
         with torch.no_grad():
             gap = (torch.exp(logprobs - old) - 1).abs().max()
             seen.append({"policy_loss": actor.item(), "value_loss": critic.item(),
@@ -232,7 +233,8 @@ def parse() -> argparse.Namespace:
     add("--beta", type=float, default=d.beta, help="KL coefficient; 0 shows over-optimisation")
     add("--kl-target", type=float, default=None, help="nats per answer; then beta adapts")
     add_common(parser)
-    args = parser.parse_args()
+    # An iteration's answers are cut into that many minibatches: none may be empty.
+    args = parsed(parser, batch=(d.minibatches, None))
     if args.quick:
         args.iterations, args.batch = min(args.iterations, 3), 24
     return args
@@ -251,12 +253,14 @@ def main() -> None:
     open_model(args.reward, args.tokenizer, "05_posttrain/reward_model.py")
     tokenizer = open_tokenizer(args.tokenizer)
     scorer = reward_scorer(load_reward_model(args.reward), special_id(tokenizer, PAD))
-    questions = fresh_questions(read_jsonl(args.train, "05_posttrain/instructions.py"), 4000)
+    records = read_conversations(args.train, "05_posttrain/instructions.py")
+    questions = fresh_questions(records, 4000)
     settings = PPOSettings(iterations=args.iterations, batch=args.batch, beta=args.beta,
                            learning_rate=args.learning_rate, kl_target=args.kl_target)
-    log = train_ppo(policy, reference, scorer, tokenizer, questions, settings, args.seed,
-                    Progress(args.out, vars(args), inputs, args.fresh))
-    save_checkpoint(args.out, model=policy, stage="ppo", tokenizer_sha256=digest, step=len(log))
+    with last_good_kept(args.out, policy, "ppo", digest, args.learning_rate):
+        log = train_ppo(policy, reference, scorer, tokenizer, questions, settings, args.seed,
+                        Progress(args.out, vars(args), inputs, args.fresh))
+    save_stage(args.out, policy, "ppo", digest, len(log))
     write_log(log, "ppo")
     first, last = log[0], log[-1]
     seconds = {name: sum(line["seconds"][name] for line in log) for name in last["seconds"]}

@@ -1,7 +1,7 @@
 """Preferences: two answers to one question, and which of them is better.
 
     python 05_posttrain/preferences.py                    # about 2 minutes; --quick about 5
-    python 05_posttrain/preferences.py --file pairs.jsonl # {"prompt", "chosen", "rejected"} a line
+    python 05_posttrain/preferences.py --file pairs.jsonl # TRL's or HH-RLHF's (preference_files.py)
     python 05_posttrain/preferences.py --votes votes.jsonl  # people's votes from the arena page
 
 Samples four answers to each question from the SFT model, and lets the annotator (a stated rule with
@@ -24,9 +24,11 @@ from tqdm import tqdm
 
 from annotator import label_pairs
 from artifacts import CommandLine, BadInput, Job, command, shown, write_json
+from option_ranges import parsed
+from preference_files import as_pair, split_pairs
 from rollouts import Answer, sample_answers
 from training_stage import (add_common, fresh_questions, open_model, open_tokenizer,
-                            read_jsonl, result, write_jsonl)
+                            read_conversations, read_jsonl, result, write_jsonl)
 
 
 def all_pairs(rounds: list[list[Answer]], seed: int,
@@ -68,16 +70,15 @@ def from_file(records: list[dict]) -> tuple[list[dict], Counter]:
     """Pairs of somebody's file -> (pairs, how many were skipped and why)."""
     pairs, skipped = [], Counter()
     for record in records:
-        fields = [record.get(name) if isinstance(record, dict) else None
-                  for name in ("prompt", "chosen", "rejected")]
-        # "ignore" drops half an emoji, which no file of ours can hold.
-        if not all(isinstance(field, str) and field.strip()
-                   and field.encode(errors="ignore").decode() == field for field in fields):
+        try:
+            pair = as_pair(record)
+        except (ValueError, AttributeError, TypeError, IndexError):
             skipped["prompt, chosen or rejected is missing or no text"] += 1
-        elif record["chosen"].strip() == record["rejected"].strip():
+            continue
+        if pair["chosen"].strip() == pair["rejected"].strip():
             skipped["equal answers"] += 1
         else:
-            pairs.append({"chosen_ended": True, "rejected_ended": True} | record)
+            pairs.append(pair)
     return pairs, skipped
 
 
@@ -99,13 +100,6 @@ def from_votes(records: list[dict]) -> tuple[list[dict], Counter]:
     return pairs, skipped + more
 
 
-def split_pairs(pairs: list[dict], share: float = 0.2) -> list[dict]:
-    """The same pairs with "split": the last `share` of them (by prompt) is "val"."""
-    prompts = list(dict.fromkeys(pair["prompt"] for pair in pairs))
-    val = set(prompts[round(len(prompts) * (1 - share)):])
-    return [pair | {"split": "val" if pair["prompt"] in val else "train"} for pair in pairs]
-
-
 def parse() -> argparse.Namespace:
     """The command line, with --quick applied."""
     parser = CommandLine(__doc__)
@@ -120,7 +114,7 @@ def parse() -> argparse.Namespace:
     add("--sharpness", type=float, default=1.5, help="how clearly the annotator sees")
     add("--temperature", type=float, default=1.0, help="of the sampled answers")
     add_common(parser)
-    args = parser.parse_args()
+    args = parsed(parser)
     if args.quick:
         args.questions, args.answers = min(args.questions, 120), 3
     return args
@@ -130,7 +124,7 @@ def sample_pairs(args: argparse.Namespace) -> tuple[list[dict], Counter]:
     """Answers of the SFT model to fresh questions, every two labelled by the annotator."""
     model, _ = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
     tokenizer = open_tokenizer(args.tokenizer)
-    train = read_jsonl(args.train, "05_posttrain/instructions.py")
+    train = read_conversations(args.train, "05_posttrain/instructions.py")
     questions = fresh_questions(train, args.questions)
     rounds = [sample_answers(model, tokenizer, questions, temperature=args.temperature,
                              seed=args.seed * 1000 + k)

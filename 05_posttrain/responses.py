@@ -49,7 +49,8 @@ def by_question(pairs: list[tuple]) -> list[list[tuple]]:
     groups: dict[tuple, list[tuple]] = {}
     for pair in pairs:
         ids, mask = pair[0]
-        groups.setdefault(tuple(ids[:mask.index(1)]), []).append(pair)
+        asked = mask.index(1) if 1 in mask else len(mask)      # an empty answer is all question
+        groups.setdefault(tuple(ids[:asked]), []).append(pair)
     return list(groups.values())
 
 
@@ -119,15 +120,22 @@ def token_entropy(logits: Tensor) -> Tensor:
     Safe for large logits: they enter through the log-softmax only.
     """
     logprobs = logits.log_softmax(-1)
-    return -(logprobs.exp() * logprobs).sum(-1)
+    # A token that cannot come (logit -inf) adds 0 ln 0 = 0, not nan.
+    return -(logprobs.exp() * logprobs.masked_fill(logprobs == -torch.inf, 0)).sum(-1)
+
+
+def only_real(values: Tensor, mask: Tensor) -> Tensor:
+    """`values` where mask is not 0, and 0 elsewhere, whatever stands there: nan * 0 is nan, so a
+    product with the mask would let one bad pad into every sum."""
+    return torch.where(mask > 0, values, 0.0)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean of `values` where mask is 1; 0 (not nan) if the mask is empty.
 
-    `masked_mean([1, 2, 100], [1, 1, 0])` is 1.5: pads are neither summed nor counted.
+    `masked_mean([1, 2, nan], [1, 1, 0])` is 1.5: pads are neither summed nor counted.
     """
-    return (values * mask).sum() / mask.sum().clamp(min=1)
+    return only_real(values, mask).sum() / mask.sum().clamp(min=1)
 
 
 def in_order_of_length(rows: list, batch: int) -> list[list[int]]:

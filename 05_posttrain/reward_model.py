@@ -19,15 +19,19 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from artifacts import CommandLine, BadInput, Job, command, shown, write_json
-from chat_template import END, PAD, prompt_ids, plain_ids, special_id
-from checkpoint import load_checkpoint, restore, save_checkpoint
+from chat_template import END, PAD, plain_ids, prompt_ids, render_prompt, special_id
+from checkpoint import load_checkpoint, restore
 from gpt import GPT, GPTConfig
-from optimizers import clip_gradients, linear_schedule
+from optimizers import linear_schedule
+from option_ranges import parsed
+from preference_files import read_pairs
 from responses import by_question, collate, distinct_rows, score_rows, steps_for
 from rollouts import sample_answers
+from sound_step import last_good_kept, save_stage, take_step
 from training_stage import (Progress, add_common, batch_indices, fresh_questions,
                             in_precision, open_model, open_tokenizer, optimizer_for,
-                            planned_precision, rate_for, read_jsonl, result, set_rate, write_jsonl)
+                            planned_precision, rate_for, read_conversations, result, set_rate,
+                            write_jsonl)
 
 
 def bradley_terry_loss(chosen: Tensor, rejected: Tensor, margin: float | Tensor = 0.0) -> Tensor:
@@ -110,9 +114,12 @@ def from_sft(sft: GPT, seed: int) -> RewardModel:
     return model
 
 
-def answer_row(tokenizer, prompt: str, answer: str, ended: bool = True) -> tuple[list, list]:
-    """(ids, mask) of one question and answer; the end token only if the answer had ended."""
-    asked = prompt_ids(tokenizer, prompt)
+def answer_row(tokenizer, prompt: str | list[dict], answer: str,
+               ended: bool = True) -> tuple[list, list]:
+    """(ids, mask) of one question (its text, or a talk as messages) and answer; the end token only
+    if the answer had ended."""
+    asked = (prompt_ids(tokenizer, prompt) if isinstance(prompt, str)
+             else render_prompt(tokenizer, prompt))
     said = plain_ids(tokenizer, answer) + [special_id(tokenizer, END)] * ended
     return asked + said, [0] * len(asked) + [1] * len(said)
 
@@ -147,8 +154,7 @@ def train_reward_model(model: RewardModel, pairs: list[tuple], pad: int, *, step
         loss = bradley_terry_loss(chosen, rejected).mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        clip_gradients(model.parameters(), 1.0)
-        optimizer.step()
+        take_step(optimizer, model.parameters(), loss, step)
         right = (chosen > rejected).float().mean()
         log.append({"step": step + 1, "loss": loss.item(), "accuracy": float(right)})
         if progress:
@@ -160,8 +166,11 @@ def calibration(differences: np.ndarray, bins: int = 5) -> tuple[list[dict], flo
     """Is "80 % sure" right in 80 % of pairs? differences (P,): score of chosen minus rejected.
 
     Confidence is s(|difference|), right is difference > 0. Returns equal-mass bins
-    {"confidence", "accuracy", "pairs"} and the expected calibration error, the mean gap.
+    {"confidence", "accuracy", "pairs"} and the expected calibration error, the mean gap; no pairs
+    give no bins and an error of 0.
     """
+    if not len(differences):
+        return [], 0.0
     confidence = 1 / (1 + np.exp(-np.abs(differences)))
     parts = np.array_split(np.argsort(confidence, kind="stable"), min(bins, len(differences)))
     table = [{"confidence": float(confidence[p].mean()), "accuracy": float((differences[p] > 0)
@@ -181,7 +190,9 @@ def examine(model: RewardModel, val: list[tuple], val_pairs: list[dict], pad: in
     return {"accuracy": float((differences > 0).mean()), "pairs": len(differences),
             "ceiling": float(np.mean(ceilings)) if ceilings else None,
             "calibration": table, "calibration_error": error,
-            "length_correlation": float(np.corrcoef(scores, lengths)[0, 1])}
+            # Answers of one length have no correlation with it.
+            "length_correlation": float(np.corrcoef(scores, lengths)[0, 1])
+            if scores.std() > 0 and lengths.std() > 0 else 0.0}
 
 
 def parse() -> argparse.Namespace:
@@ -199,7 +210,7 @@ def parse() -> argparse.Namespace:
     add("--precision", choices=("fp32", "bf16"), default=planned_precision(),
         help="default: what chapter 3 found faster here")
     add_common(parser)
-    return parser.parse_args()
+    return parsed(parser)
 
 
 def main() -> None:
@@ -212,7 +223,7 @@ def main() -> None:
         return
     sft, digest = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
     tokenizer = open_tokenizer(args.tokenizer)
-    pairs = read_jsonl(args.preferences, "05_posttrain/preferences.py")
+    pairs = read_pairs(args.preferences, "05_posttrain/preferences.py")
     pad, longest = special_id(tokenizer, PAD), sft.config.sequence_length
     train, long = pair_rows(tokenizer, [p for p in pairs if p["split"] == "train"][:args.pairs],
                             longest)
@@ -223,17 +234,18 @@ def main() -> None:
     if long + long_val:
         print(f"left out {long + long_val} pairs longer than the context of {longest} tokens")
     model = from_sft(sft, args.seed)
-    log = train_reward_model(model, train, pad, batch=args.batch, seed=args.seed,
-                             steps=steps_for(train, args.batch, args.epochs),
-                             learning_rate=args.learning_rate
-                             or rate_for("reward", sft.config.width), precision=args.precision,
-                             progress=Progress(args.out, vars(args), inputs, args.fresh))
-    questions = fresh_questions(read_jsonl(args.train, "05_posttrain/instructions.py"),
+    rate = args.learning_rate or rate_for("reward", sft.config.width)
+    with last_good_kept(args.out, model, "reward", digest, rate):
+        log = train_reward_model(model, train, pad, batch=args.batch, seed=args.seed,
+                                 steps=steps_for(train, args.batch, args.epochs),
+                                 learning_rate=rate, precision=args.precision,
+                                 progress=Progress(args.out, vars(args), inputs, args.fresh))
+    questions = fresh_questions(read_conversations(args.train, "05_posttrain/instructions.py"),
                                 48 if args.quick else 192)
     own = sample_answers(sft, tokenizer, questions, seed=args.seed + 7)
     model.centre([a.row for a in own if a.ids], pad)
     numbers = examine(model, val, val_pairs, pad) | {"train_pairs": len(train)}
-    save_checkpoint(args.out, model=model, stage="reward", tokenizer_sha256=digest, step=len(log))
+    save_stage(args.out, model, "reward", digest, len(log))
     write_jsonl(result("reward_log.jsonl"), log)
     write_json(result("reward_result.json"), numbers)
     ceiling = f" (ceiling {numbers['ceiling']:.3f})" if numbers["ceiling"] else ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from chat_template import END, prompt_ids, special_id
+from chat_template import END, fit_prompt, question, special_id
 from generate import generate_batch
 
 
@@ -53,16 +53,16 @@ def sample_answers(model, tokenizer, questions: list[str], *, seed: int, tempera
                    max_new_tokens: int = 48, batch: int = 128) -> list[Answer]:
     """One answer to each question, in order; ask the same question n times for n answers.
 
-    Questions are cut to half the model's context from the left. Each batch has its own random
-    generator from (seed, number of the batch): the same call gives the same answers.
+    A question of more than half the model's context loses its first words. Each batch has its own
+    random generator from (seed, number of the batch): the same call gives the same answers.
     """
     end, room = special_id(tokenizer, END), model.config.sequence_length // 2
-    prompts = [prompt_ids(tokenizer, question)[-room:] for question in questions]
+    prompts = [fit_prompt(tokenizer, question(asked), room) for asked in questions]
     answers = []
     for start in range(0, len(prompts), batch):
         generator = torch.Generator().manual_seed(seed * 100_003 + start)
         part = prompts[start:start + batch]
         sampled = sample_in_two(model, part, max_new_tokens, temperature, end, generator)
-        answers += [as_answer(tokenizer, question, prompt, ids, end) for question, prompt, ids
+        answers += [as_answer(tokenizer, asked, prompt, ids, end) for asked, prompt, ids
                     in zip(questions[start:start + batch], part, sampled)]
     return answers

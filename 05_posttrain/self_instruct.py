@@ -24,8 +24,9 @@ from chat_template import ASSISTANT, END, PAD, USER, render, special_id
 from generate import generate_batch
 from measure_policy import is_answer
 from sft import fine_tune
+from option_ranges import parsed
 from training_stage import (RATES, add_common, open_model, open_tokenizer, planned_precision,
-                            read_jsonl, result)
+                            read_conversations, result)
 
 
 def common_subsequence(a: list[str], b: list[str]) -> int:
@@ -121,7 +122,7 @@ def main() -> None:
     add("--wanted", type=int, default=1000, help="pairs to keep")
     add("--steps", type=int, default=80, help="steps of teaching the writer")
     add_common(parser)
-    args = parser.parse_args()
+    args = parsed(parser)
     if args.quick:
         args.wanted, args.steps = 50, 15
     torch.set_num_threads(args.threads)
@@ -132,7 +133,7 @@ def main() -> None:
         return
     writer, _ = open_model(args.base, args.tokenizer, "04_model_pretrain/pretrain.py")
     tokenizer = open_tokenizer(args.tokenizer)
-    seeds = read_jsonl(args.train, "05_posttrain/instructions.py")[:args.seeds_count]
+    seeds = read_conversations(args.train, "05_posttrain/instructions.py")[:args.seeds_count]
     teach_to_write(writer, tokenizer, seeds, args.steps, args.seed)
     asked = [r["messages"][0]["content"] for r in seeds]
     kept, reasons = self_instruct(writer, tokenizer, asked, args.wanted, args.seed,

@@ -21,15 +21,16 @@ from tqdm import tqdm
 
 from artifacts import CommandLine, BadInput, Job, command, out, shown, write_json
 from chat_template import PAD, render, special_id
-from checkpoint import save_checkpoint
 from measure_policy import form, raw_bits_per_byte, raw_windows
-from optimizers import clip_gradients, linear_schedule
+from optimizers import linear_schedule
+from option_ranges import parsed
 from packing import Row, block_mask, packed_batch
 from responses import collate, in_order_of_length, response_logprobs, token_logprobs
 from rollouts import sample_answers
+from sound_step import last_good_kept, save_stage, take_step
 from training_stage import (RATES, Progress, add_common, batch_indices, in_precision, open_model,
-                            open_tokenizer, optimizer_for, planned_precision, read_jsonl, result,
-                            set_rate, write_jsonl)
+                            open_tokenizer, optimizer_for, planned_precision, read_conversations,
+                            result, set_rate, write_jsonl)
 
 
 def sft_loss(logits: Tensor, ids: Tensor, mask: Tensor, total: float) -> Tensor:
@@ -38,13 +39,14 @@ def sft_loss(logits: Tensor, ids: Tensor, mask: Tensor, total: float) -> Tensor:
     logits (B, T, V), ids and mask (B, T) as rendered: mask[t] says whether ids[t] is trained.
     The logits at t predict ids[t + 1], so the mask moves with the targets. total is the number of
     trained tokens in the whole optimizer step, in all its micro-batches: then 8 small batches
-    give the same gradient as one large one, however ragged the answers are.
+    give the same gradient as one large one, however ragged the answers are. A step without any
+    (total 0) has the loss 0 and gradients of 0, not nan.
     One answer with losses 1, 2, 3 and one with loss 10, total 4 -> 4.0 (not 6.0, the mean of
     the two means).
     """
     # Shift: position t is about token t + 1, and so is its mask.
     losses = -token_logprobs(logits, ids) * mask[:, 1:]
-    return losses.sum() / total
+    return losses.sum() / (total or 1.0)
 
 
 def render_rows(tokenizer, records: list[dict], longest: int) -> tuple[list[Row], int]:
@@ -55,11 +57,17 @@ def render_rows(tokenizer, records: list[dict], longest: int) -> tuple[list[Row]
 
 
 def train_step(model, optimizer, rows: list[Row], pad: int, micro_rows: int = 8,
-               precision: str = "fp32") -> float:
-    """One optimizer step on `rows`, packed; returns the mean loss in nats per trained token."""
+               precision: str = "fp32", step: int = 0) -> float:
+    """One optimizer step on `rows`, packed; returns the mean loss in nats per trained token.
+
+    Rows without a single trained token have the loss 0 and leave the weights as they are. NonFinite
+    before an update whose loss or gradient is no number.
+    """
     ids, mask, positions, numbers = packed_batch(rows, model.config.sequence_length, pad)
-    # The first token of a conversation is never a target, its mask is 0.
+    # `packed_batch` gives the first token of a conversation, which is never a target, the mask 0.
     total = float(mask.sum())
+    if not total:
+        return 0.0
     optimizer.zero_grad(set_to_none=True)
     loss_sum = 0.0
     for part in torch.arange(len(ids)).split(micro_rows):
@@ -68,19 +76,18 @@ def train_step(model, optimizer, rows: list[Row], pad: int, micro_rows: int = 8,
         loss = sft_loss(logits.float(), ids[part], mask[part], total)
         loss.backward()
         loss_sum += loss.item()
-    clip_gradients(model.parameters(), 1.0)
-    optimizer.step()
+    take_step(optimizer, model.parameters(), loss_sum, step)
     return loss_sum
 
 
 @torch.no_grad()
 def held_out_loss(model, rows: list[Row], pad: int) -> float:
-    """Mean nats per answer token over all rows."""
+    """Mean nats per answer token over all rows; 0 if no row has an answer."""
     total = count = 0.0
     for indices in in_order_of_length(rows, 64):
         logprobs, answer = response_logprobs(model, *collate([rows[i] for i in indices], pad))
         total, count = total - float(logprobs.sum()), count + float(answer.sum())
-    return total / count
+    return total / max(1.0, count)
 
 
 def fine_tune(model, rows: list[Row], pad: int, *, steps: int, batch: int, learning_rate: float,
@@ -96,7 +103,7 @@ def fine_tune(model, rows: list[Row], pad: int, *, steps: int, batch: int, learn
     for step in bar:
         set_rate(optimizer, learning_rate * linear_schedule(step, steps, warmup=warmup))
         chosen = [rows[i] for i in batch_indices(len(rows), batch, step, seed)]
-        loss = train_step(model, optimizer, chosen, pad, precision=precision)
+        loss = train_step(model, optimizer, chosen, pad, precision=precision, step=step)
         log.append({"step": step + 1, "loss": loss})
         tokens = (step + 1 - start) * batch * sum(len(r[0]) for r in chosen) / len(chosen)
         bar.set_postfix(loss=f"{loss:.2f}", tok_s=f"{tokens / (time.monotonic() - began):,.0f}")
@@ -130,7 +137,7 @@ def parse() -> argparse.Namespace:
     add("--precision", choices=("fp32", "bf16"), default=planned_precision(),
         help="default: what chapter 3 found faster here")
     add_common(parser)
-    args = parser.parse_args()
+    args = parsed(parser)
     if args.quick:
         args.examples = min(args.examples, 800)
     if args.steps is None:
@@ -148,8 +155,8 @@ def main() -> None:
         return
     model, digest = open_model(args.base, args.tokenizer, "04_model_pretrain/pretrain.py")
     tokenizer = open_tokenizer(args.tokenizer)
-    train = read_jsonl(args.train, "05_posttrain/instructions.py")[:args.examples]
-    val = read_jsonl(args.val, "05_posttrain/instructions.py")[:100 if args.quick else None]
+    train = read_conversations(args.train, "05_posttrain/instructions.py")[:args.examples]
+    val = read_conversations(args.val, "05_posttrain/instructions.py")[:100 if args.quick else None]
     pad = special_id(tokenizer, PAD)
     rows, too_long = render_rows(tokenizer, train, model.config.sequence_length)
     val_rows, _ = render_rows(tokenizer, val[:400], model.config.sequence_length)
@@ -161,11 +168,13 @@ def main() -> None:
     windows = raw_windows(args.data, windows=16 if args.quick else 96)
     answers = 32 if args.quick else 192
     before = examine(model, tokenizer, val, val_rows, windows, pad, answers, args.seed)
-    log = fine_tune(model, rows, pad, steps=args.steps, batch=args.batch,
-                    learning_rate=args.learning_rate, seed=args.seed, precision=args.precision,
-                    progress=Progress(args.out, vars(args), inputs, args.fresh))
+    with last_good_kept(args.out, model, "sft", digest, args.learning_rate):
+        log = fine_tune(model, rows, pad, steps=args.steps, batch=args.batch,
+                        learning_rate=args.learning_rate, seed=args.seed,
+                        precision=args.precision,
+                        progress=Progress(args.out, vars(args), inputs, args.fresh))
     after = examine(model, tokenizer, val, val_rows, windows, pad, answers, args.seed)
-    save_checkpoint(args.out, model=model, stage="sft", tokenizer_sha256=digest, step=args.steps)
+    save_stage(args.out, model, "sft", digest, args.steps)
     write_jsonl(result("sft_log.jsonl"), log)
     write_json(result("sft_result.json"), {"base": before, "sft": after, "examples": len(rows),
                                            "steps": args.steps, "too_long": too_long})

@@ -16,6 +16,7 @@ import torch
 from artifacts import BadInput, need, out, read_json, shown, whole
 from bpe import Tokenizer
 from checkpoint import check_tokenizer, load_checkpoint, load_model, save_checkpoint
+from instruction_files import conversation
 
 FOLDER = "05_posttrain"
 
@@ -68,15 +69,35 @@ def open_model(path: Path, tokenizer_path: Path, made_by: str):
 
 
 def read_jsonl(path: Path, made_by: str) -> list[dict]:
-    """The records of one of this chapter's files; BadInput names file and line of a damaged one."""
+    """The records of one of this chapter's files, or of somebody's: a JSON object a line, or one
+    JSON list. BadInput names file and line of a damaged one."""
     records = []
-    with open(need(path, made_by), encoding="utf-8", errors="replace") as file:
+    with open(need(path, made_by), encoding="utf-8-sig", errors="replace") as file:
+        if file.read(1) == "[":
+            return read_json(path, made_by)
+        file.seek(0)
         for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
             try:
                 records.append(json.loads(line))
             except json.JSONDecodeError as error:
                 raise BadInput(f"{shown(path)}, line {number} is damaged ({error.msg}): delete the "
                                f"file and run python {made_by}") from None
+    return records
+
+
+def read_conversations(path: Path, made_by: str) -> list[dict]:
+    """The records of a file of questions and answers, each with "messages" and "kind", whatever
+    form they come in (instruction_files.py); BadInput names file and line of one that is none."""
+    records = []
+    for number, record in enumerate(read_jsonl(path, made_by), 1):
+        try:
+            messages = conversation(record)
+            records.append({"kind": "does"} | record | {"messages": messages})
+        except (ValueError, AttributeError, TypeError) as why:
+            raise BadInput(f"{shown(path)}, record {number}: {why}; every line needs messages, or "
+                           "prompt and completion, or instruction and output") from None
     return records
 
 
@@ -133,6 +154,15 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
+def difference(old: str, new: str) -> str:
+    """In words, where two runs' [settings, input files] (as JSON) differ, the old value first."""
+    (before, files), (now, more) = json.loads(old), json.loads(new)
+    changed = [f"--{name.replace('_', '-')} {before.get(name)}" for name in before | now
+               if before.get(name) != now.get(name)]
+    changed += [f"another {shown(a[0])}" for a, b in zip(files, more) if a != b]
+    return ", ".join(changed) or "other input files"
+
+
 class Progress:
     """The place where a stage's training stands, kept in `<target>.progress` until it is done.
 
@@ -140,8 +170,8 @@ class Progress:
         step, log, extra = progress.resume(model, optimizer)
         ... progress.save(step, model, optimizer, log, extra) ...; progress.done()
 
-    A progress file of other settings or other inputs is not resumed. `extra` is a dict of plain
-    values and tensors.
+    A progress file of other settings or other inputs is not resumed, and that is said. `extra` is
+    a dict of plain values and tensors.
     """
 
     def __init__(self, target: Path, settings: dict, inputs: list[Path], fresh: bool = False,
@@ -161,6 +191,9 @@ class Progress:
             return 0, [], {}
         saved = load_checkpoint(self.path)
         if saved["extra"]["of"] != self.of:
+            print(f"{shown(self.path)} (step {saved['step']}) is of a run with "
+                  f"{difference(saved['extra']['of'], self.of)}: this run begins anew and will "
+                  "replace it (Ctrl-C and the old settings go on with it)")
             return 0, [], {}
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])

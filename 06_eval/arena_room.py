@@ -92,10 +92,9 @@ class ArenaRoom:
         """The answer of model `name` to a conversation, in pieces of text as they are drawn."""
         contestant = self.contestants[name]
         limit = contestant.model.config.sequence_length
-        ids = prompt_for(self.tokenizer, contestant.stage, list(messages))
         room = min(max_tokens, LONGEST_ANSWER, limit // 2)
         # A long talk keeps its newest part; the answer needs its share of the context.
-        ids = ids[-(limit - room):]
+        ids = prompt_for(self.tokenizer, contestant.stage, list(messages), limit - room)
         with self.lock:
             generator = torch.Generator().manual_seed(self._draw(2 ** 31))
         yield from self.tokenizer.stream_decode(generate(

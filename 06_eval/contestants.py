@@ -15,7 +15,7 @@ from typing import Sequence
 import torch
 
 from artifacts import BadInput, out
-from chat_template import render_prompt
+from chat_template import fit_prompt
 from checkpoint import check_tokenizer, load_model
 from generate import generate_batch
 
@@ -62,15 +62,17 @@ def open_contestants(paths: dict[str, Path], tokenizer_path: Path) -> dict[str, 
     return contestants
 
 
-def prompt_for(tokenizer, stage: str, messages: list[dict]) -> list[int]:
-    """Token ids after which the model of this stage is to answer.
+def prompt_for(tokenizer, stage: str, messages: list[dict], room: int | None = None) -> list[int]:
+    """Token ids after which the model of this stage is to answer, at most `room` of them: the
+    oldest turns go first, then the first words of the question, never who speaks.
 
     Base models continue a document that consists of what was said so far, one turn a line.
     """
     if stage != "base":
-        return list(render_prompt(tokenizer, messages))
+        return fit_prompt(tokenizer, messages, room or 10**9)
     said = "\n".join(message["content"] for message in messages) + "\n"
-    return [tokenizer.special_tokens["<|endoftext|>"], *tokenizer.encode(said)]
+    ids = tokenizer.encode(said)
+    return [tokenizer.special_tokens["<|endoftext|>"], *ids[-room + 1 if room else 0:]]
 
 
 def stop_ids(tokenizer) -> tuple[int, ...]:
@@ -86,8 +88,10 @@ def answer_all(contestant: Contestant, tokenizer, questions: Sequence[str], seed
 
     Each batch draws from its own seeded generator, so that the same call answers the same.
     """
-    stops, room = stop_ids(tokenizer), contestant.model.config.sequence_length - max_new_tokens
-    prompts = [prompt_for(tokenizer, contestant.stage, [{"role": "user", "content": q}])[-room:]
+    limit = contestant.model.config.sequence_length
+    # However long the answer may become, half of the context is the question's.
+    stops, room = stop_ids(tokenizer), limit - min(max_new_tokens, limit // 2)
+    prompts = [prompt_for(tokenizer, contestant.stage, [{"role": "user", "content": q}], room)
                for q in questions]
     answers = []
     for start in range(0, len(prompts), batch):
