@@ -5,8 +5,9 @@ larger one; and muP's rules, under which the best rate does not move at all.
     python 03_scaling/hyperparameters.py --recorded  read the recorded runs instead
 
 Reads the shards, trains the sweep's models at several peak rates, writes rates.csv, rates.json
-and rates.png in out/03_scaling, and measures how far one update moves a model of each width with and without muP. But: one seed,
-short runs, and only the rate; batch size and schedule follow fixed rules (model_shapes.py).
+and rates.png in out/03_scaling, and measures how far one update moves a model of each width with
+and without muP. But: one seed, short runs, and only the rate; batch size and schedule follow fixed
+rules (model_shapes.py).
 """
 
 import argparse

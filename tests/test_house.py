@@ -1,6 +1,7 @@
 """The rules of the house: names, imports, packages, and the one list of commands."""
 
 import ast
+import functools
 import re
 import sys
 import tomllib
@@ -19,10 +20,16 @@ BENCHMARK_PEERS = {"tokenizers", "tiktoken", "rustbpe", "regex", "trafilatura", 
                    "datasketch", "datatrove", "py3langid", "transformers"}
 
 
+@functools.cache
+def tree(file: Path) -> ast.Module:
+    """A file's syntax, read once for all tests."""
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
 def imported(file: Path) -> set[str]:
     """The first names of everything a file imports, wherever in the file."""
     names = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(file)):
         if isinstance(node, ast.Import):
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -69,17 +76,16 @@ def test_a_chapter_imports_only_the_six_packages_and_earlier_chapters(stem):
 
 @pytest.mark.parametrize("stem", sorted(FILES))
 def test_files_are_readable(stem):
-    text = FILES[stem].read_text(encoding="utf-8")
-    tree = ast.parse(text)
-    assert ast.get_docstring(tree), "a file opens with its claim and its command"
+    text, module = FILES[stem].read_text(encoding="utf-8"), tree(FILES[stem])
+    assert ast.get_docstring(module), "a file opens with its claim and its command"
     assert text.count("\n") <= 350, f"{stem}: {text.count(chr(10))} lines: one idea a file"
     wide = [n for n, line in enumerate(text.splitlines(), 1) if len(line) > 100]
     assert not wide, f"{stem}: lines over 100 columns: {wide}"
-    for node in tree.body:
+    for node in module.body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_") \
                 and node.name not in ("main", "parse"):
             assert ast.get_docstring(node), f"{stem}.{node.name} has no docstring: its statement"
-    for node in ast.walk(tree):
+    for node in ast.walk(module):
         if isinstance(node, ast.Call) and getattr(node.func, "id", None) == "open":
             mode = next((a.value for a in node.args[1:2] if isinstance(a, ast.Constant)), "r")
             named = any(k.arg in ("encoding", None) for k in node.keywords)
@@ -96,7 +102,7 @@ def test_run_sh_lists_commands_that_exist():
 
 def options(file: Path) -> list[tuple[str, bool]]:
     """(name, has a help text of its own) of every option that a command adds."""
-    calls = [n for n in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    calls = [n for n in ast.walk(tree(file))
              if isinstance(n, ast.Call) and n.args and "add" in (
                  getattr(n.func, "id", ""), getattr(n.func, "attr", "")[:3])]
     return [(n.args[0].value, any(k.arg == "help" for k in n.keywords)) for n in calls
@@ -113,7 +119,7 @@ def test_every_option_is_explained_and_has_the_name_it_has_elsewhere(stem):
 @pytest.mark.parametrize("script", re.findall(r"^step python (\S+\.py)", (ROOT / "run.sh").read_text(
     encoding="utf-8"), re.M))
 def test_help_says_what_is_read_and_written(script):
-    doc = ast.get_docstring(ast.parse((ROOT / script).read_text(encoding="utf-8")))
+    doc = ast.get_docstring(tree(ROOT / script))
     assert re.search("[Rr]eads", doc) and re.search("[Ww]rites", doc), f"{script}: Reads, Writes"
     assert "CommandLine(__doc__" in (ROOT / script).read_text(encoding="utf-8") or "import main" in (
         ROOT / script).read_text(encoding="utf-8"), f"{script} --help prints its docstring"
