@@ -21,6 +21,7 @@ from web_encoding import decode_html
 
 LARGEST = 16 << 20        # bytes; what lies beyond is cut off
 ENOUGH = 200              # characters; less is worth a second try
+CODE = "\x00"             # stands for a piece of code; a page's own NULs are removed
 NEW_LINE = "\v"           # a line end that does not add up with its neighbours
 PARAGRAPH = frozenset("p div section article blockquote pre h1 h2 h3 h4 h5 h6 table ul ol dl "
                       "figure".split())
@@ -30,7 +31,7 @@ def lines_of(run: Run, preformatted: bool) -> str:
     """A run's text with blanks collapsed (kept in <pre>) and <br> as line ends."""
     text = run.text.replace("\xa0", " ").replace("\v", " ")
     if preformatted:
-        return text.replace(BREAK, "\n").strip("\n")
+        return text.replace("\r", "").replace(BREAK, "\n").strip("\n")
     return "\n".join(filter(None, (" ".join(line.split()) for line in text.split(BREAK))))
 
 
@@ -38,13 +39,17 @@ def write_text(node: Node) -> str:
     """The text of a block: an empty line between paragraphs, "- " before list items, " | "
     between the cells of a table row, what <pre> holds as it stands."""
     pieces: list[str] = []
+    code: list[str] = []                # put aside while the gaps between lines are set
     waiting: list = [(node, False)]
     while waiting:
         item, pre = waiting.pop()
         if type(item) is str:
             pieces.append(item)
         elif type(item) is Run:
-            if item.mass >= 0:
+            if item.mass >= 0 and pre:
+                code.append(lines_of(item, pre))
+                pieces.append(CODE)
+            elif item.mass >= 0:
                 pieces.append(lines_of(item, pre))
         elif not item.dropped:
             pre = pre or item.tag == "pre"
@@ -53,7 +58,7 @@ def write_text(node: Node) -> str:
                 before = NEW_LINE + "- "
             elif item.tag in ("td", "th"):
                 before, after = "", " | "
-            if len(item.children) == 1 and type(item.children[0]) is Run:    # most blocks
+            if not pre and len(item.children) == 1 and type(item.children[0]) is Run:  # most blocks
                 run = item.children[0]
                 pieces += (before, lines_of(run, pre) if run.mass >= 0 else "", after)
                 continue
@@ -62,7 +67,11 @@ def write_text(node: Node) -> str:
             pieces.append(before)
     text = re.sub(r"(?: \| )+(?=[\n\v]|$)", "", "".join(pieces))
     text = re.sub(r"- [\n\v]+", "- ", text)
-    return re.sub(r"[\n\v]{2,}|\v", _gap, text).strip("\n")
+    text = re.sub(r"[\n\v]{2,}|\v", _gap, text).strip("\n")
+    if not code:
+        return text
+    waiting = iter(code)
+    return re.sub(CODE, lambda found: next(waiting), text).strip("\n")
 
 
 def _gap(found: re.Match) -> str:
@@ -123,5 +132,7 @@ def extract_text(html: bytes, charset: str | None = None) -> str:
         b"<nav><a>Home</a></nav><p>A story, told in one line.</p>" -> "A story, told in one line."
     """
     page = decode_html(html[:LARGEST], charset).replace("\0", "")
+    if "\r" in page:
+        page = page.replace("\r\n", "\n").replace("\r", "\n")
     text = pydoc_text(page)
     return main_text(page) if text is None else text

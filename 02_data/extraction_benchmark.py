@@ -1,22 +1,27 @@
-"""Our reading of web pages beside the best tools: quality, speed, hostile pages, archives.
+"""Our reading of web pages beside the best tools: quality, speed, long pages, archives.
 
-    python 02_data/extraction_benchmark.py                      # archives and hostile pages
+    python 02_data/extraction_benchmark.py                      # archives and long pages
     python 02_data/extraction_benchmark.py --pages FOLDER       # quality and speed as well
 
 FOLDER is laid out as Scrapinghub's article-extraction-benchmark: html/ID.html.gz, and a file
 ground-truth.json with {"ID": {"articleBody": text}}. trafilatura and warcio are measured in the
-same run where they are installed; nothing else needs them. Times are CPU seconds of one process.
+same run where they can be imported; nothing else needs them. Times are CPU seconds of one process.
 Writes out/02_data/extraction_benchmark.json.
+
+On some pages of a few hundred kilobytes, Python 3.11's html.parser and the best extractors that we
+tried (2026) worked for tens of seconds, or came back empty: their time grows with the square of the
+page. Ours must grow with the page whatever is on it: here pages of harmless pieces show the rate,
+and the functions that look ahead have tests that count what they look at.
 """
 
 import gzip
 import importlib
-import importlib.util
 import re
 import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 from typing import Callable
 
 from tqdm import tqdm
@@ -25,10 +30,11 @@ from artifacts import CommandLine, BadInput, command, out, read_json, shown, wri
 from extract import extract_text
 from warc import WarcWriter, read_warc
 
-# What hangs html.parser or a well-known tool: repeated up to the size asked for.
-HOSTILE = {"unclosed tags": "<a ", "unclosed quotes": '<a x="', "comments": "<!--",
-           "nested blocks": "<div>", "list items": "<li>x", "nested tables": "<table><tr><td>",
-           "paragraphs": "<p>hello, ", "unclosed formulae": "<math ", "digits": "&#5555555555"}
+# Pages of one kind of piece: repeated up to the size asked for.
+PIECES = {"paragraphs": "<p>hello, </p>", "lists": "<ul><li>one</li><li>two</li></ul>",
+          "tables": "<table><tr><td>x</td></tr></table>", "links": "<a href=x>link</a> ",
+          "sections": "<div class=a><h2>Title</h2><p>One line, or two.</p></div>",
+          "formulae": "a <math><mi>x</mi></math>, ", "code": "<pre>a = 1\n</pre>"}
 
 
 def four_grams(text: str) -> Counter:
@@ -80,10 +86,10 @@ def load_pages(folder: Path) -> list[tuple[bytes, str]]:
     return pages
 
 
-def measure_hostile(sizes: tuple[int, ...] = (1 << 16, 1 << 20, 1 << 22)) -> dict[str, list[float]]:
-    """CPU seconds for each kind of hostile page at each size in bytes."""
+def measure_long(sizes: tuple[int, ...] = (1 << 16, 1 << 20, 1 << 22)) -> dict[str, list[float]]:
+    """CPU seconds for each kind of page at each size in bytes."""
     times = {}
-    for name, piece in tqdm(HOSTILE.items(), desc="hostile", mininterval=1):
+    for name, piece in tqdm(PIECES.items(), desc="long pages", mininterval=1):
         times[name] = []
         for size in sizes:
             page = (piece * (size // len(piece))).encode()
@@ -91,6 +97,16 @@ def measure_hostile(sizes: tuple[int, ...] = (1 << 16, 1 << 20, 1 << 22)) -> dic
             extract_text(page)
             times[name].append(round(time.process_time() - start, 3))
     return times
+
+
+def peer(name: str) -> ModuleType | None:
+    """A tool to compare with; without it, or where it cannot be imported, one line says so."""
+    try:
+        return importlib.import_module(name)
+    except Exception as error:      # a peer's broken installation may raise anything
+        reason = " ".join(str(error).split())[:99]
+        print(f"without {name}: {type(error).__name__}: {reason}")
+        return None
 
 
 def measure_archives(records: int = 20_000, rounds: int = 3) -> dict:
@@ -107,12 +123,12 @@ def measure_archives(records: int = 20_000, rounds: int = 3) -> dict:
             return sum(len(record.payload) for record in read_warc(path))
 
         def warcio() -> int:
-            iterator = importlib.import_module("warcio.archiveiterator").ArchiveIterator
+            iterator = peer("warcio.archiveiterator").ArchiveIterator
             with open(path, "rb") as file:
                 return sum(len(record.content_stream().read()) for record in iterator(file))
 
         tools, best = {"ours": ours}, {}
-        if importlib.util.find_spec("warcio"):
+        if peer("warcio.archiveiterator"):
             tools["warcio"] = warcio
         for _ in range(rounds):
             for name, tool in tools.items():
@@ -130,19 +146,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="smaller archives and pages")
     args = parser.parse_args()
     result: dict = {"archives": measure_archives(3000 if args.quick else 20_000),
-                    "hostile": measure_hostile((1 << 14, 1 << 16) if args.quick else
+                    "long pages": measure_long((1 << 14, 1 << 16) if args.quick else
                                                (1 << 16, 1 << 20, 1 << 22))}
     for name, rate in result["archives"].items():
         print(f"archives   {name:12} {rate:10,.0f} records/s")
-    for name, times in result["hostile"].items():
-        print(f"hostile    {name:20} " + "  ".join(f"{t:6.2f} s" for t in times))
+    for name, times in result["long pages"].items():
+        print(f"long pages {name:20} " + "  ".join(f"{t:6.2f} s" for t in times))
     if args.pages:
         pages = load_pages(args.pages)
         result["extraction"] = {"ours": measure_tool(extract_text, pages, "ours")}
-        if importlib.util.find_spec("trafilatura"):
-            peer = importlib.import_module("trafilatura")
+        if trafilatura := peer("trafilatura"):
             result["extraction"]["trafilatura"] = measure_tool(
-                lambda page: peer.extract(page, include_comments=False), pages, "trafilatura")
+                lambda page: trafilatura.extract(page, include_comments=False), pages, "trafilatura")
         for name, row in result["extraction"].items():
             print(f"extraction {name:12} F1 {row['f1']:.4f}  precision {row['precision']:.4f}  "
                   f"recall {row['recall']:.4f}  {row['pages_per_second']:.0f} pages/s")

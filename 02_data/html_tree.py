@@ -13,6 +13,7 @@ import html
 import re
 
 DEPTH = 400
+DEEPEST_CODE = 40         # blocks in <pre> whose end tags we wait for
 QUOTE = 20_000
 MISSES = 30               # quotes that do not close, before we stop to believe in them
 BREAK = "\0"              # a <br>; a page's own NULs are removed first
@@ -46,6 +47,7 @@ INLINE = (NOTHING, "")
 UNSEEN = re.compile(r"\b(?:mw-editsection|viewcode-link|sr-only|screen-reader-text|"
                     r"visually-?hidden|assistive-text)\b")
 LONGEST_UNSEEN = 40       # pieces
+COMMENT_END = re.compile("--!?>")
 # What is inside a tag; "++" never gives back what it took, so that this cannot backtrack.
 INSIDE = re.compile(r"""(?:[^>"']++|"[^"]*+"|'[^']*+')*+""")
 
@@ -98,10 +100,11 @@ class _Builder:
         self.open_tags: dict[str, int] = {"body": 1}
         self.depth, self.in_link, self.link = 1, False, 0
         self.parts: list[str] = []
+        self.in_code: list[str] = []             # blocks inside <pre>: lines of code, no nodes
 
     def text(self, text: str) -> None:
-        """Add characters to the run, which no blanks begin."""
-        if not self.parts and text.isspace():
+        """Add characters to the run, which no blanks begin (but for the indent of code)."""
+        if not self.parts and text.isspace() and self.here.tag != "pre":
             return
         if "&" in text:
             text = unescape(text)
@@ -119,7 +122,8 @@ class _Builder:
 
     def start_link(self, attributes: str, text: str) -> str:
         """A link's opening tag and the text after it; returns what of that is text of the page."""
-        if "headerlink" in attributes or "anchor" in attributes and len(text) < 2:
+        if "headerlink" in attributes or "viewcode-" in attributes \
+                or "anchor" in attributes and len(text) < 2:
             text = ""                            # the sign after a heading that links to itself
         if "name=" in attributes and "href" not in attributes:
             return text                          # marks a place, and often nothing ends it
@@ -127,17 +131,32 @@ class _Builder:
         self.in_link = self.here.tag not in HEADINGS or '="#' not in attributes
         return text
 
-    def pop(self) -> None:
-        self.open_tags[self.here.tag] -= 1
-        self.here = self.here.parent
+    def pop(self, closed: bool = False) -> None:
+        """Close the open element; `closed` says that its own end tag does it."""
+        node, self.here = self.here, self.here.parent
+        self.open_tags[node.tag] -= 1
         self.depth -= 1
+        # A heading that nobody closed has swallowed the text after it: give it back.
+        if not closed and node.tag in HEADINGS:
+            at = next((i for i, c in enumerate(node.children) if type(c) is Node), None)
+            if at is not None:
+                for child in node.children[at:]:
+                    child.parent = self.here
+                    self.here.children.append(child)
+                del node.children[at:]
 
     def start(self, tag: str, attributes: str) -> None:
-        """A block's opening tag; ends what HTML lets it end."""
+        """A block's opening tag; ends what HTML lets it end. In <pre> it is a line's beginning."""
+        if self.here.tag == "pre":
+            if len(self.in_code) < DEEPEST_CODE and tag not in VOID:
+                self.in_code.append(tag)
+            return self.new_line()
         if self.parts:
             self.end_run()
         tags = self.open_tags
         if self.here.tag == "p":
+            self.pop()
+        if tag in HEADINGS and self.here.tag in HEADINGS:
             self.pop()
         for other in ENDS.get(tag, ()):
             if tags.get(other):
@@ -148,6 +167,8 @@ class _Builder:
         node = Node(tag, attributes, self.here)
         self.here.children.append(node)
         self.nodes.append(node)
+        if tag == "pre":
+            self.in_code.clear()
         if tag not in VOID:
             self.here = node
             self.depth += 1
@@ -164,13 +185,25 @@ class _Builder:
             self.pop()
 
     def end(self, tag: str) -> None:
-        """A block's end tag: closes the nearest open element of that name, if there is one."""
+        """A block's end tag: closes the nearest open element of that name, if there is one, and
+        any heading's the heading that is open."""
+        if self.here.tag == "pre" and tag in self.in_code:
+            while self.in_code.pop() != tag:
+                pass
+            return self.new_line()
         if self.parts:
             self.end_run()
+        if tag in HEADINGS and self.here.tag in HEADINGS:
+            tag = self.here.tag
         if self.open_tags.get(tag, 0) > (tag == "body"):
             while self.here.tag != tag:
                 self.pop()
-            self.pop()
+            self.pop(closed=True)
+
+    def new_line(self) -> None:
+        """A line's end in code, if its last line has anything on it."""
+        if self.parts and not self.parts[-1].endswith("\n"):
+            self.parts.append("\n")
 
 
 def _whole_tag(pieces: list[str], at: int, misses: list[int]) -> tuple[str, str, int]:
@@ -207,6 +240,9 @@ def _skip_element(tag: str, pieces: list[str], at: int, never: set[str]) -> int:
         for i in range(at, len(pieces)):
             if pieces[i][:len(end)].lower() == end:
                 return i
+            # one button ends another: nobody closed the first
+            if tag == "button" and pieces[i][:6].lower() == tag:
+                return -1
         never.add(tag)
     # An unclosed script is a script to the end; an unclosed button is a mistake.
     return len(pieces) if tag in RAW else -1
@@ -231,9 +267,9 @@ def _skip_comment(pieces: list[str], at: int) -> tuple[str, int]:
     if piece.startswith(("!-->", "!--->")):
         return piece.partition(">")[2], at + 1
     for i in range(at, len(pieces)):
-        _, found, after = (pieces[i][3:] if i == at else pieces[i]).partition("-->")
-        if found:
-            return after, i + 1
+        end = COMMENT_END.search(pieces[i], 3 if i == at else 0)
+        if end:
+            return pieces[i][end.end():], i + 1
     return "", len(pieces)
 
 

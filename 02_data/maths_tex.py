@@ -19,8 +19,10 @@ from mathml import mathml_tex
 
 # Only pages with one of these are looked at, one in a hundred: a word that is quick to look for,
 # and what it must be part of.
-HINTS = {"math": re.compile("<math|math/(?:tex|asc)|mwe-math|math-tex|mathtex"),
-         "atex": re.compile("atex"), "imetex": re.compile("imetex"),
+HINTS = {"math": re.compile("<math|math/(?:tex|asc)|mwe-math|math-tex|mathtex|r/math|math.now"),
+         "atex": re.compile("atex"), "imetex": re.compile("imetex"), "codecogs": re.compile("cogs"),
+         "cht=tx": re.compile("cht"), "/equation?": re.compile("tex="), "upmath.me": re.compile("up"),
+         "numberempire.com": re.compile("render"), "s2cms.ru": re.compile("s2"),
          "data-expr": re.compile("data-expr"), '="tex': re.compile('="tex(?:error)?[" ]')}
 # No pattern may run past the next "<", or a page of unclosed tags would take quadratic time.
 ATTRIBUTES = r"""((?:[^<>"']++|"[^"<]*+"|'[^'<]*+'|["'])*+)"""      # a ">" may stand in quotes
@@ -33,13 +35,20 @@ SCRIPT = re.compile(r"<script\b[^<>]{0,200}?type\s*=\s*[\"']?math/(tex|asciimath
 IMAGE = re.compile(r"""<img\b(?:[^<>"']{1,3000}+|"[^"]{0,3000}+"|'[^']{0,3000}+'){0,60}+>""", re.I)
 IMAGE_CLASS = re.compile(r"\b(?:latex|tex|mwe-math-fallback-image\S*|mathtex|wp-latex|eqn?|"
                          r"math-inline|displaymath|katex)\b", re.I)
-IMAGE_SOURCE = re.compile(r"(?:codecogs\.com/[^?]*\?|mathtex\.cgi\?|mimetex\.cgi\?|"
-                          r"latex\.php\?(?:[^#]*&)?latex=|chart\?cht=tx&(?:amp;)?chl=)([^\"'#]*)",
-                          re.I)
+# Services that draw a formula from its TeX in the address: as the whole query (there "+" and "&"
+# are TeX), as one field of a form ("+" is a blank), or as the last part of the path.
+DRAWN = re.compile(r"""(?:codecogs\.com/[^?]*|mathtex\.cgi|mimetex\.cgi|numberempire\.com/render)
+    \?(?P<whole>.+)|(?:latex\.php|chart(?=\?(?:.*&)?cht=tx)|/equation|render/math|math\.now\.sh/?)
+    \?(?:.*&)?(?:latex|chl|tex|math|from)=(?P<field>[^&]+)|
+    (?:upmath\.me|s2cms\.ru)/(?:svg|png)/(?P<path>[^?]+)""", re.I | re.X | re.S)
+SIZES = re.compile(r"\\(?:inline|dpi\s?\{\d+\}|[bf]g_\w+|fn_\w+)\s*")    # codecogs' own commands
 ELEMENT = re.compile(r"<(span|div|mjx-container)\b" + ATTRIBUTES + ">", re.I)
 TWIN = re.compile(r"(?<![\w-])(?:katex-html|MathJax_Preview|MathJax_Display|MathJax_SVG|MathJax|"
                   r"mwe-math-fallback-image\S{0,20})(?![\w-])")
+BOTH = re.compile(r"</math>\s*</span>\s*$", re.I)
 CONTAINER = re.compile(r"data-expr\s*=|(?<![\w-])(?:wp-katex-eq|math-tex|texerror)(?![\w-])")
+# LaTeXML breaks long formulae with "%" at the end of a line; "\\%" is a sign.
+COMMENT = re.compile(r"((?<!\\)(?:\\\\)*)%[^\n]*\n\s*")
 FAILURES = 20             # elements that do not end: after so many the page is not worth the time
 
 
@@ -47,9 +56,10 @@ def clean_tex(tex: str) -> str:
     """One formula without its wrappers, entities resolved, on one line.
 
     "{\\displaystyle x^{2}}" -> "x^{2}", "$$x$$" -> "x", "\\(a &lt; b\\)" -> "a < b". Only braces
-    that belong together are taken off: "{\\displaystyle a}+{b}" stays as it is.
+    that belong together are taken off: "{\\displaystyle a}+{b}" stays as it is. A comment (from "%"
+    to the end of its line) goes together with its line end, or it would swallow what follows.
     """
-    tex = " ".join(unescape(tex).split())
+    tex = " ".join(COMMENT.sub(r"\1", unescape(tex)).split())
     # Delimiters that the page wrote around it.
     for start, end in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
         if tex.startswith(start) and tex.endswith(end) and len(tex) >= len(start + end):
@@ -117,9 +127,10 @@ def replace_mathml(page: str) -> str:
     return "".join(pieces) + page[at:]
 
 
-def replace_elements(page: str, names: re.Pattern, new: Callable[[str, str], str | None]) -> str:
-    """Every span or div whose attributes match `names` becomes `new(attributes, contents)`; None
-    leaves it."""
+def replace_elements(page: str, names: re.Pattern,
+                     new: Callable[[str, str, str], str | None]) -> str:
+    """Every span or div whose attributes match `names` becomes `new(attributes, contents, the
+    fifty characters before it)`; None leaves it."""
     pieces, at, failures = [], 0, 0
     for found in ELEMENT.finditer(page):
         if found.start() < at or not names.search(found[2]):
@@ -130,7 +141,8 @@ def replace_elements(page: str, names: re.Pattern, new: Callable[[str, str], str
             if failures > FAILURES:
                 break
             continue
-        text = new(" " + found[2], page[found.end():page.rfind("<", 0, end)])
+        text = new(" " + found[2], page[found.end():page.rfind("<", 0, end)],
+                   page[max(0, found.start() - 50):found.start()])
         if text is not None:
             pieces += [page[at:found.start()], text]
             at = end
@@ -140,18 +152,21 @@ def replace_elements(page: str, names: re.Pattern, new: Callable[[str, str], str
 def drop_twins(page: str) -> str:
     """Delete the rendered copies (KaTeX's and MathJax's spans) of formulae that are given as TeX.
 
-    MathJax's spans go only if the page has the scripts they were made from.
+    KaTeX's go only right after the MathML they repeat (with html output alone they are all there
+    is), MathJax's if the page has the scripts they were made from.
     """
     scripts = SCRIPT.search(page) is not None
 
-    def twin(attributes: str, contents: str) -> str | None:
-        return None if "MathJax" in attributes and not scripts else ""
+    def twin(attributes: str, contents: str, before: str) -> str | None:
+        if "katex" in attributes:
+            return "" if BOTH.search(before) else None
+        return "" if scripts or "MathJax" not in attributes else None
     return replace_elements(page, TWIN, twin)
 
 
 def replace_containers(page: str) -> str:
     """Elements whose attribute or whole text is TeX (`data-expr`, wp-katex-eq, math-tex)."""
-    def container(attributes: str, contents: str) -> str | None:
+    def container(attributes: str, contents: str, before: str) -> str | None:
         tex = attribute(attributes, "data-expr") or ("" if "<" in contents else contents)
         return dollars(tex, "display" in attributes) if tex.strip() else None
     return replace_elements(page, CONTAINER, container)
@@ -180,12 +195,15 @@ def replace_images(page: str) -> str:
     """
     def image(found: re.Match) -> str:
         tag = found[0]
-        name, source = attribute(tag, "class"), IMAGE_SOURCE.search(unescape(tag))
-        alt = attribute(tag, "alt")
+        name, alt = attribute(tag, "class"), attribute(tag, "alt")
+        drawn = DRAWN.search(attribute(tag, "src") or attribute(tag, "data-src"))
         if IMAGE_CLASS.search(name) and alt.strip():
             tex = alt
-        elif source:
-            tex = unquote(source[1].replace("+", " ").partition("&")[0])
+        elif drawn and drawn["field"]:
+            tex = unquote(drawn["field"].replace("+", " "))
+        elif drawn:
+            tex = SIZES.sub("", unquote(drawn["path"] or drawn["whole"].replace("&space;", " ")
+                                        .replace("&hash;", "#")))
         else:
             return tag
         before = page[max(0, found.start() - len(tex) * 6 - 400):found.start()]

@@ -18,8 +18,9 @@ every page that inherits them, and that leading blanks mean something. What rema
         Returns a new subclass of tuple with named fields.
 """
 
-import html
 import re
+
+from html_tree import unescape
 
 MARK = "<title>Python: "
 SECTION = '<td class="section-title" colspan=3>&nbsp;<br>'
@@ -37,7 +38,8 @@ STOCK = ("dictionary for instance variables", "list of weak references to the ob
 
 def plain(fragment: str) -> str:
     """Markup -> text with its line ends and leading blanks: "a&nbsp;&lt;<br>\\nb" -> "a <\\nb"."""
-    text = html.unescape(re.sub(r"<[^>]*>", "", fragment)).replace("\xa0", " ")
+    # "<" may not stand in a tag: each one looks as far as the next one and no further
+    text = unescape(re.sub(r"<[^<>]*>", "", fragment)).replace("\xa0", " ")
     return "\n".join(line.rstrip() for line in text.split("\n")).strip("\n")
 
 
@@ -45,7 +47,8 @@ def signature(fragment: str) -> str:
     """The heading of an entry as one line: "loads(s, *, cls=None)"."""
     text = plain(fragment.partition(NOTE)[0])
     # since Python 3.13 a long one has a line for each argument, and one for each parenthesis
-    text = re.sub(r"\(\n\s*", "(", re.sub(r",?\n\s*\)", ")", text))
+    if "\n" in text:                    # (blanks are looked at from their first one only)
+        text = re.sub(r"(?:,|(?<![\s,])(?=\s))\s++\)", ")", re.sub(r"\(\n\s*", "(", text))
     return " ".join(text.split())
 
 

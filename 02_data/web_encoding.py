@@ -34,6 +34,8 @@ META = re.compile(rb"""<meta[^>]{0,500}?charset\s*=\s*["']?\s*([\w.:-]{2,40})"""
 XML = re.compile(rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]{2,40})""", re.I)
 BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"),
         (codecs.BOM_UTF16_BE, "utf-16-be"))
+WHOLE = 8                 # characters of UTF-8 that outweigh one bad byte
+HIGH_BYTES = bytes(range(128, 256))
 TEXT_CODECS = re.compile(r"utf|iso|cp\d|mac|koi|euc|gb|big5|hz|windows|johab|latin|ptcp|tis")
 
 
@@ -67,13 +69,26 @@ def declared_in_page(data: bytes) -> str | None:
     return "utf-8" if name and name.startswith("utf-16") else name
 
 
+def mostly_utf8(data: bytes) -> bool:
+    """True if WHOLE or more characters of several bytes are whole for each byte that fits nowhere.
+
+    A few bad bytes do not make a page of windows-1252, whose letters hardly ever stand so that they
+    are valid UTF-8 by chance.
+    """
+    text = data.decode("utf-8", "replace")
+    bad = text.count("\ufffd") - data.count("\ufffd".encode())
+    whole = len(text) - bad - len(data.translate(None, HIGH_BYTES))
+    return whole >= WHOLE * bad
+
+
 def decode_html(data: bytes, charset: str | None = None) -> str:
     """The text of a page. `charset` is what the server's header said. Never raises.
 
     In order: a byte-order mark; UTF-8 if every byte fits (chance does not write valid UTF-8, and
     half of the wrong declarations are on UTF-8 pages), but for the end of a last character that is
-    missing, if another one is whole; the header; the page's own declaration;
-    windows-1252. Bytes that still do not fit become U+FFFD.
+    missing, if another one is whole, or for a bad byte among WHOLE or more characters of several
+    bytes each; the header; the page's own declaration; windows-1252. Bytes that still do not fit
+    become U+FFFD.
     """
     # A mark at the start overrides everything.
     for mark, name in BOMS:
@@ -90,7 +105,7 @@ def decode_html(data: bytes, charset: str | None = None) -> str:
         except UnicodeDecodeError as error:
             # A page with a few bad bytes; or one of several such characters, cut in its last one.
             cut = error.reason == "unexpected end of data" and not data[:error.start].isascii()
-            if name == "utf-8" or cut:
+            if name == "utf-8" or cut or mostly_utf8(data):
                 return data.decode("utf-8", "replace")
     # The declared one, or what most undeclared old pages are.
     return data.decode(name or "cp1252", "replace")

@@ -51,6 +51,12 @@ def in_order(node):
     ("<p>a<script>var x = '<p>b</p>'", ["body", ["p", "a"]]),
     ("<p>a<a name=x>b<p>c", ["body", ["p", "ab"], ["p", "c"]]),
     ("<h3><button>Why?</button></h3>b<button>no</button>", ["body", ["h3", "Why?"], "b"]),
+    ("a<button>no<p>b</p><button>no</button>c", ["body", "ano", ["p", "b"], "c"]),
+    ("a<!-- no --!><p>b", ["body", "a", ["p", "b"]]),
+    ("<div><h3>a<p>b<h3>c</div>d", ["body", ["div", ["h3", "a"], ["p", "b"], ["h3", "c"]], "d"]),
+    ("<h2>a</h3>b<h2>c<div>d</div></h2>", ["body", ["h2", "a"], "b", ["h2", "c", ["div", "d"]]]),
+    ("<pre>a<div id=x>b</div>\n<p>c</div></pre>d", ["body", ["pre", "a\nb\n\nc"], "d"]),
+    ("<div><pre>a<ul><li>b<li>c</div>d", ["body", ["div", ["pre", "a\nb\nc"]], "d"]),
     ("<P CLASS=x>a</P><button>no</button>b", ["body", ["p", "a"], "b"]),
 ])
 def test_parse(page, want):

@@ -31,6 +31,8 @@ MATHJAX = ('<span class="MathJax_Preview">sum</span><span class="MathJax"><span>
     (r"$ {\displaystyle a} $", "a", "blanks inside the delimiters"),
     (r"\displaystyle x + y", "x + y", "the style without braces"),
     (r"% x\% y", r"x\% y", "a comment sign at the start only"),
+    ("\\sum_{i%\n  =1}^{n}x", r"\sum_{i=1}^{n}x", "a line that TeX goes on with"),
+    ("a\\\\% to do\nb 5\\%\nc", "a\\\\b 5\\% c", "a comment to its line's end; \\% is a sign"),
 ])
 def test_clean_tex(tex, want, mistake):
     assert clean_tex(tex) == want, f"{mistake}: {tex!r}"
@@ -47,12 +49,53 @@ def test_clean_tex(tex, want, mistake):
     ("<mtable><mtr><mtd><mn>1</mn></mtd><mtd><mn>0</mn></mtd></mtr><mtr><mtd><mn>0</mn></mtd><mtd>"
      "<mn>1</mn></mtd></mtr></mtable>", r"\begin{matrix} 1 & 0 \\ 0 & 1 \end{matrix}"),
     ("<mtext>if </mtext><mi>a</mi><mo>&lt;</mo><mi>b</mi><mspace/>", r"\text{if}a<b"),
+    ("<mo>(</mo><mfrac linethickness='0'><mi>n</mi><mi>k</mi></mfrac><mo>)</mo>", r"\binom{n}{k}"),
+    ("<mfrac linethickness='0pt'><mi>n</mi><mi>k</mi></mfrac>", r"\genfrac{}{}{0pt}{}{n}{k}"),
+    ("<mfrac linethickness='0.5pt'><mi>n</mi><mi>k</mi></mfrac>", r"\frac{n}{k}"),
+    ("<mfenced><mfrac linethickness=0><mi>n</mi><mi>k</mi></mfrac></mfenced>", r"\binom{n}{k}"),
+    ("<mfenced open='[' close=']' separators=';'><mi>a</mi><mi>b</mi></mfenced>", "[a;b]"),
+    ("<mfenced separators=', ;'><mi>a</mi><mi>b</mi><mi>c</mi><mi>d</mi></mfenced>", "(a,b;c;d)"),
+    ("<mfenced open='{' close=''><mi>a</mi></mfenced>", r"\{a"),
+    ("<mi mathvariant='double-struck'>R</mi><mi>ℂ</mi>", r"\mathbb{R}\mathbb{C}"),
+    ("<mi mathvariant='bold'>α</mi><mi>𝐱</mi><mi>𝑥</mi>", r"\boldsymbol{\alpha}\mathbf{x}x"),
+    ("<mi mathvariant='fraktur'>g</mi><mi mathvariant='script'>L</mi>", r"\mathfrak{g}\mathcal{L}"),
+    ("<mi>Re</mi><mi mathvariant='normal'>d</mi><mi mathvariant='normal'>∞</mi>",
+     r"\mathrm{Re}\mathrm{d}\infty"),
+    ("<msup><mrow><mi>a</mi><mo>+</mo><mi>b</mi></mrow><mn>2</mn></msup>", "{a+b}^{2}"),
+    ("<msup><mrow><mo>(</mo><mi>a</mi><mo>)</mo></mrow><mn>2</mn></msup>", "(a)^{2}"),
+    ("<msup><msup><mi>a</mi><mi>b</mi></msup><mi>c</mi></msup>", "{a^{b}}^{c}"),
+    ("<mmultiscripts><mi>X</mi><mi>a</mi><mi>b</mi><mprescripts/><mi>c</mi><none/></mmultiscripts>",
+     "{}_{c}X_{a}^{b}"),
+    ("<munder><mi>a</mi><mo>⏟</mo></munder>", r"\underbrace{a}"),
     ("<mml:msub><mml:mi>x</mml:mi><mml:mn>0</mml:mn>", "x_{0}"), ("", ""), ("<mrow>" * 99, "")])
 def test_mathml_becomes_tex(markup, want):
     assert mathml_tex(markup) == want
     if want:
         page = f"<p>Let us see what <mjx-container><math>{markup}</math></mjx-container> may be.</p>"
         assert extract_text(page.encode()) == f"Let us see what ${want}$ may be."
+
+
+@pytest.mark.parametrize("address, want", [
+    ("latex.codecogs.com/gif.latex?E&space;=&space;mc^2", "E = mc^2"),
+    (r"latex.codecogs.com/svg.image?\begin{pmatrix}1&2\\3&4\end{pmatrix}",
+     r"\begin{pmatrix}1&2\\3&4\end{pmatrix}"),
+    ("latex.codecogs.com/svg.image?y=mx+b", "y=mx+b"),
+    (r"latex.codecogs.com/png.latex?\dpi{150}&space;\bg_white&space;\inline&space;f'(x)", "f'(x)"),
+    ("chart.apis.google.com/chart?cht=tx&amp;chl=x%5E2+%2B+1&amp;chs=20", "x^2 + 1"),
+    ("chart.googleapis.com/chart?chl=a%26b&cht=tx", "a&b"),
+    ("s0.wp.com/latex.php?latex=%5Calpha+%2B+1&bg=ffffff&fg=000&s=0", r"\alpha + 1"),
+    ("www.zhihu.com/equation?tex=%5Csum_i+a_i", r"\sum_i a_i"),
+    ("render.githubusercontent.com/render/math?math=e%5E%7Bi%5Cpi%7D%20%3D%20-1", r"e^{i\pi} = -1"),
+    ("tex.s2cms.ru/svg/x%5E2", "x^2"), ("i.upmath.me/svg/a+b", "a+b")])
+def test_pictures_drawn_from_their_address(address, want):
+    text = extract_text(f'<p>We have, as you know, <img src="https://{address}"> here.</p>'.encode())
+    assert text == f"We have, as you know, ${want}$ here."
+
+
+def test_katex_with_html_output_only_keeps_what_one_sees():
+    html = KATEX[:KATEX.index('<span class="katex-mathml">')] + KATEX[KATEX.index('<span class="katex-html"'):]
+    text = extract_text(f"<body><p>We have, as you know, {html} here.</p>".encode())
+    assert text == "We have, as you know, E=mc2 here."
 
 
 @pytest.mark.parametrize("markup, want", [

@@ -33,6 +33,11 @@ GERMAN, RUSSIAN, JAPANESE = "Größe für 5 €", "Привет, мир", "日�
     (b"\xcf\xf0\xe8\xe2\xe5\xf2 \x98", "windows-1251", "\u041f\u0440\u0438\u0432\u0435\u0442 \ufffd",
      "a byte that the declared encoding does not have"),
     (b"caf\xe9", None, "caf\u00e9", "one letter at the end is no UTF-8 that was cut"),
+    (("Zażółć gęślą jaźń, " * 40).encode() + b"\xff" + "koniec".encode(), None, "\ufffdkoniec",
+     "one bad byte in a long page of UTF-8 that declares nothing"),
+    (b'<meta charset="iso-8859-2">' + ("źdźbło " * 9).encode() + b"\xb1 x", None, "źdźbło \ufffd x",
+     "a bad byte under a wrong declaration"),
+    (("ü" * 7).encode() + b"\xfc", None, "Ã¼ü", "seven are not enough to outweigh one"),
     (b"", None, "", "nothing"),
 ])
 def test_decode(data, charset, want, mistake):
