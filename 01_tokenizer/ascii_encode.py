@@ -17,7 +17,8 @@ class AsciiEncoder:
     """The tokens of up to eight ASCII bytes in a hash table, and a cache for all other pieces."""
 
     def __init__(self, cache: PieceCache):
-        tokens = {bytes([b]): i for b, i in enumerate(cache.byte_ids)} | dict(cache.whole)
+        tokens = {bytes([b]): i for b, i in enumerate(cache.byte_ids)
+                  if i is not None} | dict(cache.whole)
         short = [t for t in tokens if len(t) <= 8 and t.isascii() and 0 not in t]
         numbers = np.array([int.from_bytes(token, "little") for token in short], np.uint64)
         # Four to eight places a token: most find their own place free.

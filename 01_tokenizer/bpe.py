@@ -11,6 +11,7 @@ the same merges. Encoding looks whole pre-tokens up in a cache and merges only t
 import codecs
 import gc
 import os
+import unicodedata
 from array import array
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -20,17 +21,15 @@ from typing import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from artifacts import BadInput
+from artifacts import BadInput, shown
 from ascii_encode import AsciiEncoder
 from bpe_hybrid import train_hybrid
-from encode_piece import PieceCache, standing_whole
-from pretokenize import (mend_surrogates, safe_blocks, special_splitter, split,
-                         split_special)
-
-# GPT-2 shows each byte as a printable character; sorted by it, "!" comes first, then to "~", then
-# the upper half, and the control bytes last. HF numbers the bytes in this order.
-PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
-HF_BYTE_ORDER = PRINTABLE + [b for b in range(256) if b not in set(PRINTABLE)]
+from byte_alphabet import HF_BYTE_ORDER
+from encode_piece import PieceCache, merge_long, standing_whole
+from hf_json import read_hf, write_hf
+from pretokenize import (PATTERNS, Pattern, compiled, mend_surrogates, safe_blocks,
+                         special_splitter, split, split_special)
+from token_ids import lookup_tables, special_ids
 
 LONG_TEXT = 4096          # characters: from here on numpy finds the pieces faster
 STREAM_BLOCK = 4096       # characters of a stream that are encoded at once
@@ -109,28 +108,44 @@ class Tokenizer:
     vocab           id -> bytes, the special tokens included
     merges          pairs of bytes, in order of rank
     special_tokens  name -> id; given as a mapping or as names, new names get the next free ids
-    pattern         "gpt2", "gpt4" or a pattern in the published notation
+    pattern         a name such as "gpt2" or "gpt4", a pattern in the published notation, or a tuple
+                    of them that split one after another
+    whole_pieces    a piece that is a token stays whole, also if no merges lead there: as tiktoken
+                    does, and HF's `ignore_merges`
+    normalizer      "NFC": Unicode's composed form of the text is what is split
+
+    A byte that has no token (`missing_bytes`; SmolLM2 lacks 21) is left out of its piece, as HF
+    tokenizers does: it is the one thing that encoding loses.
     """
 
     def __init__(self, vocab: Mapping[int, bytes], merges: Sequence[tuple[bytes, bytes]],
                  special_tokens: Mapping[str, int] | Sequence[str] | None = (),
-                 pattern: str = "gpt2"):
+                 pattern: Pattern = "gpt2", whole_pieces: bool = False,
+                 normalizer: str | None = None):
         self.vocab = dict(vocab)
         self.merges = [(bytes(a), bytes(b)) for a, b in merges]
-        self.pattern = pattern
+        self.pattern, self.whole_pieces, self.normalizer = pattern, whole_pieces, normalizer
+        if normalizer not in (None, "NFC"):
+            raise BadInput(f'the normalizer is "NFC" or None, not {normalizer!r}')
+        for step in (pattern,) if isinstance(pattern, str) else pattern:
+            if step not in PATTERNS:
+                compiled(step)            # what `re` cannot read is said now, not hours later
         self.special_tokens = special_ids(special_tokens or (), self.vocab, self.merges)
         # Ordinary text reaches the bytes and what merges make of them, and no special token.
         specials = set(self.special_tokens.values())
         ordinary = {token: i for i, token in self.vocab.items() if i not in specials}
-        whole, *tables = lookup_tables(ordinary, self.merges)
-        self._cache = PieceCache(standing_whole(whole, *tables), *tables)
+        made, *tables = lookup_tables(ordinary, self.merges)
+        whole = ordinary if whole_pieces else standing_whole(made, *tables)
+        self._cache = PieceCache(whole, *tables)
+        self.missing_bytes = self._cache.missing
         self._ascii = None                    # made when the first long text comes
         # A list is faster than a dict. Its second half is None, so that id -1 is an error too.
         self._table = [self.vocab.get(i) for i in range(self.vocab_size)] + self.vocab_size * [None]
 
     def __reduce__(self) -> tuple:
         """Pickle what makes the tokenizer, not its cache: for processes."""
-        return Tokenizer, (self.vocab, self.merges, self.special_tokens, self.pattern)
+        return Tokenizer, (self.vocab, self.merges, self.special_tokens, self.pattern,
+                           self.whole_pieces, self.normalizer)
 
     @property
     def vocab_size(self) -> int:
@@ -139,7 +154,7 @@ class Tokenizer:
 
     def whole_ids(self) -> list[int]:
         """The ids of the ordinary tokens whose bytes, encoded alone, are that token again."""
-        return [*self._cache.byte_ids, *self._cache.whole.values()]
+        return [i for i in {*self._cache.byte_ids, *self._cache.whole.values()} if i is not None]
 
     def encode(self, text: str, allowed_special: str | Iterable[str] = (),
                disallowed_special: str | Iterable[str] = ()) -> list[int]:
@@ -161,8 +176,12 @@ class Tokenizer:
         """The ids of a stream of strings, lazily: the same as of all strings joined.
 
         The stream is cut only where the cut cannot change a token, and has a small cache of its
-        own, so that a stream of any length needs less than a megabyte.
+        own, so that a stream of any length needs less than a megabyte. Only a tokenizer with a
+        normalizer reads the whole stream first.
         """
+        if self.normalizer:
+            yield from self.encode("".join(texts), allowed_special)
+            return
         allowed = self._allowed(allowed_special)
         lookup = self._cache.smaller(STREAM_PIECES).__getitem__
         for block in safe_blocks(texts, allowed, STREAM_BLOCK, self.pattern):
@@ -222,14 +241,20 @@ class Tokenizer:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write a tokenizer.json, whole or not at all; HF tokenizers opens it too."""
-        from formats import to_hf
-        to_hf(self, path)
+        out_of_reach = self.whole_pieces and any(
+            merge_long([self._cache.byte_ids[b] for b in token], self._cache.ranks,
+                       self._cache.merged) != [i] for token, i in self._cache.whole.items())
+        write_hf(path, self.vocab, self.merges, self.special_tokens, self.pattern, out_of_reach,
+                 self.normalizer)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Tokenizer":
         """Read a tokenizer.json that `save` or HF tokenizers wrote."""
-        from formats import from_hf
-        return from_hf(path)
+        parts = read_hf(path)
+        try:
+            return cls(**parts)
+        except BadInput as error:             # the parts do not fit: say in which file
+            raise BadInput(f"{shown(path)}: {error}") from None
 
     def _allowed(self, allowed: str | Iterable[str]) -> tuple[str, ...]:
         if isinstance(allowed, str):
@@ -266,6 +291,8 @@ class Tokenizer:
 
     def _pack_plain(self, text: str) -> Iterable[bytes]:
         """The packed ids of text without special tokens, in parts."""
+        if self.normalizer and not text.isascii():
+            text = unicodedata.normalize(self.normalizer, text)
         lookup = self._cache.__getitem__
         if len(text) < LONG_TEXT or self.pattern != "gpt2":
             return map(lookup, split(text, self.pattern))
@@ -276,50 +303,3 @@ class Tokenizer:
             [self._ascii.pack(block)] if block.isascii() and "\0" not in block else
             map(lookup, split(block)) for block in
             ([text] if text.isascii() else safe_blocks([text], size=2 * LONG_TEXT)))
-
-
-def lookup_tables(ids: Mapping[bytes, int], merges: Sequence[tuple[bytes, bytes]]) -> tuple:
-    """What encoding looks up: (whole, byte_ids, ranks, merged), from token -> id and the merges.
-
-    whole: the merged tokens -> id; byte_ids[b]: the id of byte b; ranks: pair of ids -> the rank of
-    its merge (the lowest, if it comes twice); merged[rank]: the id of the merged token. BadInput
-    names a token that `ids` lacks. With the 256 bytes under their own value, b"th" as 300 and
-    the merge (b"t", b"h"): `whole = {b"th": 300}`, `ranks = {(116, 104): 0}`, `merged = [300]`.
-    """
-    whole, ranks, merged = {}, {}, []
-    try:
-        # GPT-2 and cl100k number the bytes in an order of their own.
-        byte_ids = [ids[bytes([b])] for b in range(256)]
-        for rank, (a, b) in enumerate(merges):
-            whole[a + b] = ids[a + b]
-            ranks.setdefault((ids[a], ids[b]), rank)
-            merged.append(ids[a + b])
-    except KeyError as error:
-        raise BadInput(f"the vocabulary lacks {error.args[0]!r}, a single byte or a part of a "
-                       "merge: vocabulary and merges do not belong together") from None
-    return whole, byte_ids, ranks, merged
-
-
-def special_ids(special_tokens: Mapping[str, int] | Sequence[str], vocab: dict[int, bytes],
-                merges: Sequence[tuple[bytes, bytes]]) -> dict[str, int]:
-    """Special token -> id. Names the vocabulary lacks are added to `vocab` with the next free ids.
-
-    `special_ids(["<|end|>"], {0: b"a"}, [])` is `{"<|end|>": 1}`.
-    """
-    # A merge may happen to spell a special token; that id belongs to ordinary text.
-    ordinary = {a + b for a, b in merges} | {bytes([b]) for b in range(256)}
-    of_bytes = {}
-    for i, token in vocab.items():
-        of_bytes.setdefault(token, []).append(i)
-    named = {}
-    for name in special_tokens:
-        token = name.encode()
-        if not name:
-            raise BadInput("a special token is empty: give it at least one character")
-        known = of_bytes.get(token, [])[token in ordinary:]
-        i = special_tokens[name] if isinstance(special_tokens, Mapping) else (
-            known[-1] if known else max(vocab, default=-1) + 1)
-        if vocab.setdefault(i, token) != token:
-            raise BadInput(f"special token {name!r} has id {i}, which is {vocab[i]!r} already")
-        named[name] = i
-    return named

@@ -112,9 +112,11 @@ class PieceCache(dict):
 
     def __init__(self, whole: Mapping[bytes, int], byte_ids: list[int], ranks: Mapping[Pair, int],
                  merged: list[int], pieces: int = CACHE_PIECES):
-        """`whole`: the tokens that a piece may be as it stands; `byte_ids[b]`: the id of byte b."""
+        """`whole`: the tokens that a piece may be as it stands; `byte_ids[b]`: the id of byte b,
+        or None."""
         self.whole, self.byte_ids, self.ranks, self.merged = whole, byte_ids, ranks, merged
         self.pieces = pieces
+        self.missing = bytes(b for b in range(256) if byte_ids[b] is None)
 
     def smaller(self, pieces: int) -> "PieceCache":
         """An empty cache with the same tables that keeps fewer pieces."""
@@ -126,7 +128,8 @@ class PieceCache(dict):
         if found is not None:
             ids = (found,)
         else:
-            ids = [self.byte_ids[b] for b in raw]
+            # A byte without a token is left out, and what stood around it may merge.
+            ids = [self.byte_ids[b] for b in raw.translate(None, self.missing)]
             merge = merge_short if len(ids) <= LONG_PIECE else merge_long
             ids = merge(ids, self.ranks, self.merged)
         packed = array("I", ids).tobytes()

@@ -1,77 +1,41 @@
-"""Tokenizers in the formats of others: HF tokenizer.json, GPT-2 vocab + merges, tiktoken ranks.
+"""Tokenizers in the formats of others: HF tokenizer.json, GPT-2's two files, tiktoken ranks, GGUF.
 
-    from formats import to_hf, from_hf, load_gpt2, load_tiktoken
+    from formats import from_gguf, from_hf, load_gpt2, load_tiktoken, to_hf
+    load_tiktoken("cl100k_base.tiktoken", "gpt4", {"<|endoftext|>": 100257})
+
+Every one of them gives the ids of the library that the file was made for, or says in one line why
+not. Chapter 4 reads GGUF files and hands their metadata to `from_gguf`.
 """
 
 import base64
 import binascii
 import json
 import os
-import re
 from pathlib import Path
 from typing import Mapping, Sequence
 
-from artifacts import BadInput, need, shown, whole
-from bpe import HF_BYTE_ORDER, PRINTABLE, Tokenizer
-from pretokenize import PATTERNS, UNICODE_VERSION
+from artifacts import BadInput, shown
+from bpe import Tokenizer
+from byte_alphabet import printable, unprintable
+from pretokenize import Pattern
 
-# GPT-2's alphabet: a printable character for each byte, so that a merge fits on one line. Printable
-# bytes stand for themselves, the others for U+0100, U+0101, ... in order: a space is Ġ.
-TO_PRINTABLE = {b: chr(b) if b in set(PRINTABLE) else chr(256 + HF_BYTE_ORDER.index(b)
-                                                         - len(PRINTABLE)) for b in range(256)}
-UNDIVIDED = "(?s:.+)"              # the pattern that takes every text for one piece
-POSSESSIVE = re.compile(r"((?:\\p\{\w+\}|\\.|\[(?:\\.|[^]])*\]|[^\\)])\{\d[\d,]*\})\+")
-FROM_PRINTABLE = {character: byte for byte, character in TO_PRINTABLE.items()}
-
-
-def printable(token: bytes) -> str:
-    """`token` in GPT-2's alphabet: `printable(b" the\\n")` is `'ĠtheĊ'`."""
-    return "".join(TO_PRINTABLE[b] for b in token)
-
-
-def unprintable(text: str) -> bytes:
-    """The bytes that `printable` shows as `text`; KeyError for other characters."""
-    return bytes(FROM_PRINTABLE[c] for c in text)
+# llama.cpp's names of the ways to split (tokenizer.ggml.pre), for the tokenizers that we read.
+GGUF_PATTERNS = {
+    **dict.fromkeys(("gpt-2", "gpt2", "olmo", "phi-2"), "gpt2"),
+    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "smaug-bpe", "dbrx"), "gpt4"),
+    **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), "qwen2"),
+    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r"), "smollm"),
+    **dict.fromkeys(("gpt-4o", "llama4"), "o200k"),
+}
+GGUF_KINDS = {"llama": "SentencePiece with byte fallback", "bert": "WordPiece", "t5": "Unigram",
+              "rwkv": "RWKV's greedy tokens", "plamo2": "PLaMo's Unigram", "no_vocab": "none"}
+NORMAL = 1                        # tokenizer.ggml.token_type of an ordinary token
+UNUSED = 5                        # of one that text never reaches
 
 
 def to_hf(tokenizer: Tokenizer, path: str | os.PathLike) -> None:
     """Write a tokenizer.json that HF tokenizers loads with equal ids, and `from_hf` too."""
-    specials = {i: name for name, i in tokenizer.special_tokens.items()}
-    names = {i: printable(token) for i, token in sorted(tokenizer.vocab.items())
-             if i not in specials}
-    # HF numbers a special token anew if the vocabulary lacks it. One that is spelt like an ordinary
-    # token (a merge made "the") cannot be in there twice.
-    ordinary = set(names.values())
-    names |= {i: name for i, name in specials.items() if name not in ordinary}
-    # HF's engine takes `x{1,3}+` for one repeat of the other; this way all engines agree.
-    regex = POSSESSIVE.sub(r"(?>\1)", PATTERNS.get(tokenizer.pattern, tokenizer.pattern))
-    split = [] if tokenizer.pattern == UNDIVIDED else [{
-        "type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False,
-        # What counts as a letter depends on it. HF refuses unknown names elsewhere.
-        "unicode_version": UNICODE_VERSION}]
-    content = {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [{"id": i, "content": name, "single_word": False, "lstrip": False,
-                          "rstrip": False, "normalized": False, "special": True}
-                         for name, i in tokenizer.special_tokens.items()],
-        "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [
-            *split, {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
-                     "use_regex": False}]},
-        "post_processor": None,
-        "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True,
-                    "use_regex": True},
-        "model": {"type": "BPE", "dropout": None, "unk_token": None,
-                  "continuing_subword_prefix": None, "end_of_word_suffix": None,
-                  "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
-                  "vocab": {name: i for i, name in sorted(names.items())},
-                  "merges": [f"{printable(a)} {printable(b)}" for a, b in tokenizer.merges]},
-    }
-    with whole(path) as file:
-        json.dump(content, file, ensure_ascii=False, indent=1)
-        file.write("\n")
+    tokenizer.save(path)
 
 
 def from_hf(path: str | os.PathLike) -> Tokenizer:
@@ -80,64 +44,46 @@ def from_hf(path: str | os.PathLike) -> Tokenizer:
     Its ids are those of HF's `encode(text, add_special_tokens=False)` if `encode` is called with
     `allowed_special="all"`. What we would do otherwise than HF is refused, not done silently.
     """
-    path = need(path, "01_tokenizer/train_tokenizer.py")
+    return Tokenizer.load(path)
+
+
+def from_gguf(metadata: Mapping) -> Tokenizer:
+    """The tokenizer in the metadata of a GGUF file, given as a mapping of its keys to values.
+
+    Read are tokenizer.ggml.model ("gpt2": byte-level BPE), .pre (how text is split), .tokens,
+    .merges ("a b" in GPT-2's printable alphabet) and .token_type (1 ordinary, 3 control, 4 defined
+    by the user: the last two become special tokens; 5 unused). BadInput names the key and what it
+    holds if it is of another kind. Source: llama.cpp, gguf-py/gguf/constants.py.
+    """
+    def value(name: str, default=None):
+        found = metadata.get("tokenizer.ggml." + name, default)
+        if found is None:
+            raise BadInput(f"the GGUF metadata has no tokenizer.ggml.{name}")
+        return found
+
+    kind, pre = value("model"), value("pre", "default")
+    if kind != "gpt2":
+        raise BadInput(f"tokenizer.ggml.model is {kind!r} ({GGUF_KINDS.get(kind, 'unknown')}): "
+                       "only byte-level BPE, 'gpt2', is read")
+    if pre not in GGUF_PATTERNS:
+        raise BadInput(f"tokenizer.ggml.pre is {pre!r}, a way to split that is not known here; "
+                       f"known are {', '.join(GGUF_PATTERNS)}")
+    names = list(value("tokens"))
+    types = list(value("token_type", [NORMAL] * len(names)))
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        model, added = content["model"], content.get("added_tokens") or []
-        specials = {token["content"]: token["id"] for token in added}
-        vocab = {i: unprintable(token) for token, i in model["vocab"].items()
-                 if specials.get(token) != i}
-        pairs = [tuple(m.split(" ")) if isinstance(m, str) else m for m in model["merges"]]
-        merges = [(unprintable(a), unprintable(b)) for a, b in pairs]
-        refused = unlike_ours(content)
-        pattern = None if refused else _pattern_of(content)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"{shown(path)} is not a byte-level BPE tokenizer.json ({error!r})")
-    if refused or pattern is None:
-        raise BadInput(f"{shown(path)} {refused or 'splits the text in steps of another kind'}: "
-                       "only byte-level BPE behind at most one split pattern is read")
-    vocab.update({i: name.encode() for name, i in specials.items()})
-    tokenizer = Tokenizer(vocab, merges, specials, pattern)
-    ids = set(vocab) - set(specials.values())
-    if model.get("ignore_merges") and (lost := ids - set(tokenizer.whole_ids())):
-        raise BadInput(f"{shown(path)} takes token {vocab[min(lost)]!r}, which its merges do not "
-                       "make, for whole words (ignore_merges): that is not read")
-    return tokenizer
-
-
-def unlike_ours(content: Mapping) -> str | None:
-    """What in a tokenizer.json makes HF give other ids than we would, in words; or None."""
-    model, added = content["model"], content.get("added_tokens") or []
-    flagged = [token["content"] for token in added
-               if any(token.get(flag) for flag in ("lstrip", "rstrip", "single_word"))]
-    if model.get("type", "BPE") != "BPE":
-        return f"is a tokenizer of type {model['type']}"
-    if content.get("normalizer") is not None:
-        return "changes the text before it splits it (its normalizer)"
-    if flagged:
-        return f"takes white space or words beside {flagged[0]!r} into account"
-    for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
-        if model.get(name):
-            return f"has a {name}"
-    return None
-
-
-def _pattern_of(content: Mapping) -> str | None:
-    """The split pattern of a tokenizer.json, by our name where it has one; None if we lack it."""
-    pre = content.get("pre_tokenizer") or {}
-    *splits, last = pre.get("pretokenizers", [pre])
-    if last.get("type") != "ByteLevel" or last.get("add_prefix_space", True) or len(splits) > 1:
-        return None
-    own = last.get("use_regex", True)           # HF's own copy of GPT-2's pattern
-    if not splits:
-        return "gpt2" if own else UNDIVIDED
-    split = splits[0]
-    if own or split.get("type") != "Split" or split["behavior"] != "Isolated":
-        return None
-    regex = split["pattern"].get("Regex") or re.escape(split["pattern"]["String"])
-    if POSSESSIVE.search(regex):
-        return None
-    return next((name for name, known in PATTERNS.items() if known == regex), regex)
+        vocab = {i: unprintable(name) if kind == NORMAL else name.encode()
+                 for i, (name, kind) in enumerate(zip(names, types, strict=True))}
+        merges = [(unprintable(a), unprintable(b)) for a, b in
+                  (merge.split(" ") for merge in value("merges"))]
+    except (KeyError, ValueError) as error:
+        raise BadInput(f"the tokens or merges of the GGUF metadata are damaged ({error!r})")
+    specials = {name: i for i, (name, kind) in enumerate(zip(names, types))
+                if kind not in (NORMAL, UNUSED)}
+    # What llama.cpp says in code and the file does not: Llama 3 keeps whole tokens whole. Qwen's
+    # own tokenizer composes characters first; llama.cpp leaves that out.
+    return Tokenizer(vocab, merges, specials, GGUF_PATTERNS[pre],
+                     whole_pieces=GGUF_PATTERNS[pre] in ("gpt4", "o200k"),
+                     normalizer="NFC" if GGUF_PATTERNS[pre] == "qwen2" else None)
 
 
 def load_gpt2(vocab_json: str | os.PathLike, merges_txt: str | os.PathLike,
@@ -172,9 +118,13 @@ def load_gpt2(vocab_json: str | os.PathLike, merges_txt: str | os.PathLike,
     return Tokenizer(vocab, merges, special_tokens, "gpt2")
 
 
-def load_tiktoken(path: str | os.PathLike, pattern: str = "gpt4",
-                  special_tokens: Mapping[str, int] | Sequence[str] = ()) -> Tokenizer:
-    """Read a tiktoken rank file: base64(token), a space, its rank, per line."""
+def load_tiktoken(path: str | os.PathLike, pattern: Pattern = "gpt4",
+                  special_tokens: Mapping[str, int] | Sequence[str] = (),
+                  normalizer: str | None = None) -> Tokenizer:
+    """Read a tiktoken rank file: base64(token), a space, its rank, per line.
+
+    As in tiktoken, a piece that is a token stays whole: 678 tokens of Llama 3 are reached only so.
+    """
     ranks = {}
     for number, line in enumerate(Path(path).read_bytes().splitlines(), 1):
         if not line:
@@ -189,24 +139,64 @@ def load_tiktoken(path: str | os.PathLike, pattern: str = "gpt4",
     named = special_tokens.values() if isinstance(special_tokens, Mapping) else ()
     if missing := set(range(max(vocab, default=-1) + 1)) - set(vocab) - set(named):
         raise BadInput(f"{shown(path)}: a rank is missing: no line has rank {min(missing)}")
-    return Tokenizer(vocab, merges_from_ranks(ranks), special_tokens, pattern)
+    return Tokenizer(vocab, merges_from_ranks(ranks), special_tokens, pattern, whole_pieces=True,
+                     normalizer=normalizer)
 
 
 def merges_from_ranks(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
-    """The merges implied by ranks: each token is the merge of the last two parts it had."""
-    merges = []
+    """The merges implied by ranks, in order: a token is the merge of the last two parts it had.
+
+    tiktoken merges any two neighbours that make a token, the lowest rank first. Inside one token
+    this goes the same way whatever stands around it, so that one pair per token is enough; a token
+    that its own bytes do not lead to has none.
+    `merges_from_ranks({b"a": 0, b"b": 1, b"c": 2, b"bc": 3, b"ab": 4, b"abc": 5})` is
+    `[(b"b", b"c"), (b"a", b"b"), (b"a", b"bc")]`.
+    """
+    known = {token for token in ranks if len(token) == 1}
+    parts, merges = {}, []        # token -> its two parts, both older
     for token in sorted((t for t in ranks if len(t) > 1), key=ranks.get):
-        parts = [token[i:i + 1] for i in range(len(token))]
-        limit = ranks[token]
-        # Encode the token with the ranks below its own: two parts must remain.
-        while len(parts) > 2:
-            best = min(range(len(parts) - 1),
-                       key=lambda i: ranks.get(parts[i] + parts[i + 1], limit))
-            if ranks.get(parts[best] + parts[best + 1], limit) >= limit:
+        for k in range(1, len(token)):
+            left, right = token[:k], token[k:]
+            # Nothing merges across the border between them before: these are the two. Six times
+            # faster than to encode the token.
+            if left in known and right in known and _stay_apart(left, right, ranks, parts,
+                                                                ranks[token]):
+                parts[token] = left, right
+                known.add(token)
+                merges.append((left, right))
                 break
-            parts[best:best + 2] = [parts[best] + parts[best + 1]]
-        if len(parts) != 2:
-            raise BadInput(f"token {token!r} (rank {limit}) is not a merge of two earlier ones: "
-                           "a rank is missing")
-        merges.append((parts[0], parts[1]))
+        else:                     # Llama 3 has 107 tokens that are older than one of their parts
+            merges += _last_parts(token, ranks)
     return merges
+
+
+def _last_parts(token: bytes, ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
+    """The two parts that `token` has last when its bytes merge by rank; [] if it stays in more."""
+    parts, none = [token[i:i + 1] for i in range(len(token))], max(ranks.values()) + 1
+    while len(parts) > 2:
+        rank, k = min((ranks.get(a + b, none), k) for k, (a, b) in
+                      enumerate(zip(parts, parts[1:])))
+        if rank == none:
+            return []
+        parts[k:k + 2] = [parts[k] + parts[k + 1]]
+    return [tuple(parts)]
+
+
+def _stay_apart(left: bytes, right: bytes, ranks: Mapping, parts: Mapping, rank: int) -> bool:
+    """Whether no merge below `rank` crosses the border between two neighbouring tokens."""
+    left_end = right_end = rank               # until when `left` and `right` are neighbours
+    while True:
+        across = ranks.get(left + right, rank)
+        # Of equal ranks the leftmost merges first, also across.
+        if across < left_end and across <= right_end:
+            return False
+        # Before the younger of the two was made, a part of it stood here; of two of the same rank
+        # the left one was made first.
+        born_left = ranks[left] if left in parts else -1
+        born_right = ranks[right] if right in parts else -1
+        if born_left == born_right == -1:
+            return True
+        if born_left > born_right:
+            left_end, left = born_left, parts[left][1]
+        else:
+            right_end, right = born_right, parts[right][0]

@@ -5,107 +5,69 @@
 
 GPT-2's and GPT-4's published patterns run here on the standard library's `re`, twice as fast as
 on the `regex` package they were written for. Left out: patterns with look-behind or set algebra.
-The letters and numbers are those of this Python's Unicode version (UNICODE_VERSION): a later one
-knows more letters, so that a tokenizer.json records the version it was trained with.
+The letters and numbers are those of this Python's Unicode version: a later one knows more letters,
+so that a tokenizer.json records the version it was trained with.
 """
 
 import os
 import re
-import unicodedata
 from collections import Counter, deque
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
-from itertools import chain, groupby
+from itertools import chain
 from pathlib import Path
 from typing import Iterable, Iterator
 
 from artifacts import BadInput, shown
 from ascii_split import count_ascii
+from unicode_classes import ASTRAL, SPACE, character_class, translate
 
-UNICODE_VERSION = unicodedata.unidata_version
-
-# The patterns as published (openai/gpt-2 encoder.py; tiktoken cl100k_base, its first form).
+# The patterns as published: openai/gpt-2 encoder.py; tiktoken cl100k_base (its first form, which is
+# Llama 3's too) and o200k_base; Qwen 2 to 3 and SmolLM from their tokenizer.json. SmolLM cuts the
+# digits out before it splits, so that white space before a digit is at the end of a text.
 PATTERNS = {
     "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
     "gpt4": (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
              r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"),
+    "qwen2": (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+              r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"),
+    "smollm": (r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+"
+               r"|\s+(?![^\s\p{N}])|\s+"),
+    "o200k": (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+              r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+              r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+              r"(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+              r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"),
 }
-# Unicode's White_Space property. Python's own \s also takes U+001C to U+001F, and cuts elsewhere.
-SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
-# What `re` lacks or reads otherwise than the engines that patterns are published for.
-UNLIKE = re.compile(r"\\[PwWbB]|\\p(?!\{[CLMNPSZ][a-z]?\})|&&|\[[^]]*\\S")
-ASTRAL = "\U00010000-\U0010ffff"          # beyond the first 65,536 code points: emoji, old scripts
-LAST_PLANE = 0x40000                      # no letter or number is assigned above plane 3
+GUARDED = ("gpt2", "gpt4", "qwen2", "smollm")     # those whose classes never give a character back
+Pattern = str | tuple[str, ...]           # a name, a pattern, or several, one after another
+# What `re` lacks or reads otherwise than the engines that patterns are published for: escapes,
+# scripts, sets inside sets; and outside of sets the anchors (a line's end, or the text's?).
+UNLIKE = re.compile(r"\\[PwWbBAGhHKNORXyYzZ]|\\x\{|\\p(?!\{[CLMNPSZ][a-z]?\})|&&|\[[^]]*\\S"
+                    r"|\[\^?(?:\\.|[^]\\[])*\[")
+SET, ANCHOR = re.compile(r"\[\^?(?:\\.|[^]\\])*\]"), re.compile(r"(?<!\\)(?:\\\\)*[$^]")
 BLOCK = 1 << 16                           # characters in a block of a stream
+UNDIVIDED = "(?s:.+)"                      # the pattern that takes every text for one piece
 SAMPLE = "ab Cd  12 3\n4 é\te! f.  - \n(x) y\r\n 'z 一 二\n"     # letters, signs and white space
 
 
 @lru_cache(maxsize=None)
-def code_points(category: str) -> tuple[tuple[int, int], ...]:
-    """The ranges (first, last) of all code points whose general category starts with `category`.
-
-    `code_points("Nd")[0]` is `(48, 57)`, the digits 0 to 9. Source: the Unicode standard, 4.5.
-    """
-    # Neighbours in the same class fall into one group; its ends are one range.
-    ranges = []
-    for inside, run in groupby(range(LAST_PLANE), key=lambda point: unicodedata.category(
-            chr(point)).startswith(category)):
-        if inside:
-            points = list(run)
-            ranges.append((points[0], points[-1]))
-    return tuple(ranges)
-
-
-def character_class(category: str, last: int = 0x10FFFF) -> str:
-    r"""The inside of a `re` character class for a category, without the points above `last`.
-
-    `character_class("Nd", 0x200)` is `"0-9"`. `re` has no `\p{Nd}`, and its `\d`, `\w` and
-    `[^\W\d_]` are other sets: `\w` takes `_`, and `[^\W\d_]` also the 1,131 numbers like ² and Ⅷ.
-    """
-    # Escaped by number, so that no bracket or hyphen is ever taken for syntax.
-    return "".join(f"\\U{a:08x}" if a == b else f"\\U{a:08x}-\\U{b:08x}"
-                   for a, b in ((a, min(b, last)) for a, b in code_points(category) if a <= last)
-                   ).encode().decode("unicode_escape")
-
-
-def translate(pattern: str, astral: bool = True) -> str:
-    r"""A published pattern in words that `re` knows: `\p{..}`, `\s` and `\S` become plain classes.
-
-    With `astral=False` no class matches a character above U+FFFF (`\S` still does).
-    """
-    last, beyond = (0x10FFFF, "") if astral else (0xFFFF, ASTRAL)
-    inside, parts = False, []
-    # One symbol of the pattern at a time; only brackets and the classes matter.
-    for symbol in re.findall(r"\\p\{\w+\}|\\.|\[\^|.", pattern, re.S):
-        if symbol.startswith(r"\p"):
-            members = character_class(symbol[3:-1], last)
-            parts.append(members if inside else f"[{members}]")
-        elif symbol == r"\s":
-            parts.append(SPACE if inside else f"[{SPACE}]")
-        elif symbol == r"\S":
-            parts.append(f"[^{SPACE}]")
-        else:
-            inside = symbol in ("[", "[^") or inside and symbol != "]"
-            parts.append(symbol + (beyond if symbol == "[^" else ""))
-    return "".join(parts)
-
-
-@lru_cache(maxsize=None)
 def compiled(pattern: str, ascii_only: bool = False) -> re.Pattern:
-    """The compiled form of "gpt2", "gpt4" or of any pattern in the published notation.
+    """The compiled form of "gpt2", "gpt4", another name, or any pattern in the published notation.
 
     With `ascii_only` it is faster, and right for texts that are all ASCII. BadInput for a pattern
-    that does not compile, or holds something UNLIKE.
+    that does not compile, or holds something UNLIKE or an ANCHOR.
     """
-    if pattern not in PATTERNS:
-        if found := UNLIKE.search(pattern):
-            raise BadInput(f"the split pattern {pattern!r} has {found[0]}: say it with general "
-                           r"categories such as \p{L}, \p{Lu}, \p{N}")
+    if pattern not in GUARDED:
+        published = PATTERNS.get(pattern, pattern)
+        if found := UNLIKE.search(published) or ANCHOR.search(SET.sub("", published)):
+            raise BadInput(f"the split pattern {pattern!r} has {found[0]}, which engines read "
+                           r"differently: say it with categories such as \p{L}, \p{Lu}, \p{N}")
         try:
-            return re.compile(translate(pattern, astral=not ascii_only))
+            return re.compile(translate(published, astral=not ascii_only))
         except re.error as error:
             raise BadInput(f"the split pattern {pattern!r} does not compile: {error}")
-    # In these two patterns nothing after a class could use what the class gave back, so that
+    # In these patterns nothing after a class could use what the class gave back, so that
     # it need not remember where it might give back: "++".
     published = re.sub(r"(?<=[\]}])\+", "++", PATTERNS[pattern])
     # `re` looks a class up in a table when it ends at U+FFFF, and walks its ranges one by one when
@@ -116,11 +78,17 @@ def compiled(pattern: str, ascii_only: bool = False) -> re.Pattern:
                       f"(?>{short})(?![{ASTRAL}])|{translate(published)}")
 
 
-def split(text: str, pattern: str = "gpt2") -> list[str]:
+def split(text: str, pattern: Pattern = "gpt2") -> list[str]:
     """The pre-tokens of `text`, in order; joined they are `text` again.
 
-    `split("a  b\\n")` is `['a', ' ', ' b', '\\n']`: of two spaces the second goes with the word.
+    `split("a  b\\n")` is `['a', ' ', ' b', '\\n']`: of two spaces the second goes with the word. Of
+    several patterns each one splits the pieces of the one before.
     """
+    if isinstance(pattern, tuple):
+        pieces = [text]
+        for step in pattern:
+            pieces = [part for piece in pieces for part in split(piece, step)]
+        return pieces
     find = compiled(pattern, text.isascii())
     if pattern in PATTERNS:
         return find.findall(text)
@@ -156,7 +124,7 @@ def split_special(text: str, special_tokens: Iterable[str]) -> list[str]:
 
 
 @lru_cache(maxsize=None)
-def safe_cut(pattern: str) -> re.Pattern:
+def safe_cut(pattern: Pattern) -> re.Pattern:
     """A pattern that matches up to the last place where text may be cut and split in two parts.
 
     In GPT-2's split no piece goes on from a character to white space. In GPT-4's a line feed joins
@@ -164,12 +132,12 @@ def safe_cut(pattern: str) -> re.Pattern:
     and behind it, if no more white space follows, where GPT-2's may not (`\\r\\n` before `x`).
     Another pattern is tried at the places that both allow; if it crosses one, nothing matches.
     """
-    if pattern == "gpt2":
+    if pattern in ("gpt2", "smollm"):
         return re.compile(f"(?s:.*)(?<=[^{SPACE}])(?=[{SPACE}])")
     known = character_class("L") + character_class("N")
     blank = SPACE.replace(r"\t-\r", r"\t\v\f")
     places = f"(?<=[{known}])(?=[{SPACE}])|(?<=[^{SPACE}])(?=[{blank}])"
-    if pattern == "gpt4":
+    if pattern in ("gpt4", "qwen2"):
         return re.compile(f"(?s:.*)(?:{places}|(?<=[\r\n])(?=[^{SPACE}]))")
     for place in re.finditer(places, SAMPLE):
         left, right = SAMPLE[:place.start()], SAMPLE[place.start():]
@@ -178,7 +146,7 @@ def safe_cut(pattern: str) -> re.Pattern:
     return re.compile(f"(?s:.*)(?:{places})")
 
 
-def last_safe_cut(text: str, special_tokens: Iterable[str] = (), pattern: str = "gpt2") -> int:
+def last_safe_cut(text: str, special_tokens: Iterable[str] = (), pattern: Pattern = "gpt2") -> int:
     """The last place where a stream may be cut although more text will follow; or 0.
 
     The pieces of `text[:cut]` and those of the rest together are the pieces of the whole,
@@ -205,7 +173,7 @@ def last_safe_cut(text: str, special_tokens: Iterable[str] = (), pattern: str = 
 
 
 def safe_blocks(texts: Iterable[str], special_tokens: Iterable[str] = (),
-                size: int = BLOCK, pattern: str = "gpt2") -> Iterator[str]:
+                size: int = BLOCK, pattern: Pattern = "gpt2") -> Iterator[str]:
     """Join a stream of strings and cut it again into blocks of about `size` characters.
 
     Encoding the blocks one by one gives what encoding the whole stream at once would give. Memory
@@ -249,8 +217,8 @@ def mend_surrogates(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def count_texts(texts: Iterable[str], pattern: str = "gpt2", special_tokens: tuple[str, ...] = (),
-                ) -> Counter:
+def count_texts(texts: Iterable[str], pattern: Pattern = "gpt2",
+                special_tokens: tuple[str, ...] = ()) -> Counter:
     """How often each pre-token occurs in the texts; special tokens separate, and do not count.
 
     `count_texts(["a<|x|> a"], special_tokens=("<|x|>",))` is `Counter({'a': 1, ' a': 1})`.
@@ -275,7 +243,7 @@ def count_texts(texts: Iterable[str], pattern: str = "gpt2", special_tokens: tup
     return counts + count_ascii(plain)
 
 
-def count_pretokens(paths_or_texts: Iterable[str | os.PathLike], pattern: str = "gpt2",
+def count_pretokens(paths_or_texts: Iterable[str | os.PathLike], pattern: Pattern = "gpt2",
                     special_tokens: Iterable[str] = (), workers: int = 1,
                     errors: str = "strict") -> Counter:
     """How often each pre-token (str) occurs in many texts and files together.

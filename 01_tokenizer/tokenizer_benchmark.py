@@ -30,7 +30,7 @@ from bpe_cells import train_cells
 from bpe_hybrid import train_hybrid
 from bpe_textbook import train_textbook
 from docstrings import source_files
-from formats import unprintable
+from byte_alphabet import unprintable
 from pretokenize import PATTERNS, compiled, count_pretokens, split
 
 END = "<|endoftext|>"

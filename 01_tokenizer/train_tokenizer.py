@@ -22,7 +22,7 @@ from artifacts import BadInput, CommandLine, Job, command, need, out, shown, wit
 from bpe import Tokenizer, train_bpe
 from bpe_shapes import report_shapes
 from docstrings import Document, sample_documentation
-from formats import printable
+from byte_alphabet import printable
 from pretokenize import count_pretokens, read_text
 from tokenizer_figures import draw_compression, draw_tokens
 

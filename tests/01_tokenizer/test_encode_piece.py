@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from bpe import lookup_tables
 from encode_piece import PieceCache, merge_long, merge_short, standing_whole
+from token_ids import lookup_tables
 
 BYTES = [bytes([b]) for b in range(256)]
 A, B, C = range(3)

@@ -2,13 +2,15 @@
 
 import base64
 import json
+import random
 
 import pytest
 
 from artifacts import BadInput
 from bpe import Tokenizer, train_bpe
-from formats import (from_hf, load_gpt2, load_tiktoken, merges_from_ranks, printable, to_hf,
-                     unprintable)
+from byte_alphabet import printable, unprintable
+from formats import from_gguf, from_hf, load_gpt2, load_tiktoken, merges_from_ranks, to_hf
+from pretokenize import PATTERNS
 
 COUNTS = {"low": 5, " lower": 2, " newest": 6, "\n": 9, "\n\n": 4, "é": 3, "\x85": 2}
 TEXT = "lower newest\n\n é\x85 <|endoftext|> low"
@@ -77,34 +79,134 @@ SPLIT = {"type": "Split", "pattern": {"Regex": r"\p{L}+"}, "behavior": "Isolated
 LAST = BYTE_LEVEL | {"use_regex": False}
 
 
+def sequence(*steps):
+    return {"type": "Sequence", "pretokenizers": list(steps)}
+
+
+def text_split(regex, **more):
+    return SPLIT | {"pattern": {"Regex": regex}} | more
+
+
+DIGITS = {"type": "Digits", "individual_digits": True}
+
+
 @pytest.mark.parametrize("steps, expected", [
     (BYTE_LEVEL, "gpt2"), (BYTE_LEVEL | {"use_regex": True}, "gpt2"), (LAST, "(?s:.+)"),
-    ({"type": "Sequence", "pretokenizers": [SPLIT, LAST]}, r"\p{L}+"),
-    ({"type": "Sequence", "pretokenizers": [SPLIT | {"pattern": {"String": "a.b"}}, LAST]}, r"a\.b")])
+    (sequence(SPLIT, LAST), r"\p{L}+"), (sequence(SPLIT, BYTE_LEVEL), (r"\p{L}+", "gpt2")),
+    (sequence(SPLIT | {"pattern": {"String": "a.b"}}, LAST), r"a\.b"),
+    (sequence(DIGITS, BYTE_LEVEL), "smollm"), (sequence(DIGITS, sequence(BYTE_LEVEL)), "smollm"),
+    (sequence(text_split(r"\p{N}{1,3}"), text_split("[一-龥]+"), LAST), (r"\p{N}{1,3}", "[一-龥]+")),
+    (sequence(DIGITS | {"individual_digits": False}, SPLIT, LAST), (r"\p{N}+", r"\p{L}+")),
+    (sequence(text_split(PATTERNS["qwen2"]), LAST), "qwen2"),
+    (sequence(text_split(PATTERNS["gpt4"], behavior="Removed", invert=True), LAST), "gpt4")])
 def test_hf_ways_of_splitting_that_we_know(tokenizer, tmp_path, steps, expected):
     rewritten(tokenizer, tmp_path, hf_files(pre_tokenizer=steps))
     assert from_hf(tmp_path / "t.json").pattern == expected
 
 
 @pytest.mark.parametrize("change, message", [
-    (hf_files(normalizer={"type": "NFC"}), "normalizer"),
+    (hf_files(normalizer={"type": "NFKC"}), "normalizer NFKC"),
+    (hf_files(normalizer={"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Strip"}]}),
+     "normalizer NFC and Strip"),
     (hf_files(model__type="Unigram"), "type Unigram"), (hf_files(model__dropout=0.1), "dropout"),
+    (hf_files(model__byte_fallback=True), "byte_fallback"),
     (hf_files(model__end_of_word_suffix="</w>"), "end_of_word_suffix"),
     (hf_files(pre_tokenizer=None), "another kind"),
+    (hf_files(pre_tokenizer={"type": "Metaspace"}), "another kind"),
+    (hf_files(pre_tokenizer=sequence(BYTE_LEVEL, DIGITS)), "another kind"),
     (hf_files(pre_tokenizer=BYTE_LEVEL | {"add_prefix_space": True}), "another kind"),
-    (hf_files(pre_tokenizer={"type": "Sequence", "pretokenizers": [SPLIT, BYTE_LEVEL]}), "another"),
-    (hf_files(pre_tokenizer={"type": "Sequence", "pretokenizers": [SPLIT, SPLIT, LAST]}), "another"),
-    (hf_files(pre_tokenizer={"type": "Sequence", "pretokenizers": [
-        SPLIT | {"behavior": "Removed"}, LAST]}), "another kind"),
-    (hf_files(pre_tokenizer={"type": "Sequence", "pretokenizers": [
-        SPLIT | {"pattern": {"Regex": r"\p{N}{1,3}+|\P{N}"}}, LAST]}), "another kind"),
-    (hf_files(added_tokens=[{"id": 270, "content": "<e>", "lstrip": True}]), "white space.*<e>"),
-    (hf_files(model__ignore_merges=True, model__merges=[]), "ignore_merges")])
+    (hf_files(pre_tokenizer=sequence(SPLIT | {"behavior": "Removed"}, LAST)), "another kind"),
+    (hf_files(pre_tokenizer=sequence(SPLIT | {"behavior": "Removed", "invert": True}, LAST)),
+     "another kind"),
+    (hf_files(pre_tokenizer=sequence(text_split(r"\p{N}{1,3}+|\P{N}"), LAST)), "another kind"),
+    (hf_files(pre_tokenizer=sequence(text_split(r"\h+"), LAST)), r"\\\\h"),
+    (hf_files(added_tokens=[{"id": 270, "content": "<e>", "lstrip": True}]), "white space.*<e>")])
 def test_what_we_would_do_otherwise_than_hf_is_refused(tokenizer, tmp_path, change, message):
     rewritten(tokenizer, tmp_path, change)
     with pytest.raises(BadInput, match=message) as error:
         from_hf(tmp_path / "t.json")
     assert "t.json" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_piece_that_is_a_token_stays_whole_with_ignore_merges(tokenizer, tmp_path):
+    """Llama 3's file says so; its 588 tokens that merges do not reach would be lost otherwise."""
+    rewritten(tokenizer, tmp_path, hf_files(model__ignore_merges=True, model__merges=[]))
+    loaded = from_hf(tmp_path / "t.json")
+    names = {token: i for i, token in tokenizer.vocab.items()}
+    assert loaded.encode("low") == [names[b"low"]], "a whole piece is looked up, merges or not"
+    assert loaded.encode("lowx") == [names[c] for c in (b"l", b"o", b"w", b"x")]
+    loaded.save(tmp_path / "again.json")
+    again = from_hf(tmp_path / "again.json")
+    assert again.whole_pieces and again.encode(TEXT) == loaded.encode(TEXT)
+    del again.vocab[names[b"low"]]
+    assert Tokenizer(again.vocab, []).encode("low") == [names[c] for c in (b"l", b"o", b"w")]
+
+
+def test_a_text_is_composed_before_it_is_split(tokenizer, tmp_path):
+    """As Qwen's file says: e and a combining accent are the letter é."""
+    rewritten(tokenizer, tmp_path, hf_files(normalizer={"type": "NFC"}))
+    loaded = from_hf(tmp_path / "t.json")
+    assert loaded.normalizer == "NFC" and loaded.encode("e\u0301") == tokenizer.encode("é")
+    assert loaded.encode("e\u0301<|endoftext|>\u0301", "all") == tokenizer.encode(
+        "é<|endoftext|>\u0301", "all"), "a special token is a border for composing too"
+    assert list(loaded.encode_iterable(["e", "\u0301"])) == loaded.encode("e\u0301")
+    loaded.save(tmp_path / "again.json")
+    assert from_hf(tmp_path / "again.json").normalizer == "NFC"
+    rewritten(tokenizer, tmp_path, hf_files(normalizer={"type": "Sequence", "normalizers": []}))
+    assert from_hf(tmp_path / "t.json").normalizer is None
+
+
+@pytest.mark.parametrize("name", ["the", "Ġthe"])
+def test_a_special_token_spelt_like_an_ordinary_one_is_said_when_it_is_saved(tmp_path, name):
+    vocab, merges = train_bpe({"the": 9, " the": 20}, 259)
+    own = Tokenizer(vocab, merges, [name])
+    with pytest.raises(BadInput, match=f"special token '{name}'.*ordinary token 25.*another name"):
+        own.save(tmp_path / "t.json")
+    assert not list(tmp_path.iterdir()), "refused before anything is written"
+
+
+def small_gguf(tokenizer, **changes):
+    specials = set(tokenizer.special_tokens.values())
+    size = tokenizer.vocab_size
+    names = [tokenizer.vocab[i].decode() if i in specials else printable(tokenizer.vocab[i])
+             for i in range(size)]
+    metadata = {"model": "gpt2", "pre": "smollm", "tokens": names,
+                "token_type": [3 if i in specials else 1 for i in range(size)],
+                "merges": [f"{printable(a)} {printable(b)}" for a, b in tokenizer.merges]}
+    return {"tokenizer.ggml." + name: value for name, value in (metadata | changes).items()
+            if value is not None}
+
+
+def test_the_metadata_of_a_gguf_file(tokenizer):
+    loaded = from_gguf(small_gguf(tokenizer))
+    assert loaded.pattern == "smollm" and loaded.special_tokens == tokenizer.special_tokens
+    text = "low\n\n12 lower<|endoftext|>"
+    smollm = Tokenizer(tokenizer.vocab, tokenizer.merges, tokenizer.special_tokens, "smollm")
+    assert loaded.encode(text, "all") == smollm.encode(text, "all") != tokenizer.encode(text, "all")
+    assert from_gguf(small_gguf(tokenizer, pre="llama-bpe")).whole_pieces
+    assert from_gguf(small_gguf(tokenizer, pre="qwen2")).normalizer == "NFC"
+    assert from_gguf(small_gguf(tokenizer, token_type=None)).special_tokens == {}
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"model": "llama"}, "'llama' .SentencePiece with byte fallback"), ({"model": None}, "no .*model"),
+    ({"pre": "hunyuan"}, "'hunyuan'.*known are gpt-2"), ({"pre": None}, "'default'"),
+    ({"tokens": None}, "no .*tokens"), ({"merges": ["a b c"]}, "damaged"),
+    ({"merges": ["中 a"]}, "damaged"), ({"token_type": [1]}, "damaged")])
+def test_a_gguf_of_another_kind_is_refused_in_one_line(tokenizer, changes, message):
+    with pytest.raises(BadInput, match=message) as error:
+        from_gguf(small_gguf(tokenizer, **changes))
+    assert "\n" not in str(error.value)
+
+
+def test_a_byte_without_a_token_is_left_out_of_its_piece(tokenizer):
+    """As HF tokenizers does; SmolLM2 lacks 21 bytes."""
+    vocab = {i: token for i, token in tokenizer.vocab.items() if token not in (b"\x04", b"\xf1")}
+    own = Tokenizer(vocab, tokenizer.merges, (), "(?s:.+)")
+    assert own.missing_bytes == b"\x04\xf1" and tokenizer.missing_bytes == b""
+    assert own.encode("lo\x04w") == own.encode("low"), "what stood around it may merge"
+    own = Tokenizer(vocab, tokenizer.merges)
+    assert own.encode("\x04") == [] and own.decode(own.encode("a\x04b" * 3000)) == "ab" * 3000
 
 
 def test_special_tokens_of_any_letters_may_stand_in_the_vocabulary(tokenizer, tmp_path):
@@ -188,6 +290,30 @@ def test_a_missing_rank_is_named(tokenizer, tmp_path):
     path.write_text("YQ== one", encoding="ascii")
     with pytest.raises(BadInput, match="line 1"):
         load_tiktoken(path, "gpt2")
+
+
+def last_two_parts(token, ranks):
+    """Merge the bytes of `token` by rank until one or nothing is left to merge; slow and obvious."""
+    parts = [token[i:i + 1] for i in range(len(token))]
+    before = parts
+    while len(parts) > 1:
+        found = [(ranks[a + b], k) for k, (a, b) in enumerate(zip(parts, parts[1:])) if a + b in ranks]
+        if not found:
+            return None
+        before, k = parts, min(found)[1]
+        parts = parts[:k] + [parts[k] + parts[k + 1]] + parts[k + 2:]
+    return tuple(before)
+
+
+def test_merges_from_ranks_of_any_order_are_the_last_two_parts():
+    rng = random.Random(6)
+    for _ in range(300):
+        tokens = {"".join(rng.choices("abc", k=rng.randint(2, 6))).encode() for _ in range(25)}
+        ranks = {token: k for k, token in enumerate([b"a", b"b", b"c", *rng.sample(
+            sorted(tokens), len(tokens))])}
+        expected = [pair for token in sorted(tokens, key=ranks.get)
+                    if (pair := last_two_parts(token, ranks))]
+        assert merges_from_ranks(ranks) == expected, ranks
 
 
 def test_merges_from_ranks_by_hand():

@@ -11,9 +11,10 @@ import pytest
 import pretokenize
 from artifacts import BadInput
 from ascii_split import count_ascii
-from pretokenize import (code_points, compiled, count_pretokens, count_texts, last_safe_cut,
+from pretokenize import (compiled, count_pretokens, count_texts, last_safe_cut,
                          mend_surrogates, read_text, safe_blocks, special_splitter, split,
                          split_special)
+from unicode_classes import code_points
 
 WHITE_SPACE = set("\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000") | {
     chr(point) for point in range(0x2000, 0x200b)}
@@ -128,8 +129,9 @@ def test_any_published_pattern_may_be_given_and_a_broken_one_is_refused():
     assert split("ab, c", r"(a|b)+") == ["ab", ", c"], "what it leaves out is a piece too"
     with pytest.raises(BadInput, match="does not compile"):
         split("a", r"(\p{L}")
-    for pattern in (r"\w+", r"\p{Han}", r"\P{L}", r"[^\S\n]", r"a\b", r"[\p{L}&&[^a]]"):
-        with pytest.raises(BadInput, match="general categories"):
+    for pattern in (r"\w+", r"\p{Han}", r"\P{L}", r"[^\S\n]", r"a\b", r"[\p{L}&&[^a]]",
+                    r"\h+", r"\R", r"\p{L}+$", r"^a", r"[a[bc]]", r"\x{41}", r"\pL"):
+        with pytest.raises(BadInput, match="categories such as"):
             split("a", pattern)
 
 
@@ -322,3 +324,36 @@ def test_a_file_that_is_not_utf8_says_where_or_is_mended_on_request(tmp_path):
 def test_lone_surrogates_become_the_replacement_character():
     assert mend_surrogates("a\ud83d\ude42b\ud800") == "a🙂b\ufffd"
     assert sum(count_pretokens(["a \ud800"]).values()) == 2
+
+
+@pytest.mark.parametrize("pattern, text, expected, why", [
+    ("qwen2", "ab 123\n", ["ab", " ", "1", "2", "3", "\n"], "Qwen cuts every number out"),
+    ("smollm", "a  12 b", ["a", "  ", "1", "2", " b"], "before a digit white space ends a text"),
+    ("smollm", "x² y", ["x", "²", " y"], "² is a number"),
+    ("o200k", "HTTPServer isn't", ["HTTPServer", " isn't"], "a word keeps its contraction"),
+    ("o200k", "camelCase a./\n/b", ["camel", "Case", " a", "./\n/", "b"], "a capital starts a word"),
+    ("o200k", "e\u0301a\U000e0100b", ["e\u0301a\U000e0100b"], "marks belong to words, of all planes"),
+    (r"\p{N}", "a1b", ["a", "1", "b"], "what is left out is a piece"),
+    ((r"\p{N}", "gpt2"), "a  12 b", ["a", "  ", "1", "2", " b"], "one pattern after another"),
+    ((r"\p{N}{1,3}", "[一-龥]+", "gpt2"), "a1234一b", ["a", "123", "4", "一", "b"], "three of them"),
+])
+def test_patterns_of_other_models(pattern, text, expected, why):
+    got = split(text, pattern)
+    assert got == expected, f"{why}: {text!r} expected {expected}, got {got}"
+
+
+@pytest.mark.parametrize("pattern", ["qwen2", "smollm", "o200k", (r"\p{N}", "gpt2")])
+def test_streams_of_other_patterns_are_cut_where_no_piece_is(pattern):
+    rng = random.Random(4)
+    for _ in range(300):
+        text = "".join(rng.choices([*ALPHABET, "/", "\u0301"], k=rng.randint(0, 60)))
+        pieces = [p for block in safe_blocks([text], size=5, pattern=pattern)
+                  for p in split(block, pattern)]
+        assert pieces == split(text, pattern), repr(text)
+
+
+def test_smollm_in_one_pattern_is_the_two_steps_of_its_file():
+    rng = random.Random(5)
+    for _ in range(500):
+        text = "".join(rng.choices(ALPHABET, k=rng.randint(0, 30)))
+        assert split(text, "smollm") == split(text, (r"\p{N}", "gpt2")), repr(text)

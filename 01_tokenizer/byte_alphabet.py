@@ -1,0 +1,27 @@
+"""GPT-2's alphabet: a printable character for each byte, so that a merge fits on one line of text.
+
+    from byte_alphabet import printable, unprintable
+    printable(b" the\\n")                       # 'ĠtheĊ'
+
+Printable bytes stand for themselves, the other 68 for U+0100, U+0101, ... in order: a space is Ġ.
+Source: bytes_to_unicode in encoder.py of openai/gpt-2.
+"""
+
+PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
+# HF numbers the bytes in the order of their characters: "!" comes first, then to "~", then the
+# upper half, and the control bytes last.
+HF_BYTE_ORDER = PRINTABLE + [b for b in range(256) if b not in set(PRINTABLE)]
+
+TO_PRINTABLE = {b: chr(b) if b in set(PRINTABLE) else chr(256 + HF_BYTE_ORDER.index(b)
+                                                         - len(PRINTABLE)) for b in range(256)}
+FROM_PRINTABLE = {character: byte for byte, character in TO_PRINTABLE.items()}
+
+
+def printable(token: bytes) -> str:
+    """`token` in GPT-2's alphabet: `printable(b" the\\n")` is `'ĠtheĊ'`."""
+    return "".join([TO_PRINTABLE[b] for b in token])
+
+
+def unprintable(text: str) -> bytes:
+    """The bytes that `printable` shows as `text`; KeyError for other characters."""
+    return bytes([FROM_PRINTABLE[c] for c in text])

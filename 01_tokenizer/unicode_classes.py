@@ -1,0 +1,69 @@
+r"""Unicode's classes of characters in words that the standard library's `re` knows.
+
+    from unicode_classes import translate
+    translate(r"\p{L}+|\s")                   # the same pattern with two long character classes
+
+`re` has no `\p{L}`, and its `\s`, `\d` and `\w` are other sets than those of the engines that split
+patterns are published for.
+"""
+
+import re
+import unicodedata
+from functools import lru_cache
+from itertools import groupby
+
+UNICODE_VERSION = unicodedata.unidata_version
+# Unicode's White_Space property. Python's own \s also takes U+001C to U+001F, and cuts elsewhere.
+SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
+ASTRAL = "\U00010000-\U0010ffff"          # beyond the first 65,536 code points: emoji, old scripts
+LAST_PLANE = 0x40000                      # no letter or number is assigned above plane 3
+
+
+@lru_cache(maxsize=None)
+def code_points(category: str) -> tuple[tuple[int, int], ...]:
+    """The ranges (first, last) of all code points whose general category starts with `category`.
+
+    `code_points("Nd")[0]` is `(48, 57)`, the digits 0 to 9. Source: the Unicode standard, 4.5.
+    """
+    # Neighbours in the same class fall into one group; its ends are one range.
+    ranges, last = [], LAST_PLANE if category[0] in "LN" else 0x110000
+    for inside, run in groupby(range(last), key=lambda point: unicodedata.category(
+            chr(point)).startswith(category)):
+        if inside:
+            points = list(run)
+            ranges.append((points[0], points[-1]))
+    return tuple(ranges)
+
+
+def character_class(category: str, last: int = 0x10FFFF) -> str:
+    r"""The inside of a `re` character class for a category, without the points above `last`.
+
+    `character_class("Nd", 0x200)` is `"0-9"`. `re` has no `\p{Nd}`, and its `\d`, `\w` and
+    `[^\W\d_]` are other sets: `\w` takes `_`, and `[^\W\d_]` also the 1,131 numbers like ² and Ⅷ.
+    """
+    # Escaped by number, so that no bracket or hyphen is ever taken for syntax.
+    return "".join(f"\\U{a:08x}" if a == b else f"\\U{a:08x}-\\U{b:08x}"
+                   for a, b in ((a, min(b, last)) for a, b in code_points(category) if a <= last)
+                   ).encode().decode("unicode_escape")
+
+
+def translate(pattern: str, astral: bool = True) -> str:
+    r"""A published pattern in words that `re` knows: `\p{..}`, `\s` and `\S` become plain classes.
+
+    With `astral=False` no class matches a character above U+FFFF (`\S` still does).
+    """
+    last, beyond = (0x10FFFF, "") if astral else (0xFFFF, ASTRAL)
+    inside, parts = False, []
+    # One symbol of the pattern at a time; only brackets and the classes matter.
+    for symbol in re.findall(r"\\p\{\w+\}|\\.|\[\^|.", pattern, re.S):
+        if symbol.startswith(r"\p"):
+            members = character_class(symbol[3:-1], last)
+            parts.append(members if inside else f"[{members}]")
+        elif symbol == r"\s":
+            parts.append(SPACE if inside else f"[{SPACE}]")
+        elif symbol == r"\S":
+            parts.append(f"[^{SPACE}]")
+        else:
+            inside = symbol in ("[", "[^") or inside and symbol != "]"
+            parts.append(symbol + (beyond if symbol == "[^" else ""))
+    return "".join(parts)
