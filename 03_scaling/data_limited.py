@@ -10,6 +10,7 @@ the data can feed, is left out; the models here are small beside their data.
 import numpy as np
 
 from power_laws import ParametricFit, predict
+from run_checks import checked_runs
 
 HALF_LIFE = 15.39           # R*: repetitions after which 1 - 1/e of what repeating gives is had
 
@@ -19,9 +20,12 @@ def effective_tokens(tokens, unique, half_life: float = HALF_LIFE):
 
     D' = U + U R* (1 - exp(-R / R*)) with R = D / U - 1 repetitions; D' = D while D <= U. Numbers
     or arrays. However often repeated, a text is never worth more than U (1 + R*) tokens.
+    ValueError unless `unique` and R* are above zero.
     Source: Muennighoff et al. 2023, equation 5; R* = 15.39 there.
     """
     tokens, unique = np.asarray(tokens, float), np.asarray(unique, float)
+    if not (np.all(unique > 0) and np.all(np.asarray(half_life) > 0)):
+        raise ValueError("there must be some unique tokens, and R* must be above zero")
     # Repetitions after the first reading; none if the text is not even read once.
     repeats = np.maximum(tokens / unique - 1, 0)
     worth = unique + unique * half_life * (1 - np.exp(-repeats / half_life))
@@ -55,8 +59,13 @@ def limited_allocation(fit: ParametricFit, C: float, unique: float,
 def fit_half_life(fit: ParametricFit, N, D, unique, L) -> float:
     """R* from runs that repeat their data: least squares of their log-loss, R* in 0.01 to 300.
 
-    N, D, unique, L (n,): runs with D > unique. The rest of the law stays as it is in `fit`.
+    N, D, unique, L (n,): runs with D > unique. The rest of the law stays as it is in `fit`. An
+    answer at 0.01 or 300 says only that R* lies beyond. ValueError if no run repeats its text.
     """
+    N, D, L = checked_runs(N=N, D=D, L=L)
+    N, unique = checked_runs(N=N, unique=np.broadcast_to(unique, N.shape))
+    if not (D > unique).any():
+        raise ValueError("no run reads any text twice: R* cannot be known from them")
     candidates = np.exp(np.linspace(np.log(0.01), np.log(300), 2000))[:, None]
     predicted = limited_loss(fit, np.asarray(N), np.asarray(D), np.asarray(unique), candidates)
     errors = ((np.log(predicted) - np.log(np.asarray(L))) ** 2).sum(axis=1)
@@ -69,4 +78,6 @@ def epochs_at_price(price: float = 0.1, half_life: float = HALF_LIFE) -> float:
     The marginal worth of token D is exp(-R / R*): a tenth is lost after 0.1 R* repetitions or so.
     epochs_at_price(0.1) is 2.6; 4 epochs have cost 7 % of all tokens' worth so far.
     """
+    if not 0 <= price < 1:
+        raise ValueError(f"price {price:g}: a share of a token's worth, 0 to below 1")
     return 1 - half_life * np.log(1 - price)

@@ -38,15 +38,25 @@ def best_rate(rates, losses) -> tuple[float, float]:
     """The rate of lowest loss, between the tried ones, and the loss there.
 
     rates, losses (n,), n >= 3 -> the minimum of the parabola in log rate through the best rate
-    tried and its two neighbours. ValueError if the best one tried is the smallest or largest:
-    then the optimum lies outside. best_rate([0.01, 0.1, 1], [2, 1, 2]) is (0.1, 1).
+    tried and its two neighbours. A loss that is not finite means that this rate diverged: it is
+    left out. Losses of equal rates (several seeds) count as their mean. ValueError if the best
+    one left is the smallest or largest: then the optimum lies outside.
+    best_rate([0.01, 0.1, 1], [2, 1, 2]) is (0.1, 1).
     """
-    order = np.argsort(rates)
-    x, y = np.log(np.asarray(rates, float))[order], np.asarray(losses, float)[order]
+    rates, losses = np.asarray(rates, float), np.asarray(losses, float)
+    # A NaN would be the smallest loss for argmin, and the only one for a mean.
+    good = np.isfinite(losses)
+    tried, which = np.unique(rates[good], return_inverse=True)
+    # Ascending rates, and one loss for each.
+    x = np.log(tried)
+    y = np.bincount(which, losses[good]) / np.bincount(which)
+    if not len(x) or x[0] == -np.inf or np.isnan(x).any():
+        raise ValueError("no rate above zero has a finite loss")
     at = int(np.argmin(y))
     if at in (0, len(x) - 1):
+        lost = "" if good.all() else f" ({np.sum(~good)} rates diverged)"
         raise ValueError(f"the best rate tried, {np.exp(x[at]):g}, is the "
-                         f"{'smallest' if at == 0 else 'largest'}: try more beyond it")
+                         f"{'smallest' if at == 0 else 'largest'}{lost}: try more beyond it")
     # Far from the optimum the curve is no parabola: only the three points around it count.
     c2, c1, c0 = np.polyfit(x[at - 1:at + 2] - x[at], y[at - 1:at + 2], 2)
     bottom = -c1 / (2 * c2)

@@ -37,11 +37,14 @@ def cheapest(fit: ParametricFit, loss: float, demand: float, price: float = 1.0
     """The N and D of lowest lifetime cost 6 N D + price * 2 N demand that reach `loss`.
 
     `demand`: tokens to be read and written in the model's life; `price`: of an inference FLOP in
-    training FLOPs. demand = 0 gives the training optimum. ValueError if no model reaches `loss`.
+    training FLOPs. demand = 0 gives the training optimum. ValueError if no model reaches `loss`,
+    or for a demand or price below zero.
     Source: Sardana et al. 2024, equation 3.
     """
     E, A, _, alpha, _ = fit
-    if loss <= E:
+    if not (0 <= demand < np.inf and 0 <= price < np.inf):
+        raise ValueError(f"demand {demand:g} and price {price:g} must be finite and not negative")
+    if not E < loss < np.inf:
         raise ValueError(f"no model of this law reaches {loss}: its floor is {E:.3f}")
     # The smallest model that could reach the loss with endless data, and a very large one.
     smallest = (A / (loss - E)) ** (1 / alpha)
@@ -63,7 +66,8 @@ def cheapest(fit: ParametricFit, loss: float, demand: float, price: float = 1.0
 def demand_for_ratio(fit: ParametricFit, loss: float, ratio: float, price: float = 1.0) -> float:
     """Inference tokens at which the cheapest model has `ratio` training tokens per parameter.
 
-    0 if the training optimum is beyond that ratio already. In the answer's neighbourhood, more
+    0 if the training optimum is beyond that ratio already; ValueError if no demand below e^80
+    reaches it. In the answer's neighbourhood, more
     demand means a smaller model with more tokens, so bisection finds it.
     """
     def best_ratio(demand: float) -> float:
@@ -72,6 +76,8 @@ def demand_for_ratio(fit: ParametricFit, loss: float, ratio: float, price: float
     if best_ratio(0.0) >= ratio:
         return 0.0
     low, high = 0.0, 80.0                               # log of the demand
+    if not best_ratio(np.exp(high)) >= ratio:
+        raise ValueError(f"no demand makes {ratio:g} tokens per parameter the best ratio")
     for _ in range(100):
         middle = (low + high) / 2
         low, high = (middle, high) if best_ratio(np.exp(middle)) < ratio else (low, middle)
@@ -94,7 +100,7 @@ def table(fit: ParametricFit, loss: float, price: float) -> list[dict]:
 
 def claim_150(fit: ParametricFit = PUBLISHED, loss: float | None = None, price: float = 1.0) -> str:
     """Record inference-150: the demand at which 150 tokens per parameter are right."""
-    loss = loss or float(predict(fit, *optimal_allocation(fit, 5.76e23)))
+    loss = loss if loss is not None else float(predict(fit, *optimal_allocation(fit, 5.76e23)))
     crossing = demand_for_ratio(fit, loss, 150, price)
     (N0, D0), (N, D) = (cheapest(fit, loss, d, price) for d in (0.0, crossing))
     saving = 1 - ((6 * N * D + price * 2 * N * crossing)
@@ -124,7 +130,11 @@ def main() -> None:
     parser.add_argument("--out", default=out("03_scaling", "inference_aware.json"))
     args = parser.parse_args()
     fit = ParametricFit(*args.constants)
-    loss = args.loss or float(predict(fit, *optimal_allocation(fit, 5.76e23)))
+    try:
+        loss = args.loss if args.loss is not None else float(
+            predict(fit, *optimal_allocation(fit, 5.76e23)))
+    except ValueError as why:
+        raise BadInput(f"--constants: {why}") from why
     try:
         rows = table(fit, loss, args.inference_price)
     except ValueError as why:

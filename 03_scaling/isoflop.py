@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from log_lines import PowerLaw, fit_power_law
+from run_checks import checked_runs
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,13 @@ def parabola_minimum(N: np.ndarray, L: np.ndarray) -> tuple[float, float, np.nda
     """The minimum of the parabola L = c2 x^2 + c1 x + c0 in x = log N, by least squares.
 
     N, L (n,), n >= 3 -> (N at the minimum, L there, coefficients (3,), highest power first).
-    ValueError if it opens downwards, or its minimum lies outside the sizes that were tried (by
-    more than a factor 2): then the budget does not say where its best model is.
+    ValueError for fewer than three different sizes, a loss that is not finite and positive, if it
+    opens downwards, or if its minimum lies outside the sizes that were tried (by more than a
+    factor 2): then the budget does not say where its best model is.
     """
+    N, L = checked_runs(N=N, L=L)
+    if len(np.unique(N)) < 3:
+        raise ValueError("three different sizes are needed for a parabola")
     x = np.log(N)
     # Centred, or the powers of log N would be too alike to tell apart.
     middle = x.mean()
@@ -55,7 +60,7 @@ def fit_isoflop(C, N, L, bootstrap: int = 0, seed: int = 0) -> IsoflopFit:
     without a minimum, are left out. Intervals: residuals of each parabola are drawn again.
     ValueError if fewer than two budgets are left. Source: Hoffmann et al. 2022, section 3.2.
     """
-    C, N, L = (np.asarray(x, float) for x in (C, N, L))
+    C, N, L = checked_runs(C=C, N=N, L=L)
     found = []
     for group in group_budgets(C):
         if len(np.unique(N[group])) < 3:

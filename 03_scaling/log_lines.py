@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from run_checks import checked_runs
+
 
 @dataclass(frozen=True)
 class PowerLaw:
@@ -29,12 +31,13 @@ class PowerLaw:
 def fit_power_law(x, y, bootstrap: int = 0, seed: int = 0) -> PowerLaw:
     """The straight line through log y against log x, by least squares.
 
-    x, y (n,) positive -> PowerLaw; ValueError without two different x. `bootstrap` resamples
-    the points.
+    x, y (n,) -> PowerLaw; ValueError for a number that is not finite and positive, or without two
+    different x. `bootstrap` resamples the points.
     fit_power_law([1, 10, 100], [2, 20, 200]) is constant 2, exponent 1. Kaplan's L(N) is this
     with a negative exponent: (8.8e13 / N)^0.076 has constant 8.8e13^0.076.
     """
-    log_x, log_y = np.log(np.asarray(x, float)), np.log(np.asarray(y, float))
+    x, y = checked_runs(x=x, y=y)
+    log_x, log_y = np.log(x), np.log(y)
     if len(log_x) < 2 or np.ptp(log_x) == 0:
         raise ValueError("a power law needs at least two different x")
     # log y = log constant + exponent log x; a resample draws points with replacement
@@ -55,10 +58,11 @@ def fit_envelope(N, D, L, bootstrap: int = 0, seed: int = 0) -> PowerLaw:
     """Chinchilla's approach 1: N against C along the lower envelope of all runs.
 
     A run is on the envelope if no run of less or equal compute C = 6 N D has a lower loss.
-    Gives N = constant * C^exponent through those runs. ValueError if fewer than three are.
+    Gives N = constant * C^exponent through those runs. ValueError if fewer than three are, or for
+    a number that is not finite and positive.
     Source: Hoffmann et al. 2022, section 3.1 (there with every point of the training curves).
     """
-    N, D, L = (np.asarray(x, float) for x in (N, D, L))
+    N, D, L = checked_runs(N=N, D=D, L=L)
     C = 6 * N * D
     order = np.lexsort((L, C))
     # Walking up in compute, a run counts if it beats everything cheaper.

@@ -18,6 +18,7 @@ from artifacts import BadInput, CommandLine, command, out, shown, within, write_
 from isoflop import fit_isoflop
 from log_lines import fit_envelope
 from robust_fit import minimise
+from run_checks import checked_runs, different_runs, spread_across
 from run_table import load_points
 
 
@@ -101,20 +102,14 @@ def fit_parametric(N, D, L, bootstrap: int = 0, *, delta: float = 1e-3, seed: in
     of starts, best one wins. `bootstrap` resamples the runs that many times for intervals.
     `prior` = (mean (5,), sd (5,), noise): beliefs about (a, b, e, alpha, beta), weighed against
     log-losses with this standard deviation; for sweeps too narrow to tell all five constants.
-    ValueError for fewer than 6 runs (5 with a prior), all of one N or one D, unequal lengths, or
-    values not positive.
+    ValueError for fewer than 6 different runs (5 with a prior), all of one N or one D, a ladder on
+    which D follows N (then N's share and D's cannot be told apart), values not finite and
+    positive, or if the best law that fits falls with neither N nor D.
     Source: Hoffmann et al. 2022, section 3.3; refit by Besiroglu et al. 2024.
     """
-    N, D, L = (np.asarray(x, dtype=np.float64) for x in (N, D, L))
-    if not N.shape == D.shape == L.shape or N.ndim != 1:
-        raise ValueError(f"N, D and L must be equally long lists: {N.shape} {D.shape} {L.shape}")
-    if len(N) < (5 if prior else 6):
-        raise ValueError(f"{len(N)} runs cannot tell five constants: at least 6 are needed")
-    if not (np.isfinite([N, D, L]).all() and (np.array([N, D, L]) > 0).all()):
-        raise ValueError("N, D and L must all be positive numbers")
-    if min(len(np.unique(N)), len(np.unique(D))) < 2:
-        raise ValueError("all runs have one size or one length: nothing can be told from them")
+    N, D, L = checked_runs(N=N, D=D, L=L)
     log_N, log_D, log_L = np.log(N), np.log(D), np.log(L)
+    check_that_runs_can_tell(log_N, log_D, 5 if prior else 6, beliefs=bool(prior))
 
     def residuals(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         value, slopes = log_law(theta, log_N, log_D)
@@ -131,7 +126,11 @@ def fit_parametric(N, D, L, bootstrap: int = 0, *, delta: float = 1e-3, seed: in
     theta, cost = minimise(residuals, start_grid(), delta, np.ones(n), iterations=40)
     promising = theta[np.argsort(cost)[:12]]
     theta, cost = minimise(residuals, promising, delta, np.ones(n), iterations=2000)
+    cost = np.where(np.isfinite(cost), cost, np.inf)    # argmin would take a NaN for the best
     best = theta[np.argmin(cost)]
+    if not prior and not (best[3:] > 0).all():
+        raise ValueError(f"the best fit has alpha {best[3]:.2g} and beta {best[4]:.2g}: by it the "
+                         "loss does not fall with size and data. Vary N at fixed C")
     samples = np.zeros((0, 5))
     if bootstrap:
         # How often each run was drawn is its weight, so all resamples are one batch.
@@ -142,6 +141,20 @@ def fit_parametric(N, D, L, bootstrap: int = 0, *, delta: float = 1e-3, seed: in
                                 for part in np.array_split(weights, -(-bootstrap // 250))])
         samples = constants(again)
     return ParametricFit(*map(float, constants(best)), cost=float(cost.min()), samples=samples)
+
+
+def check_that_runs_can_tell(log_N: np.ndarray, log_D: np.ndarray, fewest: int, beliefs: bool
+                             ) -> None:
+    """ValueError, with the reason and the way out, for runs that no fit can learn a law from."""
+    if len(log_N) >= fewest and min(len(np.unique(log_N)), len(np.unique(log_D))) < 2:
+        raise ValueError("all runs have one size or one length: nothing can be told from them")
+    if (found := different_runs(log_N, log_D)) < fewest:
+        raise ValueError(f"{found} different runs cannot tell five constants: at least {fewest} "
+                         "are needed (a second seed of a run is not a different run)")
+    if not beliefs and spread_across(log_N, log_D) < 0.1:
+        raise ValueError("N and D never vary apart (all runs lie on one line of log D against "
+                         "log N, as on a ladder of D = 20 N): which of the two lowered the loss "
+                         "cannot be known. Vary N at fixed C = 6 N D, at two budgets or more")
 
 
 def constants(theta: np.ndarray) -> np.ndarray:
@@ -155,9 +168,13 @@ def optimal_allocation(fit: ParametricFit, C):
 
     N = G (C/6)^(beta/(alpha+beta)), D = (C/6)^(alpha/(alpha+beta)) / G,
     G = (alpha A / (beta B))^(1/(alpha+beta)). A shift is left out: D should be large beside it.
+    ValueError unless alpha, beta, A and B are all above zero.
     Source: Hoffmann et al. 2022, equation 4.
     """
     _, A, B, alpha, beta = fit
+    if not (alpha > 0 and beta > 0 and A > 0 and B > 0):
+        raise ValueError(f"a law with alpha {alpha:.3g}, beta {beta:.3g}, A {A:.3g}, B {B:.3g} has "
+                         "no best allocation: all four must be positive")
     # Where one more per cent of N gains as much as one more per cent of D.
     G = (alpha * A / (beta * B)) ** (1 / (alpha + beta))
     products = np.asarray(C, float) / 6

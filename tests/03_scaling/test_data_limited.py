@@ -57,3 +57,12 @@ def test_the_half_life_is_recovered(planted):
 
 def test_a_tenth_is_lost_after_2_6_epochs():
     assert data_limited.epochs_at_price(0.1) == pytest.approx(2.62, abs=0.01)
+
+
+@pytest.mark.parametrize("call", [
+    lambda: data_limited.effective_tokens(1e9, 0), lambda: data_limited.effective_tokens(
+        2e9, 1e9, half_life=0.0), lambda: data_limited.epochs_at_price(1.5),
+    lambda: data_limited.fit_half_life(LAW, [1e8], [1e9], [2e9], [3.0])])
+def test_what_cannot_be_known_is_refused(call):
+    with pytest.raises(ValueError):
+        call()

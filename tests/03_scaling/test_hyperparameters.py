@@ -69,3 +69,22 @@ def test_the_planted_exponent_is_found_and_extrapolates(exponent):
 def test_too_few_widths_are_refused():
     with pytest.raises(BadInput, match="too few"):
         hyperparameters.study([r for r in rows_of(0.0) if r["width"] < 100])
+
+
+@pytest.mark.exercise("3.14")
+@pytest.mark.parametrize("lost", [np.nan, np.inf])
+def test_a_rate_that_diverged_is_left_out_and_seeds_are_averaged(lost):
+    rates = np.array([0.16, 0.005, 0.04, 0.01, 0.02, 0.08])
+    losses = 3.0 + 0.1 * np.log(rates / 0.025) ** 2
+    losses[0] = lost
+    rate, loss = hyperparameters.best_rate(rates, losses)
+    assert rate == pytest.approx(0.025) and loss == pytest.approx(3.0), "the best of the others"
+    two = hyperparameters.best_rate(np.tile(rates, 2), np.append(losses - 0.1, losses + 0.1))
+    assert two == pytest.approx((rate, loss)), f"two seeds of each rate count as their mean: {two}"
+    with pytest.raises(ValueError):
+        hyperparameters.best_rate(rates[:1], losses[:1])
+
+
+def test_the_only_neighbour_diverged_is_said():
+    with pytest.raises(ValueError, match="largest.*1 rates diverged"):
+        hyperparameters.best_rate([0.01, 0.02, 0.04], [3.0, 2.0, np.nan])

@@ -71,3 +71,12 @@ def test_150_is_crossed_where_it_says():
     N, D = inference_aware.cheapest(LAW, loss, demand)
     assert D / N == pytest.approx(150, rel=1e-3)
     assert 1e12 < demand < 1e14, "a few times Chinchilla's training tokens"
+
+
+@pytest.mark.parametrize("call", [
+    lambda: inference_aware.cheapest(LAW, 2.0, -1e12), lambda: inference_aware.cheapest(
+        LAW, float("nan"), 1e12), lambda: inference_aware.cheapest(LAW, 2.0, 1e12, price=-1.0),
+    lambda: inference_aware.demand_for_ratio(LAW, 2.0, 1e40)])
+def test_what_has_no_answer_is_refused(call):
+    with pytest.raises(ValueError):
+        call()

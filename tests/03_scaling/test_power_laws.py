@@ -6,6 +6,9 @@ import math
 import numpy as np
 import pytest
 
+import data_limited
+import isoflop
+import log_lines
 import power_laws
 import robust_fit
 from power_laws import ParametricFit
@@ -139,3 +142,56 @@ def test_bad_points_are_refused(N, D, L, why):
 
 def test_predict_on_published_runs():
     assert float(power_laws.predict(LAW, 70e9, 1.4e12)) == pytest.approx(1.973, abs=0.01)
+
+
+def ladder(ratio_noise: float, noise: float = 0.003, seed: int = 0):
+    """Twelve runs of 20 tokens per parameter, as most people have; the ratio varies a little."""
+    rng = np.random.default_rng(seed)
+    N = np.geomspace(1e7, 1e10, 12)
+    D = 20 * N * np.exp(ratio_noise * rng.standard_normal(12))
+    return N, D, power_laws.predict(LAW, N, D) * np.exp(noise * rng.standard_normal(12))
+
+
+@pytest.mark.parametrize("ratio_noise, noise", [(0, 0.003), (0, 0), (0.01, 0.003), (0.05, 0.003)])
+def test_a_ladder_on_which_data_follows_size_is_refused_with_the_way_out(ratio_noise, noise):
+    with pytest.raises(ValueError, match="never vary apart.*Vary N at fixed C"):
+        power_laws.fit_parametric(*ladder(ratio_noise, noise))
+
+
+def test_a_ladder_along_another_power_and_one_budget_are_refused_too():
+    N = np.geomspace(1e7, 1e10, 12)
+    for D in (3e4 * N ** 0.7, 1e19 / N):
+        with pytest.raises(ValueError, match="never vary apart"):
+            power_laws.fit_parametric(N, D, power_laws.predict(LAW, N, D))
+
+
+def test_two_ladders_are_a_law():
+    N = np.tile(np.geomspace(1e7, 1e10, 6), 2)
+    D = N * np.repeat([10.0, 80.0], 6)
+    fit = power_laws.fit_parametric(N, D, power_laws.predict(LAW, N, D))
+    assert fit.alpha == pytest.approx(LAW.alpha, rel=0.01), fit
+
+
+def test_seeds_of_one_run_do_not_count_as_runs():
+    N, D = np.repeat([1e7, 1e8, 1e9], 4), np.repeat([1e9, 1e9, 3e10], 4)
+    with pytest.raises(ValueError, match="3 different runs"):
+        power_laws.fit_parametric(N, D, power_laws.predict(LAW, N, D))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -1.0, 0.0])
+@pytest.mark.parametrize("fit", [
+    lambda N, D, L: power_laws.fit_parametric(N, D, L), lambda N, D, L: log_lines.fit_envelope(
+        N, D, L), lambda N, D, L: isoflop.fit_isoflop(6 * N * D, N, L),
+    lambda N, D, L: isoflop.parabola_minimum(N, L), lambda N, D, L: log_lines.fit_power_law(N, L),
+    lambda N, D, L: data_limited.fit_half_life(LAW, N, D, D / 2, L)])
+def test_a_run_that_diverged_is_named_by_every_fit(fit, bad):
+    N, D, L = planted(0.0)
+    L[17] = bad
+    with pytest.raises(ValueError, match="L|y.*run 18 of 240"):
+        fit(N, D, L)
+
+
+def test_a_law_that_is_none_has_no_allocation():
+    for law in (ParametricFit(1, 10, 10, 0.3, -0.001), ParametricFit(1, 10, 10, 0.0, 0.3)):
+        with pytest.raises(ValueError, match="no best allocation"):
+            power_laws.optimal_allocation(law, 1e20)
