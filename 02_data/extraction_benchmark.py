@@ -157,7 +157,7 @@ def main() -> None:
         result["extraction"] = {"ours": measure_tool(extract_text, pages, "ours")}
         if trafilatura := peer("trafilatura"):
             result["extraction"]["trafilatura"] = measure_tool(
-                lambda page: trafilatura.extract(page, include_comments=False), pages, "trafilatura")
+                lambda page: trafilatura.extract(page, include_comments=False), pages, "peer")
         for name, row in result["extraction"].items():
             print(f"extraction {name:12} F1 {row['f1']:.4f}  precision {row['precision']:.4f}  "
                   f"recall {row['recall']:.4f}  {row['pages_per_second']:.0f} pages/s")

@@ -20,9 +20,11 @@ SIGNS = {"∑": r"\sum", "∏": r"\prod", "∫": r"\int", "∮": r"\oint", "√"
          "∇": r"\nabla", "∈": r"\in", "∉": r"\notin", "⊂": r"\subset", "⊆": r"\subseteq",
          "∪": r"\cup", "∩": r"\cap", "∅": r"\emptyset", "∀": r"\forall", "∃": r"\exists",
          "→": r"\to", "←": r"\leftarrow", "∧": r"\wedge", "∨": r"\vee", "¬": r"\neg",
-         "∘": r"\circ", "⊗": r"\otimes", "⊕": r"\oplus", "∥": r"\parallel", "′": "'", "⇒": r"\Rightarrow", "↦": r"\mapsto", "⇔": r"\Leftrightarrow", "…": r"\dots",
-         "⋯": r"\cdots", "⟨": r"\langle", "⟩": r"\rangle", "‖": r"\|", "−": "-", "{": r"\{", "}": r"\}", "%": r"\%",
-         "#": r"\#", "&": r"\&", "$": r"\$", "∣": "|", "ℓ": r"\ell", "ħ": r"\hbar", "ℏ": r"\hbar",
+         "∘": r"\circ", "⊗": r"\otimes", "⊕": r"\oplus", "∥": r"\parallel",
+         "⇒": r"\Rightarrow", "↦": r"\mapsto", "⇔": r"\Leftrightarrow", "…": r"\dots",
+         "⋯": r"\cdots", "⟨": r"\langle", "⟩": r"\rangle", "‖": r"\|",
+         "−": "-", "{": r"\{", "}": r"\}", "%": r"\%",
+         "#": r"\#", "&": r"\&", "$": r"\$", "∣": "|", "ℓ": r"\ell", "ℏ": r"\hbar",
          "\u2061": "", "\u2062": "", "\u2063": ",", "\u2064": "", "\xa0": " "}
 ACCENTS = {"¯": "bar", "‾": "overline", "^": "hat", "ˆ": "hat", "~": "tilde", "˜": "tilde",
            r"\to": "vec", "˙": "dot", "¨": "ddot", "⏞": "overbrace"}

@@ -19,9 +19,11 @@ from mathml import mathml_tex
 
 # Only pages with one of these are looked at, one in a hundred: a word that is quick to look for,
 # and what it must be part of.
-HINTS = {"math": re.compile("<math|math/(?:tex|asc)|mwe-math|math-tex|mathtex|r/math|math.now"),
+HINTS = {"math": re.compile("<math|math/(?:tex|asc)|mwe-math|math-tex|mathtex|r/math"),
+         "math.now": re.compile("sh"),
          "atex": re.compile("atex"), "imetex": re.compile("imetex"), "codecogs": re.compile("cogs"),
-         "cht=tx": re.compile("cht"), "/equation?": re.compile("tex="), "upmath.me": re.compile("up"),
+         "cht=tx": re.compile("cht"), "/equation?": re.compile("tex="),
+         "upmath.me": re.compile("up"),
          "numberempire.com": re.compile("render"), "s2cms.ru": re.compile("s2"),
          "data-expr": re.compile("data-expr"), '="tex': re.compile('="tex(?:error)?[" ]')}
 # No pattern may run past the next "<", or a page of unclosed tags would take quadratic time.
