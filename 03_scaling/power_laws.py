@@ -164,7 +164,8 @@ def constants(theta: np.ndarray) -> np.ndarray:
 
 
 def optimal_allocation(fit: ParametricFit, C):
-    """The N and D of lowest loss with 6 N D = C, in closed form; C a number or an array.
+    """The N and D of lowest loss with 6 N D = C, in closed form; C a number or an array, and so
+    may the fit's constants be (bootstrap samples).
 
     N = G (C/6)^(beta/(alpha+beta)), D = (C/6)^(alpha/(alpha+beta)) / G,
     G = (alpha A / (beta B))^(1/(alpha+beta)). A shift is left out: D should be large beside it.
@@ -172,9 +173,9 @@ def optimal_allocation(fit: ParametricFit, C):
     Source: Hoffmann et al. 2022, equation 4.
     """
     _, A, B, alpha, beta = fit
-    if not (alpha > 0 and beta > 0 and A > 0 and B > 0):
-        raise ValueError(f"a law with alpha {alpha:.3g}, beta {beta:.3g}, A {A:.3g}, B {B:.3g} has "
-                         "no best allocation: all four must be positive")
+    if not np.all(np.array([alpha, beta, A, B]) > 0):        # arrays: many laws, one answer each
+        raise ValueError(f"a law with alpha {alpha}, beta {beta}, A {A}, B {B} has no best "
+                         "allocation: all four must be positive")
     # Where one more per cent of N gains as much as one more per cent of D.
     G = (alpha * A / (beta * B)) ** (1 / (alpha + beta))
     products = np.asarray(C, float) / 6
