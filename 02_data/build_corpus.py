@@ -25,7 +25,6 @@ from tqdm import tqdm
 import corpus_steps as steps
 import page_steps
 from artifacts import BadInput, CommandLine, Job, command, need, out, shown, within
-from bpe import Tokenizer
 from decontaminate import evaluation_ngrams, load_evaluation
 from dedup import normalise_url
 from funnel import Funnel
@@ -33,10 +32,11 @@ from hashed_linear import HashedLinear
 from mixture import natural_mixture
 from near_copies import near_entries, near_pages
 from outliers import count_words, load_words
-from parts import (RECORDS_PER_PART, addresses, batched, bounded_map, decide, find_sources, finish,
-                   name_of, read_pages, records_of, wait_for, write_pages)
+from parts import (RECORDS_PER_PART, batched, bounded_map, decide, finish, name_of, read_pages,
+                   wait_for, write_pages)
 from safety import load_blocklist
-from shards import assign_splits, write_index, write_shards
+from shards import assign_splits, load_tokenizer, write_index, write_shards
+from sources import addresses, find_sources, records_of
 
 RESULTS = ("index.json", "corpus.jsonl.gz", "train.bin", "val.bin", "funnel.json", "funnel.png",
            "rejects")
@@ -110,7 +110,7 @@ def main() -> None:
     if not (args.warc or args.text):
         args.warc = [need(out("02_data", "crawl"), "02_data/crawl.py")]
     sources = find_sources(args.warc, args.text)
-    Tokenizer.load(need(args.tokenizer, "01_tokenizer/train_tokenizer.py"))   # not after an hour
+    load_tokenizer(args.tokenizer)                     # what it lacks is said now, not in an hour
     wishes = {k: v for k, v in vars(args).items()
               if k not in ("workers", "rank", "world", "keep_work", "out")}
     inputs = [*sources, args.tokenizer, *args.blocklist, *args.evaluation, *args.dirty_words,

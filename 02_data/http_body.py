@@ -3,8 +3,8 @@
     status, headers, body = split_response(b"HTTP/1.1 200 OK\\r\\nA: b\\r\\n\\r\\n<html>")
 
 Web archives keep what went over the wire: a body may be cut in chunks and compressed. Both are
-undone here, with a limit, since a few kilobytes can unpack to gigabytes. Brotli and zstandard are
-not in the standard library: such a body is refused by name.
+undone here, with a limit, since a few kilobytes can unpack to gigabytes. Brotli is not in the
+standard library, zstandard only from Python 3.14: such a body is refused by name.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import Iterator, Mapping
 
 STATUS = re.compile(rb"(?:HTTP/\S+|ICY)\s+(\d{3})")
 FOLD = re.compile(r"\r?\n[ \t]+")
-PACKERS = ("br", "zstd", "compress", "x-compress", "bzip2", "x-bzip2", "xz", "lzma", "sdch", "exi")
+PACKERS = ("br", "zstd", "dcb", "dcz", "lz4", "compress", "x-compress", "bzip2", "x-bzip2", "xz", "lzma", "sdch", "exi")
 LIMIT = 64 << 20          # bytes of one decoded body
 MEMBERS = 100             # gzip members of one body: each costs a copy of what is left
 
@@ -126,6 +126,21 @@ def _inflate(body: bytes, window: int, limit: int) -> bytes:
     raise BadBody(f"body of over {MEMBERS} gzip members")
 
 
+def _unzstd(body: bytes, limit: int) -> bytes | None:
+    """A zstandard body unpacked where this Python can (3.14), else None."""
+    try:
+        from compression import zstd
+    except ImportError:
+        return None
+    try:
+        unpacked = zstd.ZstdDecompressor().decompress(body, limit + 1)
+    except zstd.ZstdError:
+        raise BadBody("damaged zstd body") from None
+    if len(unpacked) > limit:
+        raise BadBody(f"body over {limit} bytes")
+    return unpacked
+
+
 def decompress(body: bytes, encodings: str, limit: int = LIMIT) -> bytes:
     """Undo `Content-Encoding`: gzip, deflate (with or without zlib's header), identity.
 
@@ -152,7 +167,9 @@ def decompress(body: bytes, encodings: str, limit: int = LIMIT) -> bytes:
         elif encoding in PACKERS:
             # a body stored unpacked under its old header still begins like a page
             if not body[:256].lstrip().startswith((b"<", b"\xef\xbb\xbf<")):
-                raise BadBody(f"content encoding {encoding}")
+                body = _unzstd(body, limit) if encoding == "zstd" else None
+            if body is None:
+                raise BadBody(f"packed with {encoding}")
     return body
 
 

@@ -30,8 +30,9 @@ from dedup import digest64, entries_of, normalise_url
 from extract import extract_text
 from funnel import save_figure
 from page_steps import Settings, run_page_steps
-from parts import file_sha256, find_sources, read_pages, read_source
+from parts import file_sha256, read_pages
 from shards import dtype_for
+from sources import find_sources, read_source
 
 STAGES = ("raw HTML", "tags stripped", "extracted", "page rules", "corpus")
 LONGEST = 200_000        # characters of one page that take part: no page may be a tenth of a set

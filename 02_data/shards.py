@@ -14,10 +14,11 @@ from typing import Iterable
 
 import numpy as np
 
-from artifacts import whole, write_json
+from artifacts import BadInput, need, shown, whole, write_json
 from bpe import Tokenizer
 from dedup import digest64
-from parts import END_OF_TEXT, batched, bounded_map, file_sha256
+from parts import batched, bounded_map, file_sha256
+from sources import END_OF_TEXT
 
 _tokenizer: list[Tokenizer] = []      # one per worker process, loaded once
 
@@ -51,6 +52,15 @@ def assign_splits(clusters: list[int], packages: list[str], sizes: list[int], sh
                 held |= group
                 used += extra
     return ["val" if c in held else "train" for c in clusters]
+
+
+def load_tokenizer(path: Path | str) -> Tokenizer:
+    """The tokenizer in a file; BadInput if it is missing or cannot divide documents."""
+    tokenizer = Tokenizer.load(need(path, "01_tokenizer/train_tokenizer.py"))
+    if END_OF_TEXT not in tokenizer.special_tokens:
+        raise BadInput(f"{shown(path)} has no special token {END_OF_TEXT} to divide documents: "
+                       "train it with python 01_tokenizer/train_tokenizer.py")
+    return tokenizer
 
 
 def _start(path: str) -> None:

@@ -17,9 +17,10 @@ from artifacts import BadInput, CommandLine, Job, command, need, out, shown, wit
 from disguised_words import rude_words
 from funnel import save_figure
 from hashed_linear import auc, calibration, fit
-from parts import read_pages, read_source
+from parts import read_pages
 from quality import LABELS, default_examples, keep_rate
 from safety import load_examples, load_jigsaw
+from sources import read_source
 
 
 def read_examples(paths: list[Path]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Web archives (WARC 1.0 and 1.1, WET): read record by record, and write.
+"""Web archives (WARC 1.0 and 1.1, WET, ARC, WACZ): read record by record, and write.
 
     for record in read_warc("crawl.warc.gz"):
         print(record.type, record.url, len(record.payload), record.offset)
@@ -8,8 +8,9 @@ bytes, two line ends. In a `.warc.gz` each record is a gzip member of its own, s
 fetched by its offset. Crawls are dirty: lengths lie, files break off, members are damaged. A record
 that cannot be trusted is skipped, noted in `problems` by offset, and reading goes on at the next.
 
-Memory holds one record at a time. It leaves out: joining segmented records (nobody writes them),
-and looking up the page that a revisit record stands for (its own payload is empty).
+Memory holds one record at a time. ARC files and the WARC files in a .wacz are read as well (arc.py,
+archive_bytes.py). It leaves out: joining segmented records (nobody writes them), and looking up the
+page that a revisit record stands for (its own payload is empty).
 """
 
 import base64
@@ -19,16 +20,19 @@ import uuid
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Iterator
+from typing import Iterator
 
+import arc
+from archive_bytes import Problem, Window, open_archive
 from artifacts import BadInput, shown, whole
 from http_body import LIMIT, BadBody, Headers, end_of_headers, parse_headers, split_response
 
 START = re.compile(rb"WARC/[01]\.\d+[ \t]*\r?\n")
-NEXT = re.compile(rb"(?:\r?\n)+(?=WARC/[01]\.\d+[ \t]*\r?\n)")
-CHUNK = 1 << 16
+HTTP = (b"HTTP/", b"ICY ")
 NO_HEADERS = Headers()
 HEADER_LIMIT = 1 << 20    # bytes of one header block
+TAIL = 64                 # line ends after a record that are passed over
+DIGESTS = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512", "blake2b", "blake2s")
 
 
 @dataclass(slots=True)
@@ -58,110 +62,7 @@ class Record:
         return found[1] if found else None
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Something skipped: where in the file (bytes), and why."""
-    offset: int
-    reason: str
-
-
-class _Window:
-    """The decompressed bytes around the place being read, filled from the file as needed."""
-
-    def __init__(self, file: IO[bytes], problems: list[Problem]):
-        head = file.read(CHUNK)
-        file.seek(0)
-        self.gzipped = head.startswith(b"\x1f\x8b") or (b"\x1f\x8b\x08" in head
-                                                       and not START.search(head))
-        self.pieces = _members(file, problems) if self.gzipped else _plain(file)
-        self.data, self.at, self.dropped, self.ended = b"", 0, 0, False
-        self.members: list[tuple[int, int]] = []      # (position in all bytes, offset in the file)
-
-    def have(self, end: int) -> bool:
-        """Make `data[at:at + end]` available; False if the file ends before."""
-        if len(self.data) - self.at >= end or self.ended:
-            return len(self.data) - self.at >= end
-        parts, size = [self.data[self.at:]], len(self.data) - self.at
-        self.dropped, self.at = self.dropped + self.at, 0
-        while size < end and (piece := next(self.pieces, None)) is not None:
-            self.members.append((self.dropped + size, piece[0]))
-            parts.append(piece[1])
-            size += len(piece[1])
-        self.ended = size < end
-        self.data = b"".join(parts)
-        return size >= end
-
-    def more(self) -> bool:
-        """Make as much again available, so that asking often costs little; False at the end."""
-        size = len(self.data) - self.at
-        self.have(2 * size + 4096)
-        return len(self.data) - self.at > size
-
-    def offset(self) -> int:
-        """The place being read as an offset in the file; in gzip, that of its member."""
-        here = self.dropped + self.at
-        if not self.gzipped:
-            return here
-        while len(self.members) > 1 and self.members[1][0] <= here:
-            self.members.pop(0)
-        return self.members[0][1] if self.members else 0
-
-    def skip_to_record(self) -> bool:
-        """Go to the next line that starts a record; False if there is none."""
-        while True:
-            found = START.search(self.data, self.at)
-            if found:
-                self.at = found.start()
-                return True
-            self.at = max(self.at, len(self.data) - 12)    # half a start line may be here
-            if not self.more():
-                return False
-
-
-def _plain(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    while chunk := file.read(1 << 20):
-        yield offset, chunk
-        offset += len(chunk)
-
-
-def _members(file: IO[bytes], problems: list[Problem]) -> Iterator[tuple[int, bytes]]:
-    """(offset of the gzip member, decompressed bytes), a member in one piece or in several.
-
-    A damaged member is noted and skipped up to the next place that looks like a member's start.
-    """
-    waiting, start = file.read(CHUNK), 0
-    while waiting:
-        if not waiting.startswith(b"\x1f\x8b\x08"):
-            found = waiting.find(b"\x1f\x8b\x08")
-            if found < 0:                       # the two last bytes may be half a magic number
-                start += max(len(waiting) - 2, 0)
-                fresh = file.read(CHUNK)
-                waiting = waiting[-2:] + fresh if fresh else b""
-                continue
-            waiting, start = waiting[found:], start + found
-        inflater, used = zlib.decompressobj(31), 0
-        try:
-            while True:
-                # at most 16 MB at a time, so that no member, however built, fills the memory
-                piece = inflater.decompress(waiting, 1 << 24)
-                if piece:
-                    yield start, piece
-                if inflater.eof:
-                    break
-                used += len(waiting) - len(inflater.unconsumed_tail)
-                waiting = inflater.unconsumed_tail or file.read(CHUNK)
-                if not waiting:
-                    problems.append(Problem(start, "the file ends inside this gzip member"))
-                    return
-            start += used + len(waiting) - len(inflater.unused_data)
-            waiting = inflater.unused_data or file.read(CHUNK)
-        except zlib.error:
-            problems.append(Problem(start, "damaged gzip member"))
-            waiting, start = waiting[1 if not used else 0:], start + max(used, 1)
-
-
-def _body(window: _Window, length: int) -> bytes | None:
+def _body(window: Window, length: int) -> bytes | None:
     """`length` bytes and the line ends after them; None if they are not what follows.
 
     Then the window stands where the search for the next record should begin.
@@ -174,15 +75,15 @@ def _body(window: _Window, length: int) -> bytes | None:
         window.at = end + 4                    # the record fills its member, as it should
         return body
     tail = 0
-    while window.have(length + tail + 1) and tail < 8 \
+    while window.have(length + tail + 1) and tail < TAIL \
             and window.data[window.at + length + tail] in b"\r\n":
         tail += 1
-    at_end = not window.have(length + tail + 1)
-    if not at_end and tail < 2:                # two line ends belong there
-        return None
-    if not at_end and not START.match(window.data, window.at + length + tail):
+    if window.have(length + tail + 1):         # not the end of the file
         window.have(length + tail + 12)        # the start line may sit on the edge of the window
-        if not START.match(window.data, window.at + length + tail):
+        # Two line ends belong there; some writers leave them out. A length that is 3 too large
+        # leaves half of one behind.
+        if not START.match(window.data, window.at + length + tail) \
+                or (tail == 1 and body.endswith(b"\r")):
             return None
     window.at += length + tail
     return body
@@ -198,43 +99,71 @@ def digest(data: bytes, algorithm: str = "sha1") -> str:
     return f"{algorithm}:{base64.b32encode(hashlib.new(algorithm, data).digest()).decode()}"
 
 
-def _wrong_digest(headers: Headers, block: bytes) -> str | None:
-    """Why the block is not what the digests in its headers say; None if it is, or none is told."""
-    end, start = end_of_headers(block)
-    for name, data in (("WARC-Block-Digest", block),
-                       ("WARC-Payload-Digest", block[start:] if end >= 0 else block)):
+def wrong_digest(headers: Headers, block: bytes, kind: str = "response") -> str | None:
+    """Why the block is not what the digests in its headers say; None if it is, or none is told.
+
+    Digests are "sha1:", "sha-256:" and others of DIGESTS, in base 32, base 64 or hexadecimal. The
+    payload of an HTTP message begins after its headers, that of any other record is its block. A
+    revisit's payload digest is that of the page it stands for. A digest of another kind cannot be
+    checked: "WARC-Block-Digest of an unknown kind: crc32".
+    """
+    end, start = end_of_headers(block) if block.startswith(HTTP) or \
+        "http" in headers.get("content-type", "").lower() else (-1, -1)
+    checks = [("WARC-Block-Digest", block)]
+    if kind != "revisit":
+        checks.append(("WARC-Payload-Digest", block[start:] if end >= 0 else block))
+    for name, data in checks:
         algorithm, _, value = headers.get(name, "").partition(":")
-        if value and algorithm.lower() in ("sha1", "sha256", "md5"):
-            raw = hashlib.new(algorithm.lower(), data).digest()
-            if value.lower() not in (raw.hex(), base64.b32encode(raw).decode().lower()):
-                return f"{name} does not match"
+        algorithm = algorithm.strip().lower().replace("-", "")
+        if not value:
+            continue
+        if algorithm not in DIGESTS:
+            return f"{name} of an unknown kind: {algorithm}"
+        raw, value = hashlib.new(algorithm, data).digest(), value.strip().rstrip("=")
+        spellings = (raw.hex(), base64.b32encode(raw).decode().rstrip("=").lower())
+        if value.lower() not in spellings and value not in (
+                base64.b64encode(raw).decode().rstrip("="),
+                base64.urlsafe_b64encode(raw).decode().rstrip("=")):
+            return f"{name} does not match"
     return None
 
 
 def read_warc(path: Path | str, problems: list[Problem] | None = None,
               verify_digests: bool = False, limit: int = LIMIT) -> Iterator[Record]:
-    """The records of a WARC or WET file, plain or gzipped, in order.
+    """The records of a WARC, WET or ARC file, plain or packed, or of all those in a .wacz, in order.
 
     What is skipped (damaged members, wrong lengths, bodies that cannot be decoded or are over
     `limit` bytes, with `verify_digests` wrong digests) is appended to `problems`, with the offset
-    of the record. Raises BadInput if the file is empty or not one record in it can be read.
+    of the record. A digest of an unknown kind is noted there too, and its record kept. Raises
+    BadInput if the file is empty or not one record in it can be read.
     """
     path, problems, good = Path(path), [] if problems is None else problems, 0
-    with open(path, "rb") as file:
-        window = _Window(file, problems)
-        while window.have(1) and window.skip_to_record():
-            record = _read_record(window, problems, verify_digests, limit)
-            if record:
-                good += 1
-                yield record
+    for _, file in open_archive(path):
+        window = Window(file, problems, START)
+        window.have(arc.LONGEST)
+        if not START.search(window.data) and arc.FIRST.match(window.data.lstrip()):
+            records = arc.read_arc(window, problems, Record, limit)
+        else:
+            records = _read_records(window, problems, verify_digests, limit)
+        for record in records:
+            good += 1
+            yield record
     if not good:
         reason = f": {problems[0].reason} at byte {problems[0].offset}" if problems else ""
         empty = path.stat().st_size == 0
         raise BadInput(f"{shown(path)} is {'empty' if empty else 'no readable WARC file'}{reason}; "
-                       "give a .warc, .warc.gz or .wet.gz file")
+                       "give a .warc, .warc.gz, .wet.gz, .arc.gz or .wacz file")
 
 
-def _read_record(window: _Window, problems: list[Problem], verify: bool,
+def _read_records(window: Window, problems: list[Problem], verify: bool,
+                  limit: int) -> Iterator[Record]:
+    while window.have(1) and window.skip_to(START):
+        record = _read_record(window, problems, verify, limit)
+        if record:
+            yield record
+
+
+def _read_record(window: Window, problems: list[Problem], verify: bool,
                  limit: int) -> Record | None:
     """The record that starts here, or None and a note; the window moves past it either way."""
     offset = window.offset()
@@ -261,19 +190,30 @@ def _read_record(window: _Window, problems: list[Problem], verify: bool,
     block = _body(window, int(length))
     if block is None:
         return skip("Content-Length does not fit the record")
-    wrong = _wrong_digest(headers, block) if verify else None
-    if wrong:
-        return skip(wrong)
-    # 3. What the server sent, unpacked.
-    kind = headers.get("warc-type", "").lower()
+    kind = headers.get("warc-type", "").lower() or _kind_of(headers, block)
+    if verify and (wrong := wrong_digest(headers, block, kind)):
+        problems.append(Problem(offset, wrong))
+        if wrong.endswith("match"):
+            return None
+    # 3. What the server sent, unpacked. Some writers leave the block's type out, or call it
+    # message/http.
     record = Record(kind, _clean_url(headers.get("warc-target-uri")), headers, block, offset)
-    if "application/http" in headers.get("content-type", "").lower() \
-            and kind in ("response", "revisit"):
+    if kind in ("response", "revisit") and (
+            block.startswith(HTTP) or "http" in headers.get("content-type", "").lower()):
         try:
             record.status, record.http_headers, record.payload = split_response(block, limit)
         except (BadBody, zlib.error) as error:
             return skip(str(error))
     return record
+
+
+def _kind_of(headers: Headers, block: bytes) -> str:
+    """The type of a record that does not say it: by what its block begins with, or is called."""
+    if block.startswith(HTTP):
+        return "response"
+    if "warc-fields" in headers.get("content-type", ""):
+        return "warcinfo"
+    return "resource" if "warc-target-uri" in headers else "unknown"
 
 
 class WarcWriter:

@@ -14,6 +14,7 @@ import pytest
 import corpus_steps
 import page_steps
 import parts
+import sources
 from artifacts import ROOT
 from bpe import Tokenizer
 from warc import WarcWriter
@@ -203,12 +204,12 @@ def test_files_of_one_name_in_two_folders_are_two(tmp_path):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "x.txt").write_text(f"text of {folder}\n")
         (tmp_path / folder / "part-0.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n')
-    sources = parts.find_sources([], [tmp_path])
-    urls = [record[1] for source, address in zip(sources, parts.addresses(sources))
-            for record in parts.read_source(source, address)]
+    found = sources.find_sources([], [tmp_path])
+    urls = [record[1] for source, address in zip(found, sources.addresses(found))
+            for record in sources.read_source(source, address)]
     assert len(set(urls)) == len(urls) == 6, urls
     assert "file:///a/x.txt#0" in urls, "the path below the folder that all share"
-    assert parts.addresses(sources[:1]) == ["file:///part-0.jsonl"]
+    assert sources.addresses(found[:1]) == ["file:///part-0.jsonl"]
     assert page_steps.package_of("file:///a/x.txt#0") == "a"
 
 

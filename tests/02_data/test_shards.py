@@ -159,43 +159,10 @@ def test_dtype_by_vocabulary():
     assert [shards.dtype_for(n) for n in (4096, 65536, 65537)] == ["<u2", "<u2", "<u4"]
 
 
-def test_text_sources(tmp_path):
-    (tmp_path / "a.txt").write_text("one\n<|endoftext|>\ntwo\n", encoding="utf-8")
-    with gzip.open(tmp_path / "b.jsonl.gz", "wt") as file:
-        file.write('{"text": "three", "url": "https://x.example"}\nbroken\n{"no": 1}\n')
-    a, b = parts.find_sources([], [tmp_path])
-    assert [body for _, _, body, _ in parts.read_source(a)] == [b"one", b"two\n"]
-    assert [kind for kind, *_ in parts.read_source(b)] == \
-        ["text", "broken line", "broken line"]
-    assert next(parts.read_source(b)) == ("text", "https://x.example", b"three", None)
-
-
-def test_bad_sources_are_one_clear_line(tmp_path):
-    with pytest.raises(BadInput, match="does not exist"):
-        parts.find_sources([tmp_path / "none"], [])
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(BadInput, match="holds no"):
-        parts.find_sources([tmp_path / "empty"], [])
-    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
-    with pytest.raises(BadInput, match="not UTF-8"):
-        list(parts.read_source(tmp_path / "latin.txt"))
-    (tmp_path / "not.jsonl").write_text("plain words\n")
-    with pytest.raises(BadInput, match="is it jsonl"):
-        list(parts.read_source(tmp_path / "not.jsonl"))
-
-
-def test_one_unreadable_file_among_many_is_counted_and_alone_an_error(tmp_path):
-    whole = gzip.compress(b'{"text": "one"}\n{"text": "two"}\n' * 2000)
-    cut, empty = tmp_path / "cut.jsonl.gz", tmp_path / "empty.warc.gz"
-    cut.write_bytes(whole[:len(whole) // 2])
-    empty.touch()
-    records = list(parts.records_of(cut, alone=False))
-    assert records[0][2] == b"one" and len(records) > 2, "what was read before stays"
-    assert records[-1][0] == "unreadable file" and "cut.jsonl.gz" in records[-1][1]
-    assert [kind for kind, *_ in parts.records_of(empty, alone=False)] == ["unreadable file"]
-    for path in (cut, empty):
-        with pytest.raises(BadInput, match=path.name):
-            list(parts.records_of(path, alone=True))
+def test_a_tokenizer_that_cannot_divide_documents_is_refused_at_once(tmp_path):
+    Tokenizer({i: bytes([i]) for i in range(256)}, [], []).save(tmp_path / "t.json")
+    with pytest.raises(BadInput, match="no special token <.endoftext.> to divide documents"):
+        shards.load_tokenizer(tmp_path / "t.json")
 
 
 def test_pages_files_have_the_same_bytes_each_time(tmp_path):

@@ -8,7 +8,7 @@ import zlib
 import pytest
 
 from artifacts import BadInput
-from parts import read_source
+from sources import read_source
 from warc import WarcWriter, digest, read_warc
 
 
@@ -140,7 +140,7 @@ def test_bodies_are_unpacked_and_bad_ones_skipped(tmp_path):
             + record(block=http(gzip.compress(bytes(10 ** 6)), b"Content-Encoding: gzip")))
     records, problems = read(tmp_path, data, limit=100_000)
     assert [payload for _, payload in records] == [b"<p>hey", b"<p>packed"]
-    assert [reason for _, reason in problems] == ["content encoding br", "body over 100000 bytes"]
+    assert [reason for _, reason in problems] == ["packed with br", "body over 100000 bytes"]
 
 
 def test_what_common_crawl_writes_is_read(tmp_path):
@@ -168,7 +168,7 @@ def test_what_is_no_page_is_told_by_its_first_bytes(tmp_path):
             b"application/xhtml+xml")) + record(url="dns:a.example", block=b"a.example. A 8.8.8.8"))
     (tmp_path / "x.warc").write_bytes(data)
     assert [kind for kind, *_ in read_source(tmp_path / "x.warc")] == [
-        "not HTML: a file called text/html"] * 2 + ["html"] * 2 + ["not HTML: application/http"]
+        "not HTML: a file called text/html"] * 2 + ["html"] * 2 + ["not a page: dns"]
 
 
 def test_gzip_members_may_end_anywhere(tmp_path):

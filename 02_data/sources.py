@@ -1,0 +1,226 @@
+"""What stands at the door of the pipeline: web archives, jsonl, plain text, single HTML pages.
+
+    for kind, url, body, charset in read_source(Path("crawl.warc.gz")): ...
+
+A file is what its first bytes say, whatever its name: an ARC file or a PDF that is called .txt is
+no text. A record is (kind, url, body, charset): kind "html" or "text", or in words why it is no
+page, so that it can be counted. Files of any size are read in pieces of a few megabytes.
+"""
+
+import gzip
+import json
+import lzma
+import os
+import re
+import zlib
+from pathlib import Path
+from typing import IO, Iterator
+from urllib.parse import quote
+
+from archive_bytes import GZIP, Problem, packing_of
+from artifacts import BadInput, shown
+from warc import Record, read_warc
+
+Source = tuple[str, str, bytes, str | None]
+END_OF_TEXT = "<|endoftext|>"
+LARGEST_PIECE = 4 << 20      # bytes; a longer text without <|endoftext|> is cut at a line end
+ENDINGS = {"warc": (".warc", ".wet", ".arc", ".wacz", ".warc.gz", ".wet.gz", ".arc.gz",
+                    ".warc.zst", ".warc.lz4", ".warc.bz2", ".warc.xz"),
+           "text": (".txt", ".md", ".jsonl", ".jsonl.gz", ".txt.gz", ".html", ".htm")}
+# What other files begin with, whatever their name or the server calls them.
+BINARY = ((b"%PDF-", "PDF"), (b"\x89PNG", "picture"), (b"GIF8", "picture"),
+          (b"\xff\xd8\xff", "picture"), (b"PK\3\4", "zip"), (b"\x1f\x8b", "gzip"),
+          (b"\xd0\xcf\x11", "Office document"), (b"\x7fELF", "program"), (b"MZ\x90", "program"),
+          (b"PAR1", "Parquet table"), (b"OggS", "sound"), (b"ID3", "sound"), (b"wOFF", "font"),
+          (b"wOF2", "font"), (b"RIFF", "picture or sound"), (b"SQLite format 3", "database"),
+          (b"ARROW1", "Arrow table"), (b"\x93NUMPY", "numpy array"))
+PAGE = re.compile(rb"\s*(?:<\?xml[^>]{0,200}>\s*)?(?:<!--.{0,2000}?-->\s*){0,9}<(?:!doctype\s+html|html"
+                  rb"|head|body)\b", re.IGNORECASE | re.DOTALL)
+WEB = re.compile(r"(?:https?|ftp|file|warc):|[^:/]*$|//")
+
+
+def find_sources(warc: list[Path], text: list[Path]) -> list[Path]:
+    """All input files, in sorted order; BadInput if a path is missing or a folder holds none.
+
+    A folder stands for the files in it, at any depth, whose names end in one of ENDINGS.
+    """
+    found = []
+    for kind, paths in (("warc", warc), ("text", text)):
+        for path in map(Path, paths):
+            if not path.exists():
+                raise BadInput(f"{shown(path)} does not exist: give a {kind} file or folder, "
+                               "or run python 02_data/crawl.py to make the embedded crawl")
+            files = sorted(f for f in path.rglob("*")
+                           if f.name.lower().endswith(ENDINGS[kind]) and f.is_file()) \
+                if path.is_dir() else [path]
+            if not files:
+                raise BadInput(f"{shown(path)} holds no {' or '.join(ENDINGS[kind])} file")
+            found += files
+    return sorted(set(found))
+
+
+def addresses(sources: list[Path]) -> list[str]:
+    """What a record without a URL is called: its file's path below the folder that all share.
+
+    The path, not the name: a/part-0.jsonl and b/part-0.jsonl are two files, and the same on every
+    machine. [Path("n/a/x.txt"), Path("n/b/x.txt")] -> ["file:///a/x.txt", "file:///b/x.txt"]
+    """
+    resolved = [path.resolve() for path in sources]
+    shared = os.path.commonpath([path.parent for path in resolved])
+    return [f"file:///{quote(path.relative_to(shared).as_posix())}" for path in resolved]
+
+
+def format_of(path: Path) -> str:
+    """"archive", "jsonl", "html" or "text": what a file is by its first bytes, then by its name.
+
+    BadInput, with the name of the format, for what is none of these.
+    """
+    name = path.name.lower()
+    with open(path, "rb") as file:
+        head = file.read(4096)
+    named_archive = name.endswith(ENDINGS["warc"]) or ".warc" in name or ".wet" in name
+    if head.startswith(GZIP):
+        head = _peek(head)
+    elif named_archive or packing_of(head) or name.endswith(".wacz"):
+        return "archive"         # open_archive undoes its packing, or says which one it is
+    if named_archive or head.startswith((b"WARC/", b"filedesc:")):
+        return "archive"
+    if found := next((kind for magic, kind in BINARY if head.startswith(magic)), None):
+        raise BadInput(f"{shown(path)} is a {found}, not text: leave it out, or give what it holds "
+                       "as .jsonl, .txt, .html or .warc.gz")
+    if name.endswith((".jsonl", ".jsonl.gz", ".json")):
+        return "jsonl"
+    return "html" if PAGE.match(head) else "text"
+
+
+def _peek(head: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(31).decompress(head, 4096)
+    except zlib.error:
+        return head
+
+
+def read_source(path: Path, address: str = "") -> Iterator[Source]:
+    """The records of one source: (kind, url, body, charset); kind "html", "text", or why not.
+
+    `address` (of `addresses`; default: made from the name) stands for the URL of records without
+    one, with their number or offset in the file.
+
+    WARC responses that carry HTML are "html", WET conversions and text "text". A jsonl line gives
+    "text" and perhaps "url"; an HTML file is one page; a plain text file is cut at lines that hold
+    only <|endoftext|>.
+    """
+    address, form = address or addresses([path])[0], format_of(path)
+    if form == "archive":
+        yield from _read_archive(path, address)
+    elif form == "jsonl":
+        with _opened(path) as lines:
+            yield from _read_jsonl(path, lines, address)
+    elif form == "html":
+        with _opened(path) as file:
+            yield "html", address, file.read(16 << 20), None
+    else:
+        with _opened(path) as lines:
+            for i, piece in enumerate(pieces_of(lines)):
+                try:
+                    piece.decode("utf-8")
+                except UnicodeDecodeError as error:
+                    raise BadInput(f"{shown(path)} is not UTF-8 text (byte {error.start} of piece "
+                                   f"{i}): convert it, for example with iconv, or give HTML pages "
+                                   "inside a WARC file")
+                yield "text", f"{address}#{i}", piece, None
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """A file for reading, unpacked if it is gzipped."""
+    with open(path, "rb") as file:
+        packed = file.read(3) == GZIP
+    return gzip.open(path, "rb") if packed else open(path, "rb")
+
+
+def pieces_of(lines: IO[bytes], largest: int = LARGEST_PIECE) -> Iterator[bytes]:
+    """A text file in documents, cut at lines that hold only <|endoftext|>, without those lines.
+
+    A document of over `largest` bytes is cut at its next line end, an endless line anywhere between
+    two characters of UTF-8. Memory holds one piece. b"a\\n<|endoftext|>\\nb" -> b"a", b"b"
+    """
+    piece, size, mark = [], 0, END_OF_TEXT.encode()
+    while line := lines.readline(1 << 20):
+        if line.strip() == mark:
+            yield b"".join(piece).removesuffix(b"\n").removesuffix(b"\r")
+            piece, size = [], 0
+            continue
+        while not line.endswith(b"\n") and line[-4:].decode("utf-8", "ignore").encode() != line[-4:] \
+                and (rest := lines.read(1)):
+            line += rest
+        piece.append(line)
+        size += len(line)
+        if size >= largest and (line.endswith(b"\n") or size >= 2 * largest):
+            yield b"".join(piece)
+            piece, size = [], 0
+    if piece:
+        yield b"".join(piece)
+
+
+def _read_archive(path: Path, address: str) -> Iterator[Source]:
+    problems: list[Problem] = []
+    for record in read_warc(path, problems):
+        if (kind := record_kind(record)) is not None:
+            yield kind, record.url or f"{address}#{record.offset}", record.payload, record.charset
+    for problem in problems:
+        packed = problem.reason.startswith("packed with")
+        where = f"{path.name} byte {problem.offset}: {problem.reason}"
+        yield problem.reason if packed else "damaged record", where, b"", None
+
+
+def _read_jsonl(path: Path, lines: IO[bytes], address: str) -> Iterator[Source]:
+    good = 0
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
+            text = value["text"]
+            yield "text", str(value.get("url") or f"{address}#{number}"), \
+                text.encode("utf-8", "replace"), None
+            good += 1
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            yield "broken line", f"{address}#{number}", b"", None
+    if not good:
+        raise BadInput(f'{shown(path)} has no line of the form {{"text": "..."}}: is it jsonl?')
+
+
+def records_of(path: Path, address: str = "", alone: bool = True) -> Iterator[Source]:
+    """The records of one source of a run; an unreadable file among many is one record that says so.
+
+    What was read before it broke off stays. BadInput if the source is `alone`: nothing else to do.
+    """
+    try:
+        yield from read_source(path, address)
+    except (BadInput, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        if alone:
+            raise error if isinstance(error, (BadInput, OSError)) else BadInput(
+                f"{shown(path)} breaks off ({error}): fetch it again")
+        yield "unreadable file", f"{path.name}: {error}", b"", None
+
+
+def record_kind(record: Record) -> str | None:
+    """What a WARC record is to us: "html", "text", why it is no page, or None to pass over it."""
+    if record.type in ("revisit", "continuation"):
+        return {"revisit": "revisit of a page fetched before",
+                "continuation": "piece of a segmented record"}[record.type]
+    if record.type not in ("response", "resource", "conversion"):
+        return None           # requests, metadata, the file's own header
+    if not WEB.match(record.url or ""):
+        return f"not a page: {record.url.partition(':')[0][:20]}"     # urn:, dns:, screenshot:
+    if record.status and record.status != 200:
+        return f"HTTP status {record.status}"
+    mime = record.content_type.split(";")[0].strip()
+    if record.payload.startswith(tuple(magic for magic, _ in BINARY)):
+        return f"not HTML: a file called {mime or 'nothing'}"
+    if "html" in mime or (mime in ("", "application/http", "message/http")
+                          and record.payload[:512].lstrip()[:1] == b"<"):
+        return "html"
+    if mime == "text/plain" or (record.type == "conversion" and not mime):
+        return "text"
+    return f"not HTML: {mime or 'unknown type'}"

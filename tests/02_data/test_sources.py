@@ -1,0 +1,235 @@
+"""sources.py, arc.py, archive_bytes.py: every file is read as what it is, or named."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import random
+import tracemalloc
+import zipfile
+
+import pytest
+
+import sources
+from artifacts import BadInput
+from warc import WarcWriter, digest, read_warc, wrong_digest
+from http_body import Headers
+
+
+def test_text_sources(tmp_path):
+    (tmp_path / "a.txt").write_text("one\n<|endoftext|>\ntwo\n", encoding="utf-8")
+    with gzip.open(tmp_path / "b.jsonl.gz", "wt") as file:
+        file.write('{"text": "three", "url": "https://x.example"}\nbroken\n{"no": 1}\n')
+    a, b = sources.find_sources([], [tmp_path])
+    assert [body for _, _, body, _ in sources.read_source(a)] == [b"one", b"two\n"]
+    assert [kind for kind, *_ in sources.read_source(b)] == \
+        ["text", "broken line", "broken line"]
+    assert next(sources.read_source(b)) == ("text", "https://x.example", b"three", None)
+
+
+def test_bad_sources_are_one_clear_line(tmp_path):
+    with pytest.raises(BadInput, match="does not exist"):
+        sources.find_sources([tmp_path / "none"], [])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInput, match="holds no"):
+        sources.find_sources([tmp_path / "empty"], [])
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    with pytest.raises(BadInput, match="not UTF-8"):
+        list(sources.read_source(tmp_path / "latin.txt"))
+    (tmp_path / "not.jsonl").write_text("plain words\n")
+    with pytest.raises(BadInput, match="is it jsonl"):
+        list(sources.read_source(tmp_path / "not.jsonl"))
+
+
+def test_one_unreadable_file_among_many_is_counted_and_alone_an_error(tmp_path):
+    whole = gzip.compress(b'{"text": "one"}\n{"text": "two"}\n' * 2000)
+    cut, empty = tmp_path / "cut.jsonl.gz", tmp_path / "empty.warc.gz"
+    cut.write_bytes(whole[:len(whole) // 2])
+    empty.touch()
+    records = list(sources.records_of(cut, alone=False))
+    assert records[0][2] == b"one" and len(records) > 2, "what was read before stays"
+    assert records[-1][0] == "unreadable file" and "cut.jsonl.gz" in records[-1][1]
+    assert [kind for kind, *_ in sources.records_of(empty, alone=False)] == ["unreadable file"]
+    for path in (cut, empty):
+        with pytest.raises(BadInput, match=path.name):
+            list(sources.records_of(path, alone=True))
+
+
+def test_a_text_file_is_streamed_and_cut(tmp_path):
+    story = "".join(f"line {i} of a long story\n" for i in range(2000)).encode()
+    big = tmp_path / "big.txt"
+    with open(big, "wb") as file:
+        for _ in range(200):
+            file.write(story + b"<|endoftext|>\r\n")
+    tracemalloc.start()
+    count = sum(1 for _ in sources.read_source(big))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 200 and peak < 3e6, f"{big.stat().st_size / 1e6:.0f} MB took {peak / 1e6:.1f}"
+    lines = b"".join(b"%d\n" % i for i in range(9999))
+    pieces = list(sources.pieces_of(io.BytesIO(lines), largest=1000))
+    assert b"".join(pieces) == lines and max(map(len, pieces)) < 1010
+    endless = ("\u00e9" * 3_000_001).encode()
+    pieces = list(sources.pieces_of(io.BytesIO(endless), largest=1000))
+    assert b"".join(pieces) == endless and len(pieces) > 2
+    assert all(piece.decode() for piece in pieces), "never cut inside a character"
+
+
+def test_a_line_of_thirty_thousand_brackets_is_one_broken_line(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": "one"}\n' + "[" * 30_000 + '\n\n{"text": "two"}\n')
+    assert [kind for kind, *_ in sources.read_source(tmp_path / "a.jsonl")] == [
+        "text", "broken line", "text"], "an empty line is none"
+
+
+PAGE = b"<!DOCTYPE html><html><p>A page with a sentence in it.</p></html>"
+
+
+def http(body, headers=b"Content-Type: text/html"):
+    return b"HTTP/1.1 200 OK\r\n" + headers + b"\r\n\r\n" + body
+
+
+def warc(*blocks, fields=b"WARC-Type: response", tail=b"\r\n\r\n", mime=b"application/http"):
+    """Records of these blocks, as bytes."""
+    return [b"WARC/1.0\r\n" + fields + (b"\r\nContent-Type: " + mime if mime else b"") +
+            b"\r\nWARC-Target-URI: https://a.example/%d\r\nContent-Length: %d\r\n\r\n" %
+            (i, len(block)) + block + tail for i, block in enumerate(blocks)]
+
+
+def kinds(path):
+    return [kind for kind, *_ in sources.read_source(path)]
+
+
+@pytest.mark.parametrize("name, data, kind", [
+    ("page.html", PAGE, "html"), ("page.txt", b"\n<!-- x -->" + PAGE, "html"),
+    ("page.warc.gz", gzip.compress(b"".join(warc(http(PAGE)))), "html"),
+    ("a.txt", b"".join(warc(http(PAGE))), "html"), ("a.txt.gz", gzip.compress(b"words"), "text"),
+    ("a.warc.bz2", bz2.compress(b"".join(warc(http(PAGE)))), "html"),
+    ("a.warc.xz", lzma.compress(b"".join(warc(http(PAGE)))), "html")])
+def test_a_file_is_what_its_first_bytes_say(tmp_path, name, data, kind):
+    (tmp_path / name).write_bytes(data)
+    assert kinds(tmp_path / name) == [kind]
+
+
+@pytest.mark.parametrize("name, data, said", [
+    ("a.txt", b"%PDF-1.4", "is a PDF"), ("a.md", b"\x89PNG\r\n", "is a picture"),
+    ("a.jsonl", b"PAR1....", "is a Parquet table"), ("a.txt", b"PK\3\4....", "is a zip"),
+    ("a.wacz", b"PK\3\4....", "damaged zip"),
+    ("a.warc.lz4", b"\x04\x22\x4d\x18abc", "packed with lz4.*run lz4 -d a.warc.lz4")])
+def test_other_formats_are_named_never_read_as_text(tmp_path, name, data, said):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(BadInput, match=said) as error:
+        list(sources.read_source(tmp_path / name))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("magic", [b"\x28\xb5\x2f\xfd", b"\x5d\x2a\x4d\x18"])
+def test_zstandard_is_named_where_python_lacks_it(tmp_path, magic):
+    pytest.importorskip("lzma")
+    try:
+        import compression.zstd                  # noqa: F401  Python 3.14 reads it
+        pytest.skip("this Python can read it")
+    except ImportError:
+        pass
+    (tmp_path / "a.warc.zst").write_bytes(magic + bytes(40))
+    with pytest.raises(BadInput, match="packed with zstd.*zstd -d a.warc.zst"):
+        list(sources.read_source(tmp_path / "a.warc.zst"))
+
+
+ARC_V1 = b"%s 192.0.2.1 20080430204825 text/html %d\n"
+ARC_V2 = b"%s 192.0.2.1 20080430204825 text/html 200 CHECK - 0 x.arc %d\n"
+
+
+@pytest.mark.parametrize("line, pack", [(ARC_V1, bytes), (ARC_V2, bytes), (ARC_V1, gzip.compress)])
+def test_arc_files_are_read(tmp_path, line, pack):
+    blocks = [http(PAGE + b"%d" % i) for i in range(9)]
+    first = b"filedesc://x.arc 0.0.0.0 20080430204825 text/plain %d\n1 0 IA\nfields\n" % len(
+        b"1 0 IA\nfields\n")
+    rows = [first] + [line % (b"http://a.example/%d x" % i, len(b)) + b for i, b in enumerate(blocks)]
+    damaged = rows.copy()
+    damaged[4] = damaged[4][:-30]                           # its length says more than is there
+    (tmp_path / "x.arc").write_bytes(b"".join(pack(r + b"\n") for r in rows))
+    records = list(read_warc(tmp_path / "x.arc"))
+    assert [(r.url, r.payload) for r in records] == [
+        (f"http://a.example/{i}%20x", PAGE + b"%d" % i) for i in range(9)]
+    assert kinds(tmp_path / "x.arc") == ["html"] * 9
+    (tmp_path / "x.arc").write_bytes(b"".join(pack(r + b"\n") for r in damaged))
+    assert len(list(read_warc(tmp_path / "x.arc"))) >= 8, "one wrong length costs one record or two"
+
+
+def test_a_wacz_is_a_zip_of_archives(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.wacz", "w") as archive:
+        archive.writestr("datapackage.json", "{}")
+        for name in ("two", "one"):
+            with WarcWriter(tmp_path / f"{name}.warc.gz") as writer:
+                writer.response(f"https://{name}.example/", PAGE)
+            archive.write(tmp_path / f"{name}.warc.gz", f"archive/{name}.warc.gz")
+    urls = [url for _, url, _, _ in sources.read_source(tmp_path / "a.wacz")]
+    assert urls == ["https://one.example/", "https://two.example/"]
+    with zipfile.ZipFile(tmp_path / "b.wacz", "w") as archive:
+        archive.writestr("x.txt", "x")
+    with pytest.raises(BadInput, match="without WARC files"):
+        list(read_warc(tmp_path / "b.wacz"))
+
+
+@pytest.mark.parametrize("options", [
+    {"fields": b"WARC-Record-ID: <urn:uuid:1>"}, {"mime": b""}, {"mime": b"message/http"},
+    {"mime": b"text/html"}, {"tail": b""}, {"tail": b"\n\n"}, {"tail": b"\r\n"},
+    {"tail": b"\r\n" * 20}])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_what_archives_of_the_wild_leave_out(tmp_path, options, pack):
+    """No WARC-Type, no Content-Type, message/http, no line ends after a record, or twenty."""
+    blocks = [http(PAGE + b"%d" % i) for i in range(5)]
+    (tmp_path / "x.warc").write_bytes(b"".join(map(pack, warc(*blocks, **options))))
+    problems = []
+    records = list(read_warc(tmp_path / "x.warc", problems))
+    assert [r.payload for r in records] == [PAGE + b"%d" % i for i in range(5)] and not problems
+    assert kinds(tmp_path / "x.warc") == ["html"] * 5
+
+
+def test_what_is_no_page_is_counted_by_name(tmp_path):
+    rows = warc(http(b"\x0b\x02", b"Content-Encoding: br"), http(b"(\xb5/\xfdx", b"Content-Encoding:"
+                b" dcb"), http(PAGE))
+    rows += warc(http(b""), fields=b"WARC-Type: revisit")
+    rows += warc(b"x", fields=b"WARC-Type: continuation")
+    rows += warc(b"{}", fields=b"WARC-Type: resource", mime=b"application/json")
+    rows += [warc(b"x", fields=b"WARC-Type: resource", mime=b"text/plain")[0].replace(
+        b"https://a.example/0", b"urn:text:https://a.example")]
+    (tmp_path / "x.warc").write_bytes(b"".join(rows))
+    assert kinds(tmp_path / "x.warc") == [
+        "html", "revisit of a page fetched before", "piece of a segmented record",
+        "not HTML: application/json", "not a page: urn", "packed with br", "packed with dcb"]
+
+
+def test_records_without_an_address_are_different_pages(tmp_path):
+    rows = [row.replace(b"WARC-Target-URI: https://a.example/%d\r\n" % i, b"")
+            for i, row in enumerate(warc(http(PAGE), http(PAGE)))]
+    (tmp_path / "x.warc").write_bytes(b"".join(rows))
+    urls = [url for _, url, _, _ in sources.read_source(tmp_path / "x.warc")]
+    assert urls[0] != urls[1] and urls[0].startswith("file:///x.warc#")
+
+
+@pytest.mark.parametrize("spelling, right", [
+    ("sha1:{b32}", True), ("sha1:{hex}", True), ("SHA-1:{b32}", True), ("sha-256:{hex}", True),
+    ("sha256:{b64}", True), ("sha512:{hex}", True), ("md5:{b32}", True), ("sha1:{b32x}", False),
+    ("sha-256:{hexx}", False), ("sha512:{b64x}", False)])
+def test_digests_in_all_spellings(spelling, right):
+    import base64
+    import hashlib
+    block = http(PAGE)
+    name = spelling.partition(":")[0].lower().replace("-", "")
+    raw, other = hashlib.new(name, PAGE).digest(), hashlib.new(name, b"other").digest()
+    values = {"b32": base64.b32encode(raw).decode(), "hex": raw.hex(),
+              "b64": base64.b64encode(raw).decode().rstrip("="), "hexx": other.hex(),
+              "b32x": base64.b32encode(other).decode(), "b64x": base64.b64encode(other).decode()}
+    said = wrong_digest(Headers([("WARC-Payload-Digest", spelling.format(**values))]), block)
+    assert (said is None) == right, said
+    assert "unknown kind: crc32" in wrong_digest(Headers([("WARC-Block-Digest", "crc32:1")]), block)
+
+
+def test_digests_of_revisits_and_of_resources_with_empty_lines():
+    story = Headers([("WARC-Payload-Digest", digest(b"one\n\ntwo")), ("Content-Type", "text/plain")])
+    assert wrong_digest(story, b"one\n\ntwo", "resource") is None, "all of the block is payload"
+    first = Headers([("WARC-Payload-Digest", digest(PAGE))])
+    assert wrong_digest(first, http(b""), "revisit") is None, "it is the digest of the page before"
+    assert wrong_digest(first, http(b""), "response") is not None
