@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, Iterator
 
 from artifacts import BadInput, shown
+from http_body import zstandard
 
 CHUNK = 1 << 15           # read at a time; what follows a member in it is copied once a record
 GZIP = b"\x1f\x8b\x08"
@@ -83,12 +84,8 @@ def _unpacked(path: Path, file: IO[bytes], name: str, command: str) -> IO[bytes]
         return bz2.open(file)
     if name == "xz":
         return lzma.open(file)
-    if name == "zstd":
-        try:
-            from compression import zstd            # Python 3.14
-            return zstd.open(file)
-        except ImportError:
-            pass
+    if name == "zstd" and (module := zstandard()):
+        return module.open(file)
     raise BadInput(f"{shown(path)} is packed with {name}, which this Python cannot undo: run "
                    f"{command} {path.name} and give the file that it makes")
 

@@ -27,11 +27,12 @@ import page_steps
 from artifacts import BadInput, CommandLine, Job, command, need, out, shown, within
 from decontaminate import evaluation_ngrams, load_evaluation
 from dedup import normalise_url
+from dirty_words import load_words
 from funnel import Funnel
 from hashed_linear import HashedLinear
 from mixture import natural_mixture
 from near_copies import near_entries, near_pages
-from outliers import count_words, load_words
+from outliers import count_words
 from parts import (RECORDS_PER_PART, batched, bounded_map, decide, finish, name_of, read_pages,
                    wait_for, write_pages)
 from safety import load_blocklist

@@ -12,13 +12,17 @@ entries: a signature and the documentation under it.
 """
 
 import hashlib
+import ipaddress
 import re
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import numpy as np
 
-SESSION_KEYS = frozenset("sid sessionid session_id phpsessid jsessionid aspsessionid cfid cftoken "
-                         "fbclid gclid mc_cid mc_eid".split())
+SESSION_KEYS = frozenset("phpsessid jsessionid aspsessionid cfid cftoken fbclid gclid dclid "
+                         "msclkid mc_cid mc_eid".split())
+# Names of a session on one site and of a story on another: only a long code is a session.
+DOUBTFUL_KEYS = frozenset("sid s session sessionid session_id sess".split())
+_SESSION_CODE = re.compile(r"(?=.*\d)[0-9A-Za-z,_-]{20,}")
 _WWW = re.compile(r"^www\d*\.")
 _JSESSION = re.compile(r";jsessionid=[^/?#]*", re.IGNORECASE)
 _PERCENT = re.compile(r"%([0-9a-fA-F]{2})")
@@ -35,13 +39,34 @@ def _plain(code: re.Match) -> str:
     return character if re.fullmatch(r"[A-Za-z0-9._~-]", character) else code[0].upper()
 
 
+def plain_host(host: str) -> str:
+    """One spelling of a host: names in ASCII as the network has them, IPv6 addresses shortened.
+
+    "M\u00fcnchen.example" -> "xn--mnchen-3ya.example", "2001:db8:0::1" -> "[2001:db8::1]". What is
+    no valid name stays, in lower case.
+    """
+    try:
+        if ":" in host:
+            return f"[{ipaddress.ip_address(host).compressed}]"
+        return host.lower() if host.isascii() else host.encode("idna").decode()
+    except ValueError:          # UnicodeError is one
+        return host.lower()
+
+
+def _names_the_visitor(key: str, value: str) -> bool:
+    """Is this parameter a session or a campaign, and no part of the page's name?"""
+    return key in SESSION_KEYS or key.startswith("utm_") or (
+        key in DOUBTFUL_KEYS and bool(_SESSION_CODE.fullmatch(value)))
+
+
 def normalise_url(url: str) -> str:
     """One spelling for the many URLs of one page; a URL that cannot be parsed comes back as it is.
 
-    Lower-case scheme and host, https for http, no user, default port, "www.", fragment, session or
-    campaign parameters; dot segments and double slashes resolved; percent codes of unreserved
-    characters decoded, others in upper case; query parameters sorted; no slash at the end, no
-    index.html. normalise_url("HTTP://www.Example.com:80/a/./b/?b=2&a=1#top")
+    Lower-case scheme and host (see `plain_host`), https for http, no user, default port, "www.",
+    fragment, campaign or session parameters (of DOUBTFUL_KEYS only if the value is a long code);
+    dot segments and double slashes resolved; percent codes of unreserved characters decoded, others
+    in upper case; query parameters sorted; no slash at the end, no index.html.
+    normalise_url("HTTP://www.Example.com:80/a/./b/?b=2&a=1#top")
     = "https://example.com/a/b?a=1&b=2".
     Two different pages can share one key (rarely: an order of parameters that matters).
     """
@@ -53,7 +78,7 @@ def normalise_url(url: str) -> str:
     if not host or parts.scheme.lower() not in ("http", "https"):
         return url
     # the host: no www, no default port
-    host = _WWW.sub("", host)
+    host = _WWW.sub("", plain_host(host))
     if port and (parts.scheme.lower(), port) not in (("http", 80), ("https", 443)):
         host += f":{port}"
     # the path: one spelling per character, then dot segments and empty segments
@@ -71,7 +96,7 @@ def normalise_url(url: str) -> str:
     # (surrogates carry bytes that are no UTF-8, so that %E4 and %F6 stay two queries)
     query = sorted((k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True,
                                                 errors="surrogateescape")
-                   if k.lower() not in SESSION_KEYS and not k.lower().startswith("utm_"))
+                   if not _names_the_visitor(k.lower(), v))
     return urlunsplit(("https", host, "/" + "/".join(kept) if kept else "",
                        urlencode(query, errors="surrogateescape"), ""))
 

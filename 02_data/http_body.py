@@ -7,13 +7,16 @@ undone here, with a limit, since a few kilobytes can unpack to gigabytes. Brotli
 standard library, zstandard only from Python 3.14: such a body is refused by name.
 """
 
+import importlib
 import re
 import zlib
+from types import ModuleType
 from typing import Iterator, Mapping
 
 STATUS = re.compile(rb"(?:HTTP/\S+|ICY)\s+(\d{3})")
 FOLD = re.compile(r"\r?\n[ \t]+")
-PACKERS = ("br", "zstd", "dcb", "dcz", "lz4", "compress", "x-compress", "bzip2", "x-bzip2", "xz", "lzma", "sdch", "exi")
+PACKERS = ("br", "zstd", "dcb", "dcz", "lz4", "compress", "x-compress", "bzip2",
+           "x-bzip2", "xz", "lzma", "sdch", "exi")
 LIMIT = 64 << 20          # bytes of one decoded body
 MEMBERS = 100             # gzip members of one body: each costs a copy of what is left
 
@@ -126,11 +129,17 @@ def _inflate(body: bytes, window: int, limit: int) -> bytes:
     raise BadBody(f"body of over {MEMBERS} gzip members")
 
 
+def zstandard() -> ModuleType | None:
+    """The module compression.zstd, which the standard library has from Python 3.14, or None."""
+    try:
+        return importlib.import_module("compression.zstd")
+    except ImportError:
+        return None
+
+
 def _unzstd(body: bytes, limit: int) -> bytes | None:
     """A zstandard body unpacked where this Python can (3.14), else None."""
-    try:
-        from compression import zstd
-    except ImportError:
+    if (zstd := zstandard()) is None:
         return None
     try:
         unpacked = zstd.ZstdDecompressor().decompress(body, limit + 1)

@@ -1,27 +1,22 @@
-"""Outlier tokens and dirty tokens: pages whose words are nobody else's, or nobody's to print.
+"""Outlier tokens: pages whose words are nobody else's.
 
     profile = TokenProfile.from_texts(sample)      # how often each word occurs in the corpus
     profile.divergence(text)                       # nats; lists of numbers and hex dumps are high
 
-Llama 3's report names both rules without numbers. Ours: the Kullback-Leibler divergence of the
+Llama 3's report names the rule without numbers. Ours: the Kullback-Leibler divergence of the
 page's word distribution from the corpus', which says how many nats per word a coder of the corpus
 would waste on the page. A short page diverges by chance, so pages are compared at equal length, a
 few hundred words. Left out: the n-gram coverage ratio of the same report.
 """
 
-import re
-from pathlib import Path
 from typing import Iterable
 
 import numpy as np
 
-from artifacts import need
 from shingles import normalise_text, word_hashes
 
 BITS = 16                # words are hashed into 65,536 counts
 WORDS_COMPARED = 400     # of each page, spread over it
-DIRTY_WORDS = frozenset("fuck fucking fucked cunt pussy cock dick tits slut whore blowjob porn "
-                        "porno milf bitch retard cumshot dildo xxx".split())
 
 
 class TokenProfile:
@@ -67,28 +62,3 @@ def word_slots(text: str) -> np.ndarray:
     """The slot below 2^BITS of every word of `text`, in order."""
     hashes = word_hashes(normalise_text(text))[0]
     return (hashes >> np.uint64(64 - BITS)).astype(np.int64)
-
-
-def load_words(paths: list[Path]) -> frozenset[str]:
-    """DIRTY_WORDS and the words of text files, one per line; phrases of several words are no words.
-
-    The lists that are handed round (LDNOOBW's, for one) have this form.
-    """
-    words = set(DIRTY_WORDS)
-    for path in paths:
-        lines = need(path, "any list of one word per line").read_text("utf-8", "replace").lower()
-        words |= {line.strip() for line in lines.splitlines() if line.strip().isalpha()}
-    return frozenset(words)
-
-
-def dirty_tokens(text: str, words: frozenset[str] = DIRTY_WORDS,
-                 bound: float = 0.002) -> str | None:
-    """None if at most two words, or at most `bound` of them (2 in 1,000), are in `words`.
-
-    C4 drops a page for one such word, and with it every page about Dick Whittington; a share with a
-    bound, and three words at least, forgive a quotation and find the page that is made of them.
-    """
-    found = re.findall(r"[^\W\d_]+", text.lower())
-    dirty = sum(1 for word in found if word in words)
-    share = dirty / max(len(found), 1)
-    return f"dirty tokens: {share:.4g} is over {bound:g}" if dirty > 2 and share > bound else None

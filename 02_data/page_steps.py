@@ -18,11 +18,11 @@ import numpy as np
 
 import heuristics
 from dedup import digest64, entries_of, entry_keys, first_copies, normalise_url
+from dirty_words import DIRTY_WORDS, dirty_tokens
 from domains import SIGNATURE, is_documentation
 from extract import extract_text
 from hashed_linear import HashedLinear
 from language import identify_language
-from outliers import DIRTY_WORDS, dirty_tokens
 from personal_data import MOST, mask_personal_data, too_personal
 from safety import blocked_url, classify_harmful, classify_nsfw
 from writing_systems import LETTERS, words_of
@@ -165,8 +165,10 @@ def line_rules(page: dict, settings: Settings) -> str | None:
     """
     if page["rules"] == "documentation":
         return None
-    page["text"], reason = heuristics.c4_clean(page["text"], terminal_punctuation=False)
-    return reason or heuristics.fineweb(page["text"])
+    cleaned, reason = heuristics.c4_clean(page["text"], terminal_punctuation=False)
+    if reason is None:
+        page["text"] = cleaned
+    return reason or heuristics.fineweb(cleaned)
 
 
 def documented(text: str) -> str | None:
@@ -213,7 +215,7 @@ def run_page_steps(page: dict, settings: Settings, counters: dict) -> bool:
     for name, step in PAGE_STEPS:
         count = counters.setdefault(name, {"pages": 0, "bytes": 0, "rejected": 0, "seconds": 0.0,
                                            "reasons": {}, "samples": []})
-        start = time.process_time()
+        start, before = time.process_time(), page.get("text", "")
         try:
             reason = step(page, settings)
         except Exception as error:  # one strange page must not end a run over millions
@@ -228,7 +230,7 @@ def run_page_steps(page: dict, settings: Settings, counters: dict) -> bool:
         count["reasons"][kind] = seen + 1
         count["rejected"] += 1
         if seen < REJECTS_PER_REASON:
-            count["samples"].append(sample(page["url"], reason, page.get("text", "")))
+            count["samples"].append(sample(page["url"], reason, before or page.get("text", "")))
         return False
     return True
 

@@ -21,18 +21,24 @@ from typing import IO
 from urllib.parse import unquote, urlsplit
 
 from artifacts import BadInput, need, shown
-from disguised_words import rude_words
+from dedup import plain_host
+from dirty_words import rude_sentences, rude_words
 from hashed_linear import HashedLinear, fit
 
 LOOKED_AT = 20_000        # characters of a page
+SURE = 0.7                # probability of one sentence that decides about its page
 EXAMPLES = Path(__file__).with_name("safety_examples.tsv")
 # One hard word in an address is enough, of soft words it takes two, substrings count anywhere.
 HARD_WORDS = frozenset("porn porno xxx xvideos pornhub redtube hentai camgirls sexcam milf nudes "
                        "escorts fuck blowjob gangbang bdsm swingers warez keygen".split())
-SOFT_WORDS = frozenset("sex sexy adult nude naked hot girls teen cam cams live erotic lesbian gay "
+SOFT_WORDS = frozenset("sex sexy adult nude naked hot girls teen cam cams live erotic "
                        "casino poker betting viagra pills dating hookup torrent crack".split())
 SUBSTRINGS = ("freeporn", "pornvideo", "xxxvideo", "sexvideo", "livesex", "adultdating",
               "nudegirls", "onlinecasino", "buyviagra")
+NOWHERE = re.compile(r"0|(?:\d{1,3}\.){3}\d{1,3}|[0-9a-f]*:[0-9a-f:.]*(?:%\w+)?")
+OWN_NAMES = frozenset("localhost localhost.localdomain local broadcasthost ip6-localhost "
+                      "ip6-loopback ip6-localnet ip6-mcastprefix ip6-allnodes ip6-allrouters "
+                      "ip6-allhosts".split())
 JIGSAW_COLUMNS = {"nsfw": ("obscene",),
                   "harmful": ("toxic", "severe_toxic", "threat", "insult", "identity_hate")}
 
@@ -40,9 +46,10 @@ JIGSAW_COLUMNS = {"nsfw": ("obscene",),
 def load_blocklist(paths: list[Path]) -> frozenset[str]:
     """Blocked domains and whole URLs from text files, one per line; '#' or '!' begins a comment.
 
-    Plain lists ("bad.example", "http://good.example/bad/"), hosts files ("0.0.0.0 bad.example") and
-    the domain rules of ad blockers ("||bad.example^") give the same: {"bad.example", ...}, without
-    scheme, "www." and last slash. Other rules of ad blockers are passed over.
+    Plain lists ("bad.example", "http://good.example/bad/"), hosts files (":: bad.example") and the
+    domain rules of ad blockers ("||bad.example^") give the same: {"bad.example", ...}, without
+    scheme, "www." and last slash. Other rules of ad blockers are passed over, and a hosts file's
+    names for this machine.
     """
     blocked: set[str] = set()
     for path in paths:
@@ -53,14 +60,17 @@ def load_blocklist(paths: list[Path]) -> frozenset[str]:
         for line in data.decode("utf-8", "replace").lower().splitlines():
             words = line.partition("#")[0].split()
             if words and words[0][0] != "!":
-                entry = words[1] if words[0] in ("0.0.0.0", "127.0.0.1") and words[1:] else words[0]
-                blocked.add(_listed(entry.removeprefix("||").removesuffix("^")))
-    return frozenset(b for b in blocked if b and not set(b) & set("*^|$@"))
+                # a hosts file sends names to an address that answers nobody: 0.0.0.0, ::1, 0
+                names = words[1:] if words[1:] and NOWHERE.fullmatch(words[0]) else words[:1]
+                blocked |= {_listed(n.removeprefix("||").removesuffix("^")) for n in names}
+    return frozenset(b for b in blocked - OWN_NAMES
+                     if b and not set(b) & set("*^|$@") and not NOWHERE.fullmatch(b))
 
 
 def _listed(url: str) -> str:
     """How a URL stands in a blocklist: "https://www.a.example/x/" -> "a.example/x"."""
-    return url.rpartition("://")[2].removeprefix("www.").rstrip("/.")
+    host, slash, path = url.rpartition("://")[2].removeprefix("www.").rstrip("/.").partition("/")
+    return (host if host.isascii() else plain_host(host)) + slash + path
 
 
 def blocked_url(url: str, blocklist: frozenset[str] = frozenset()) -> str | None:
@@ -73,7 +83,7 @@ def blocked_url(url: str, blocklist: frozenset[str] = frozenset()) -> str | None
     low = unquote(url.lower())
     low = low if "//" in low else "//" + low
     try:
-        host = (urlsplit(low).hostname or "").removeprefix("www.").rstrip(".")
+        host = plain_host(urlsplit(low).hostname or "").removeprefix("www.").rstrip(".")
     except ValueError:
         return "blocked address: not a URL"
     # the host and each domain above it: a.b.example, b.example, example
@@ -158,9 +168,16 @@ def bundled_model(kind: str) -> HashedLinear:
 def classify(text: str, model: HashedLinear) -> tuple[str, float]:
     """The likelier label of a two-class model and its probability (0.5 or more).
 
-    The model reads the text as `rude_words` gives it, as it did when it was trained.
+    The model reads the text as `rude_words` gives it, as it did when it was trained, and each
+    sentence of a longer one: a page is as bad as its worst sentence, if that is surely bad (SURE),
+    for a threat among ten kind sentences is diluted to nothing. Of many harmless sentences one will
+    look a little bad by chance.
     """
-    p = model.score(rude_words(text[:LOOKED_AT]))
+    text = text[:LOOKED_AT]
+    p = model.score(rude_words(text))
+    if len(sentences := rude_sentences(text)) > 1:
+        worst = float(model.score_many(sentences).max())
+        p = max(p, worst) if worst >= SURE else p
     return (model.labels[0], p) if p >= 0.5 else (model.labels[1], 1 - p)
 
 

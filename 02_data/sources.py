@@ -8,6 +8,7 @@ page, so that it can be counted. Files of any size are read in pieces of a few m
 """
 
 import gzip
+import io
 import json
 import lzma
 import os
@@ -34,8 +35,7 @@ BINARY = ((b"%PDF-", "PDF"), (b"\x89PNG", "picture"), (b"GIF8", "picture"),
           (b"PAR1", "Parquet table"), (b"OggS", "sound"), (b"ID3", "sound"), (b"wOFF", "font"),
           (b"wOF2", "font"), (b"RIFF", "picture or sound"), (b"SQLite format 3", "database"),
           (b"ARROW1", "Arrow table"), (b"\x93NUMPY", "numpy array"))
-PAGE = re.compile(rb"\s*(?:<\?xml[^>]{0,200}>\s*)?(?:<!--.{0,2000}?-->\s*){0,9}<(?:!doctype\s+html|html"
-                  rb"|head|body)\b", re.IGNORECASE | re.DOTALL)
+PAGE = re.compile(rb"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
 WEB = re.compile(r"(?:https?|ftp|file|warc):|[^:/]*$|//")
 
 
@@ -90,7 +90,16 @@ def format_of(path: Path) -> str:
                        "as .jsonl, .txt, .html or .warc.gz")
     if name.endswith((".jsonl", ".jsonl.gz", ".json")):
         return "jsonl"
-    return "html" if PAGE.match(head) else "text"
+    return "html" if begins_like_a_page(head) else "text"
+
+
+def begins_like_a_page(head: bytes) -> bool:
+    """Is the first tag one of a page's, after blanks, remarks and an XML declaration?"""
+    head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    while head.startswith((b"<!--", b"<?xml")):
+        end = b"-->" if head.startswith(b"<!--") else b"?>"
+        head = head.partition(end)[2].lstrip()
+    return bool(PAGE.match(head))
 
 
 def _peek(head: bytes) -> bytes:
@@ -138,7 +147,8 @@ def _opened(path: Path) -> IO[bytes]:
     return gzip.open(path, "rb") if packed else open(path, "rb")
 
 
-def pieces_of(lines: IO[bytes], largest: int = LARGEST_PIECE) -> Iterator[bytes]:
+def pieces_of(lines: io.BufferedReader | gzip.GzipFile,
+              largest: int = LARGEST_PIECE) -> Iterator[bytes]:
     """A text file in documents, cut at lines that hold only <|endoftext|>, without those lines.
 
     A document of over `largest` bytes is cut at its next line end, an endless line anywhere between
@@ -150,9 +160,9 @@ def pieces_of(lines: IO[bytes], largest: int = LARGEST_PIECE) -> Iterator[bytes]
             yield b"".join(piece).removesuffix(b"\n").removesuffix(b"\r")
             piece, size = [], 0
             continue
-        while not line.endswith(b"\n") and line[-4:].decode("utf-8", "ignore").encode() != line[-4:] \
-                and (rest := lines.read(1)):
-            line += rest
+        for _ in range(3 if not line.endswith(b"\n") else 0):      # not inside a character
+            if line[-1] >= 0x80 and (rest := lines.peek(1)[:1]) and rest[0] & 0xC0 == 0x80:
+                line += lines.read(1)
         piece.append(line)
         size += len(line)
         if size >= largest and (line.endswith(b"\n") or size >= 2 * largest):

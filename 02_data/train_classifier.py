@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from artifacts import BadInput, CommandLine, Job, command, need, out, shown, within
-from disguised_words import rude_words
+from dirty_words import rude_words
 from funnel import save_figure
 from hashed_linear import auc, calibration, fit
 from parts import read_pages

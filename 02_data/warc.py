@@ -130,7 +130,7 @@ def wrong_digest(headers: Headers, block: bytes, kind: str = "response") -> str 
 
 def read_warc(path: Path | str, problems: list[Problem] | None = None,
               verify_digests: bool = False, limit: int = LIMIT) -> Iterator[Record]:
-    """The records of a WARC, WET or ARC file, plain or packed, or of all those in a .wacz, in order.
+    """The records of a WARC, WET or ARC file, plain or packed, or of all in a .wacz, in order.
 
     What is skipped (damaged members, wrong lengths, bodies that cannot be decoded or are over
     `limit` bytes, with `verify_digests` wrong digests) is appended to `problems`, with the offset

@@ -230,3 +230,22 @@ def test_one_strange_page_is_counted_and_does_not_end_the_run(monkeypatch):
     page = {"url": "u", "body": b"x"}
     assert not page_steps.run_page_steps(page, page_steps.Settings(), counters)
     assert counters["extract"]["reasons"] == {"error ZeroDivisionError": 1}
+
+
+def test_a_reject_shows_the_text_that_was_rejected():
+    words = "The " + " of ".join(" and ".join(WORDS[i:i + 4]) for i in range(0, 84, 4))
+    page = {"url": "u", "kind": "text", "charset": None,
+            "body": f"{words}. It is the end.\nA line with {{ braces }}.".encode()}
+    counters = {}
+    assert not page_steps.run_page_steps(page, page_steps.Settings(rules="web"), counters)
+    step = next(c for c in counters.values() if c["rejected"])
+    assert step["reasons"] == {"C4 curly bracket": 1}
+    assert step["samples"][0]["text"].startswith("The river and boat"), "not an empty text"
+
+
+def test_personal_data_next_to_a_mask_is_found_too():
+    page = {"text": "server 8.8.8.8(202) 555-0143 on call", "rules": "web"}
+    assert page_steps.personal_data(page, page_steps.Settings()) is None
+    assert page["text"] == "server |||IP_ADDRESS||||||PHONE_NUMBER||| on call"
+    page = {"text": " ".join(f"a{i}@b.org" for i in range(6)), "rules": "web"}
+    assert page_steps.personal_data(page, page_steps.Settings()) == "personal data: 6 > 5"

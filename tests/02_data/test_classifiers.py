@@ -5,16 +5,17 @@ import math
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import hashed_linear as hl
 import quality
-import outliers
+
 import safety
 from artifacts import ROOT, BadInput
-from disguised_words import meant, rude_words, spell_out
+from dirty_words import DIRTY_WORDS, KINDS, dirty_tokens, load_words, meant, rude_words, spell_out
 
 rng = np.random.default_rng(3)
 
@@ -184,6 +185,14 @@ def test_blocklist_covers_subdomains_only(url, blocked):
     assert (safety.blocked_url(url, listed) is not None) == blocked, url
 
 
+@pytest.mark.parametrize("line", [
+    "::1 bad.example", ":: bad.example", "0 bad.example", "127.0.0.1 bad.example", "0.0.0.0\tbad.example",
+    "255.255.255.255 bad.example", "fe80::1%lo0 bad.example", "::1 localhost bad.example # why"])
+def test_hosts_files_name_their_domains_after_any_address(tmp_path, line):
+    (tmp_path / "hosts").write_text(f"127.0.0.1 localhost\n::1 ip6-localhost\n{line}\n1.2.3.4\n")
+    assert safety.load_blocklist([tmp_path / "hosts"]) == {"bad.example"}
+
+
 def test_blocklist_file(tmp_path):
     (tmp_path / "list.txt").write_text("# comment\nWWW.Bad.example  # why\n\nother.example\n")
     assert safety.load_blocklist([tmp_path / "list.txt"]) == {"bad.example", "other.example"}
@@ -259,9 +268,39 @@ def test_disguised_words_are_read_and_swearing_at_nobody_harms_nobody(text, nsfw
 
 def test_more_dirty_words_from_lists(tmp_path):
     (tmp_path / "en").write_text("Frobnicate\ntwo words\n\nsnark\n", encoding="utf-8")
-    words = outliers.load_words([tmp_path / "en"])
-    assert words == outliers.DIRTY_WORDS | {"frobnicate", "snark"}
-    assert outliers.dirty_tokens("snark and " * 9, words) and not outliers.dirty_tokens("snark " * 9)
+    words = load_words([tmp_path / "en"])
+    assert words == DIRTY_WORDS | {"frobnicate", "snark"}
+    assert dirty_tokens("snark and " * 9, words) and not dirty_tokens("snark " * 9)
+
+
+def test_words_that_name_people_are_in_no_list():
+    names = set("jew jews jewish muslim muslims christian arab black gay gays lesbian lesbians queer "
+                "chinese mexican gypsy immigrant".split())
+    listed = {word for _, words in KINDS for word in words} | DIRTY_WORDS | \
+        safety.HARD_WORDS | safety.SOFT_WORDS
+    assert not listed & names, "of a faith, an origin, a love: naming people is not dirty"
+
+
+def unseen(label):
+    lines = Path(__file__).with_name("unseen_talk.tsv").read_text(encoding="utf-8").splitlines()
+    return [line.partition("\t")[2] for line in lines if line.startswith(label)]
+
+
+def test_the_worst_sentence_of_a_long_comment_counts():
+    kind = unseen("clean")
+    for bad in ("You are a stupid idiot and a pathetic loser.", "I will kill you and your family.",
+                "Shut up, you worthless moron!", "Go and die, you scum."):
+        for place in (0, 5, 10):
+            comment = " ".join([*kind[:place], bad, *kind[place:10]])
+            label, probability = safety.classify_harmful(comment)
+            assert label == "harmful", f"{bad!r} at {place} among ten kind sentences: {probability}"
+    calls = [safety.classify_harmful(" ".join(kind[i:i + 10]))[0] for i in range(30)]
+    assert calls.count("clean") >= 27, "ten kind sentences stay kind"
+
+
+def test_scores_of_many_are_the_scores_of_each():
+    model, texts = safety.bundled_model("harmful"), [*unseen("clean"), "", "...", *unseen("harmful")]
+    assert np.allclose(model.score_many(texts), [model.score(t) for t in texts], atol=1e-6)
 
 
 def test_jigsaw_format(tmp_path):

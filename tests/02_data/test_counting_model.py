@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+import dirty_words
 import outliers
 from counting_model import CountingModel
 
@@ -61,4 +62,4 @@ def test_divergence_is_large_for_other_words_and_zero_for_the_corpus_itself():
     (2, 100, True), (3, 1500, True), (3, 1499, False), (20, 100, False)])
 def test_dirty_tokens_at_two_in_a_thousand_and_three_at_least(dirty, words, kept):
     text = "porn " * dirty + "fish " * (words - dirty)
-    assert (outliers.dirty_tokens(text) is None) == kept
+    assert (dirty_words.dirty_tokens(text) is None) == kept
