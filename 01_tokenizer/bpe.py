@@ -13,6 +13,7 @@ import gc
 import os
 import unicodedata
 from array import array
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import chain
@@ -24,6 +25,7 @@ import numpy as np
 from artifacts import BadInput, shown
 from ascii_encode import AsciiEncoder
 from bpe_hybrid import train_hybrid
+from bpe_textbook import count_pairs, merge_pair
 from byte_alphabet import HF_BYTE_ORDER
 from encode_piece import PieceCache, merge_long, standing_whole
 from hf_json import read_hf, write_hf
@@ -100,6 +102,20 @@ def train_bpe(counts: Mapping[str | bytes, int], vocab_size: int,
         if collecting:
             gc.enable()
     return dict(enumerate(tokens + [name.encode() for name in special_tokens])), merges
+
+
+def train_textbook(counts: Mapping[bytes, int], merges: int, byte_ids: Sequence[int],
+                   key: Callable[[int, int], object], on_merge: Callable[[int, int], None]) -> None:
+    """bpe_textbook.py as a `trainer`: any counts, any numbers for the bytes, any rule for ties."""
+    words = Counter()
+    for word, count in counts.items():
+        words[tuple(byte_ids[b] for b in word)] += count
+    for new in range(256, 256 + merges):
+        if not (pairs := count_pairs(words)):
+            return                         # every word is one token already
+        best = min(pairs, key=lambda pair: (-pairs[pair], key(*pair)))
+        on_merge(*best)
+        words = {merge_pair(word, best, new): count for word, count in words.items()}
 
 
 class Tokenizer:

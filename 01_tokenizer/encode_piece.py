@@ -1,6 +1,6 @@
 """One pre-token to token ids: merge the pair of lowest rank, the leftmost of equals, and again.
 
-Three rungs: encode_textbook in bpe_textbook.py goes through all merges; `merge_short` looks only at
+Three rungs: `encode` in bpe_textbook.py goes through all merges; `merge_short` looks only at
 the pairs at hand; `merge_long` finds the next pair with a heap, so that 100 KB without a space take
 half a second and not minutes.
 """

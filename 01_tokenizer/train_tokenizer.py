@@ -134,18 +134,27 @@ def read_documents(args: argparse.Namespace) -> Iterator[tuple[str, str | Path]]
 
 
 def read_corpus(path: Path) -> Iterator[Document]:
-    """(domain, text) of every line of a .jsonl or .jsonl.gz file with a "text" in each object."""
+    """(domain, text) of every line of a JSON-lines file, gzip or plain, with a "text" in each.
+
+    Empty lines and a byte order mark, which editors and Windows leave, are no documents.
+    """
     need(path, "02_data/build_corpus.py")
-    opened = gzip.open if path.suffix == ".gz" else open
+    with open(path, "rb") as file:
+        opened = gzip.open if file.read(2) == b"\x1f\x8b" else open     # whatever its name says
+    number = 0
     try:
-        with opened(path, "rt", encoding="utf-8", newline="\n") as file:
-            for line in file:
+        # utf-8-sig: without the mark. newline="\n": U+2028 inside a text ends no line.
+        with opened(path, "rt", encoding="utf-8-sig", newline="\n") as file:
+            for number, line in enumerate(file, 1):
+                if not line.strip():
+                    continue
                 record = json.loads(line)
                 if not isinstance(record, dict) or not isinstance(record.get("text"), str):
                     raise ValueError(f"no text in {line[:40]!r}")
-                yield record.get("domain", "text"), record["text"]
+                yield str(record.get("domain") or "text"), record["text"]
     except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise BadInput(f"{shown(path)} is damaged ({error!r}): run python 02_data/build_corpus.py")
+        raise BadInput(f"{shown(path)} is damaged at line {number or 1} ({error!r}): "
+                       "mend it, or run python 02_data/build_corpus.py") from None
 
 
 def show_longest(tokenizer: Tokenizer, number: int = 8) -> None:

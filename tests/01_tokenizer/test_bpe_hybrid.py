@@ -6,10 +6,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from bpe import train_bpe
+from bpe import train_bpe, train_textbook
 from bpe_cells import EDGE, lay_out, train_cells
 from bpe_hybrid import Column, merge_places, train_hybrid, without_overlaps
-from bpe_textbook import train_textbook
 from docstrings import source_files
 from pretokenize import count_pretokens
 

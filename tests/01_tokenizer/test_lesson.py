@@ -4,7 +4,7 @@ from pathlib import Path
 
 import bpe
 from bpe import train_bpe
-from bpe_textbook import count_pairs, encode_textbook
+from bpe_textbook import count_pairs, encode
 from pretokenize import split
 from train_tokenizer import SPECIAL_TOKENS
 
@@ -18,8 +18,8 @@ def test_the_example_by_hand():
     merges = train_bpe(COUNTS, 256 + 7)[1]
     assert [a + b for a, b in merges] == [b"st", b"est", b"ow", b"low", b"west", b"ne", b"newest"]
     assert train_bpe(COUNTS, 257, tie="smallest_ids")[1] == [(b"e", b"s")]
-    assert encode_textbook(b"lowest", merges) == [b"low", b"est"]
-    assert encode_textbook(b"newer", merges) == [b"ne", b"w", b"e", b"r"]
+    assert encode("lowest", merges) == [259, 257], "low, est"
+    assert encode("newer", merges) == [261, *b"wer"], "ne, w, e, r"
     assert split("We've 12 dogs") == ["We", "'ve", " 12", " dogs"]
 
 

@@ -94,6 +94,39 @@ def test_a_damaged_or_missing_corpus_names_the_command(run, tmp_path):
             run("--corpus", str(tmp_path / "c.jsonl.gz"))
 
 
+@pytest.mark.parametrize("content, why", [
+    (b'{"text": "ab ab"}\n\n{"text": "cd"}\n \t\n', "empty lines"),
+    (b'\xef\xbb\xbf{"text": "ab ab"}\n{"text": "cd"}', "a byte order mark, no last line feed"),
+    (b'{"text": "ab ab"}\r\n\r\n{"text": "cd", "domain": null}\r\n', "lines of Windows"),
+    (gzip.compress(b'\xef\xbb\xbf\n{"text": "ab ab"}\n\n{"text": "cd"}\n'), "gzip under another name"),
+])
+def test_a_corpus_as_editors_leave_it(tmp_path, content, why):
+    (tmp_path / "c.jsonl").write_bytes(content)
+    got = list(train_tokenizer.read_corpus(tmp_path / "c.jsonl"))
+    assert got == [("text", "ab ab"), ("text", "cd")], f"{why}: {got}"
+
+
+def test_a_damaged_line_of_a_corpus_is_numbered(tmp_path):
+    (tmp_path / "c.jsonl").write_text('\n{"text": "a\u2028b"}\n{"text": \n', encoding="utf-8")
+    with pytest.raises(BadInput, match="line 3"):
+        list(train_tokenizer.read_corpus(tmp_path / "c.jsonl"))
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_terminal_that_lacks_the_letters_stops_nothing(tmp_path, encoding):
+    """Windows pipes are cp1252: Ġ and ⏎ are not in it, and the tokenizer is trained already."""
+    (tmp_path / "text.txt").write_text(TEXT + "Привет, мир! " * 9, encoding="utf-8")
+    env = os.environ | {"BUILD_LLM_OUT": str(tmp_path / "out"), "PYTHONIOENCODING": encoding,
+                        "PYTHONPATH": os.pathsep.join([str(CHAPTER), str(CHAPTER.parent)])}
+    for line in (["train_tokenizer.py", "--text", str(tmp_path / "text.txt"), "--vocab-size", "300"],
+                 ["show_tokens.py", "--plain", "мир\n"], ["bpe_textbook.py", "мир мир"]):
+        ran = subprocess.run([sys.executable, str(CHAPTER / line[0]), *line[1:]], env=env,
+                             capture_output=True)
+        assert ran.returncode == 0, ran.stderr.decode("ascii", "replace")[-400:]
+        ran.stdout.decode(encoding)
+    assert (tmp_path / "out" / "01_tokenizer" / "tokens.png").exists()
+
+
 def test_documentation_is_read_without_importing(tmp_path):
     path = tmp_path / "module.py"
     path.write_text('"""Top."""\nimport no_such_module\ndef f(a, *, b=1):\n    """Do  it."""\n'
