@@ -11,26 +11,29 @@ Sources: Elo 1978; Bradley & Terry 1952; Chiang et al. 2024 (arXiv 2403.04132).
 """
 
 import math
+import statistics
 from typing import Iterable, Mapping, Sequence
 
 import numpy as np
 
 from artifacts import BadInput
+from who_met_whom import islands, leagues, unbeaten
 
 WINS = {"a": 1.0, "model_a": 1.0, "b": 0.0, "model_b": 0.0,
         "tie": 0.5, "both_bad": 0.5, "tie (bothbad)": 0.5}
 
 
 class Leaderboard(dict):
-    """Ratings by model, best first, with .low and .high (95 %) and .rank, each by model."""
+    """Ratings by model, best first, with .low and .high (95 %) and .rank, each by model, and
+    .remarks: what the votes cannot say, in words."""
 
     def __init__(self, names: Sequence[str], ratings: np.ndarray,
-                 low: np.ndarray, high: np.ndarray) -> None:
+                 low: np.ndarray, high: np.ndarray, remarks: Sequence[str] = ()) -> None:
         order = sorted(range(len(names)), key=lambda i: (-ratings[i], names[i]))
         super().__init__((names[i], float(ratings[i])) for i in order)
         self.low = {names[i]: float(low[i]) for i in order}
         self.high = {names[i]: float(high[i]) for i in order}
-        self.rank = rank_with_uncertainty(self.low, self.high)
+        self.rank, self.remarks = rank_with_uncertainty(self.low, self.high), list(remarks)
 
 
 def tabulate(battles: Iterable) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
@@ -124,40 +127,101 @@ def fit_strengths(wins: np.ndarray, prior: float = 1e-7) -> tuple[np.ndarray, np
 
 
 def bradley_terry(battles: Iterable, bootstrap: int = 0, scale: float = 400.0,
-                  anchor: tuple[str, float] | None = None, prior: float = 1e-7,
+                  anchor: tuple[str, float] | None = None, prior: float | None = None,
                   seed: int = 0) -> Leaderboard:
     """Ratings that best explain all battles at once, whatever their order, with 95 % intervals.
 
     P(a beats b) = 1 / (1 + 10^((R_b - R_a) / scale)), draws half a win each. `anchor`
     ("model", rating) pins one model; without it the mean is 1000. bootstrap = 0 gives normal-theory
-    intervals from the curvature; bootstrap = n refits n resamples and takes 2.5 and 97.5 percent.
-    Example: three wins to one -> ratings 400 * log10(3) = 190.8 apart. No battles -> empty.
+    intervals from the curvature, narrower by what draws take from the variance; bootstrap = n
+    refits n resamples and takes 2.5 and 97.5 percent. Example: three wins to one -> ratings
+    400 * log10(3) = 190.8 apart. No battles -> empty.
+
+    Models that never met, not even through others, are rated and ranked apart, each island by
+    itself. Without a `prior` a model that never lost has no finite rating: it then gets a weak one
+    (0.1), and the others are measured against each other. `.remarks` says both in words.
     """
     names, first, second, score = tabulate(battles)
     if not names:
         return Leaderboard([], *np.zeros((3, 0)))
     if anchor is not None and anchor[0] not in names:
         raise BadInput(f"the anchor {anchor[0]!r} is in no battle; models are {', '.join(names)}")
-    theta, hessian = fit_strengths(win_matrix(first, second, score, len(names)), prior)
-    # Ratings are only known up to a shift: subtract the mean, or the anchor's own strength.
-    reference = (np.full(len(names), 1.0 / len(names)) if anchor is None
-                 else np.array([float(name == anchor[0]) for name in names]))
+    apart = islands(win_matrix(first, second, np.ones(len(first)), len(names)))
+    boards = []
+    for group in apart:
+        here = np.isin(first, group)
+        place = np.full(len(names), -1)
+        place[group] = np.arange(len(group))
+        members = [names[i] for i in group]
+        boards.append(_rate_island(members, place[first[here]], place[second[here]], score[here],
+                                   bootstrap, scale, anchor if anchor and anchor[0] in members
+                                   else None, prior, seed))
+    return _side_by_side(boards)
+
+
+def _rate_island(names: list[str], first: np.ndarray, second: np.ndarray, score: np.ndarray,
+                 bootstrap: int, scale: float, anchor: tuple[str, float] | None,
+                 prior: float | None, seed: int) -> Leaderboard:
+    """The leaderboard of models that can all be compared, at least through others."""
+    wins = win_matrix(first, second, score, len(names))
+    never_lost, core = unbeaten(wins), max(leagues(wins), key=len)
+    remarks = [f"{' and '.join(names[i] for i in group)} never lost to the others: by these votes "
+               "the rating has no upper bound" for group in never_lost]
+    # Ratings are only known up to a shift: subtract the mean, or the anchor's own strength. The
+    # mean is of those that have a rating: one without bound would drag all the others along.
+    reference = np.ones(len(names))
+    if prior is None and len(core) < len(names):
+        prior, reference = 0.1, np.isin(np.arange(len(names)), core).astype(float)
+    reference /= reference.sum()
     base, unit = (1000.0 if anchor is None else anchor[1]), scale / math.log(10.0)
+    if anchor is not None:
+        reference = np.array([float(name == anchor[0]) for name in names])
 
     def rating(strengths: np.ndarray) -> np.ndarray:
         return base + unit * (strengths - (strengths @ reference)[..., None])
 
-    if bootstrap:
-        rounds = rating(_resampled_strengths(first, second, score, len(names), bootstrap, prior,
-                                             seed))
+    theta, hessian = fit_strengths(wins, 1e-7 if prior is None else prior)
+    if bootstrap:       # in some resample somebody never loses: there a weak prior must hold
+        rounds = rating(_resampled_strengths(first, second, score, len(names), bootstrap,
+                                             0.1 if prior is None else prior, seed))
         low, high = np.percentile(rounds, [2.5, 97.5], axis=0)
     else:
         # Covariance of the differences to the reference, from the inverse curvature.
         contrast = np.eye(len(names)) - reference[None, :]
         covariance = contrast @ np.linalg.pinv(hessian, hermitian=True) @ contrast.T
+        covariance *= variance_left_by_draws(score, theta[first] - theta[second])
         half = 1.96 * unit * np.sqrt(np.maximum(np.diag(covariance), 0.0))
         low, high = rating(theta) - half, rating(theta) + half
-    return Leaderboard(names, rating(theta), low, high)
+    return Leaderboard(names, rating(theta), low, high, remarks)
+
+
+def _side_by_side(boards: list[Leaderboard]) -> Leaderboard:
+    """One leaderboard of several islands; ranks count within an island only."""
+    if len(boards) == 1:
+        return boards[0]
+    names = [name for board in boards for name in board]
+    rated, low, high = (np.array([values[n] for values in parts for n in values]) for parts in (
+        boards, [b.low for b in boards], [b.high for b in boards]))
+    whole = Leaderboard(names, rated, low, high, [
+        "no game, not even through others, connects " + " with ".join(
+            f"{{{', '.join(board)}}}" for board in boards) + ": between them there is no order, "
+        "each group is rated and ranked by itself", *(r for b in boards for r in b.remarks)])
+    whole.rank = {name: board.rank[name] for board in boards for name in board}
+    return whole
+
+
+def variance_left_by_draws(score: np.ndarray, gaps: np.ndarray) -> float:
+    """Which share of Bernoulli variance p (1 - p) the votes really have, draws being half points.
+
+    score (n,) of the first model, gaps (n,) the fitted log odds. A vote with score 1, 0 or 1/2 of
+    mean p has the variance p (1 - p) - P(draw) / 4: a draw is the middle itself. 1 without draws;
+    at least 4 / (n + 4), as if four decided votes were still to come.
+    Example: half of the votes between equals are draws -> 0.5.
+    """
+    chance = 0.5 * (1.0 + np.tanh(0.5 * gaps))
+    # Summed over all votes: a share of draws for each pair would be too rough.
+    full, drawn = (chance * (1.0 - chance)).sum(), ((score > 0) & (score < 1)).sum() / 4.0
+    return float(max(1.0 - drawn / max(full, 1e-12), 4.0 / (len(score) + 4.0)))
 
 
 def _resampled_strengths(first: np.ndarray, second: np.ndarray, score: np.ndarray, models: int,
@@ -186,13 +250,15 @@ def votes_needed(gap: float, scale: float = 400.0, power: float = 0.8) -> int:
 
     From the normal approximation of a coin with P = 1 / (1 + 10^(-gap / scale)) against a fair one.
     Example: a gap of 191 points (3 to 1) needs 29 votes at 80 % power; a gap of 35, 778.
-    ValueError for a gap that is not positive.
+    ValueError for a gap that is not positive, or a power not between 0 and 1.
     """
-    if gap <= 0:
+    if not 0 < power < 1:
+        raise ValueError(f"power {power} must lie between 0 and 1")
+    if not 0 < gap < math.inf:
         raise ValueError("no number of votes orders two equal models")
     chance = 1.0 / (1.0 + 10.0 ** (-gap / scale))
     # 1.95996 and the power's own quantile are distances in standard errors.
-    quantile = {0.5: 0.0, 0.8: 0.841621, 0.9: 1.281552, 0.95: 1.644854}[power]
+    quantile = statistics.NormalDist().inv_cdf(power)
     spread = 1.959964 * 0.5 + quantile * math.sqrt(chance * (1.0 - chance))
     return math.ceil((spread / (chance - 0.5)) ** 2)
 
@@ -224,6 +290,7 @@ def style_control(battles: Sequence, features: np.ndarray, ridge: float = 0.5, s
     contrast = np.eye(len(names)) - (1.0 / len(names) if anchor is None else
                                      np.array([float(name == anchor[0]) for name in names]))
     spread = contrast @ covariance[:len(names), :len(names)] @ contrast.T
+    spread *= variance_left_by_draws(score, design @ beta)
     half = 1.96 * unit * np.sqrt(np.maximum(np.diag(spread), 0.0))
     return Leaderboard(names, ratings, ratings - half, ratings + half), beta[len(names):]
 
@@ -233,8 +300,11 @@ def logistic_fit(design: np.ndarray, target: np.ndarray, penalty: np.ndarray,
     """Coefficients and covariance of a logistic regression on soft targets in [0, 1].
 
     Minimises the weighted cross-entropy plus sum(penalty * beta^2) / 2 by Newton's method.
+    ValueError for a target outside of [0, 1] or a NaN anywhere.
     Example: design [[1.0]] * 4, target [1, 1, 1, 0], penalty [0] -> beta = [ln 3].
     """
+    if not (np.isfinite(design).all() and ((target >= 0) & (target <= 1)).all()):
+        raise ValueError("targets must lie in [0, 1] and all features must be finite numbers")
     weights = np.ones(len(target)) if weights is None else weights
     # Start from 0, every chance one half, and take Newton's steps to the only minimum.
     beta = np.zeros(design.shape[1])

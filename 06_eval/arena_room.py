@@ -205,7 +205,8 @@ class ArenaRoom:
                      "high": round(fit.high[m]), "rank": fit.rank[m], "votes": seen[m]}
                     for m in fit]
             needed = {gap: votes_needed(gap) for gap in (50, 100, 200)}
-            self.known_board = (len(votes), {"rows": rows, "votes": len(votes), "needed": needed})
+            self.known_board = (len(votes), {"rows": rows, "votes": len(votes), "needed": needed,
+                                             "remarks": fit.remarks})
         return self.known_board[1]
 
 

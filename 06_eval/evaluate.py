@@ -95,6 +95,16 @@ def kept(folder: Path, name: str, inputs: list, settings: dict, fresh: bool,
     return read_json(target, "06_eval/evaluate.py --fresh")
 
 
+def new_name(path: Path, taken: dict) -> str:
+    """The file's name without ending, as a scenario's name; with its folders as far as needed to
+    differ from the names taken: arc/test.jsonl and obqa/test.jsonl are two scenarios."""
+    parts = path.resolve().with_suffix("").parts
+    for length in range(1, len(parts) + 1):
+        if (name := "/".join(parts[-length:])) not in taken:
+            return name
+    raise BadInput(f"{shown(path)} is given twice as --scenario")
+
+
 def scenarios_of(args: argparse.Namespace, folder: Path) -> tuple[dict, dict]:
     """({scenario: questions of the suite}, {"questions", "shots", "of"} of the format study)."""
     if args.mmlu:
@@ -113,7 +123,7 @@ def scenarios_of(args: argparse.Namespace, folder: Path) -> tuple[dict, dict]:
         questions, skipped = load_choices(path)
         if not questions:
             raise BadInput(f"{shown(path)} holds no four-choice question ({skipped} of others)")
-        suite[Path(path).stem] = questions[:args.scenario_questions]
+        suite[new_name(Path(path), suite)] = questions[:args.scenario_questions]
     shots = {subject: splits["dev"] for subject, splits in archive.items()}
     return suite, {"questions": spread_over(archive, args.choices), "shots": shots, "of": name}
 

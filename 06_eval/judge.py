@@ -90,14 +90,40 @@ def compare(judge: Judge, questions: Sequence[str], answers: Sequence[str],
 
 
 def win_rate(preferences: np.ndarray) -> tuple[float, float, float]:
-    """Mean preference with its normal 95 % interval: (rate, low, high), clipped to [0, 1].
+    """Mean preference with its 95 % interval: (rate, low, high), inside [0, 1].
 
-    Example: [1, 1, 0, 0] -> (0.5, 0.0, 1.0): four verdicts say very little.
+    Wilson's interval with the preferences' own variance in the place of p (1 - p): the same for
+    wins and losses, narrower for draws and soft verdicts, and never empty: four verdicts say very
+    little, also when they agree. ValueError for none, or one that is not in [0, 1].
+    Example: [1, 1, 0, 0] -> (0.5, 0.150, 0.850); [1, 1, 1] -> (1.0, 0.438, 1.0).
     """
+    preferences = checked_preferences(preferences)
+    rate, n, z = float(preferences.mean()), len(preferences), 1.96
+    # The centre is pulled towards one half by z^2 verdicts that say nothing; they have the largest
+    # variance there is, 1/4, and so keep the interval from closing where all verdicts agree.
+    centre = (n * rate + z * z / 2) / (n + z * z)
+    half = z / (n + z * z) * math.sqrt(n * float(preferences.var()) + z * z / 4)
+    return rate, max(0.0, centre - half), min(1.0, centre + half)
+
+
+def checked_preferences(preferences: Sequence[float], *columns: Sequence[float]) -> np.ndarray:
+    """Preferences (n,) as an array; ValueError, naming the first one at fault, unless all are in
+    [0, 1], there is at least one, and the columns beside them are finite and equally long."""
     preferences = np.asarray(preferences, dtype=float)
-    rate, n = float(preferences.mean()), len(preferences)
-    half = 1.96 * float(preferences.std(ddof=1)) / math.sqrt(n) if n > 1 else 1.0
-    return rate, max(0.0, rate - half), min(1.0, rate + half)
+    if preferences.ndim != 1 or not len(preferences):
+        raise ValueError("at least one preference is needed")
+    wrong = np.flatnonzero(~((preferences >= 0) & (preferences <= 1)))
+    if len(wrong):
+        hint = ("; AlpacaEval's own scale runs from 1 to 2: subtract 1"
+                if preferences.min() >= 1 and preferences.max() <= 2 else "")
+        raise ValueError(f"preference {preferences[wrong[0]]:g} (number {wrong[0] + 1} of "
+                         f"{len(preferences)}) is not in [0, 1]{hint}")
+    for column in columns:
+        column = np.asarray(column, dtype=float)
+        if column.shape != preferences.shape or not np.isfinite(column).all():
+            raise ValueError(f"a finite number for each of {len(preferences)} preferences is "
+                             f"needed, not an array of shape {column.shape}")
+    return preferences
 
 
 def length_term(lengths: np.ndarray, baseline_lengths: np.ndarray) -> np.ndarray:
@@ -117,18 +143,22 @@ def length_term(lengths: np.ndarray, baseline_lengths: np.ndarray) -> np.ndarray
 
 def length_controlled_win_rate(preferences: np.ndarray, lengths: np.ndarray,
                                baseline_lengths: np.ndarray, difficulty: np.ndarray | None = None,
-                               ridge: float = 1e-6) -> float:
+                               ridge: float | None = None) -> float:
     """The win rate had both answers been equally long, in [0, 1].
 
     Fits logit P(model wins on x) = theta + phi * length_term_x + psi * difficulty_x on the soft
     preferences, then averages sigmoid(theta + psi * difficulty_x): the length term set to zero.
     `difficulty` is one number per question (AlpacaEval's gamma), left out when None. `ridge`
-    penalises phi and psi (half the square): where one side is always longer, length and quality
-    cannot be told apart, and a ridge of about 1 then leaves the raw rate as it is.
+    penalises phi and psi (half the square); None: 0.015 for each question, which stands for
+    AlpacaEval's own penalty (12 at its 805 questions). Where one side is nearly always longer,
+    length and quality cannot be told apart: the larger the ridge, the nearer the raw rate.
     It assumes that length does not cause quality; where longer is better, it over-corrects.
+    ValueError for preferences outside of [0, 1] and for lengths that do not go with them.
     Example: preferences all 0.7 at any lengths -> 0.7.
     """
-    preferences = np.asarray(preferences, dtype=float)
+    preferences = checked_preferences(preferences, lengths, baseline_lengths,
+                                      *([] if difficulty is None else [difficulty]))
+    ridge = 0.015 * len(preferences) if ridge is None else ridge
     # One column for the model, one for the length, one for the question; the first has no ridge.
     columns = [np.ones(len(preferences)), length_term(lengths, baseline_lengths)]
     if difficulty is not None:
@@ -148,6 +178,8 @@ def length_controlled_jointly(groups: Sequence[Verdicts]) -> list[float]:
     its own theta. Where every answer of a group is longer by the same amount, the group alone
     could not say what length did; the others can. Lengths are scaled over all groups.
     """
+    for group in groups:
+        checked_preferences(group.preferences, group.lengths, group.baseline_lengths)
     sizes = [len(group.preferences) for group in groups]
     design = np.zeros((sum(sizes), len(groups) + 1))
     design[np.arange(sum(sizes)), np.repeat(np.arange(len(groups)), sizes)] = 1.0

@@ -89,7 +89,8 @@ class AddressJudge:
 
     It is asked to answer with one letter, m or M, as AlpacaEval asks, and the probabilities of the
     two are used where the address gives them. Nonsense raises ValueError, silence TimeoutError,
-    an unreachable address OSError: `judge.compare` counts these and goes on.
+    an unreachable address or a refusal OSError with what it says about itself: `judge.compare`
+    counts these and goes on.
     """
 
     instruction = ("Two answers to one question follow. Reply with one letter: m if the first "
@@ -113,6 +114,9 @@ class AddressJudge:
         try:
             reply = self._ask(urllib.request.Request(self.url, json.dumps(body).encode(), headers))
             return read_verdict(json.loads(reply)["choices"][0])
+        except urllib.error.HTTPError as error:
+            raise OSError(f"{self.url} answered {error.code} {error.reason}"
+                          f"{refusal_in(error)}") from error
         except urllib.error.URLError as error:
             if isinstance(error.reason, TimeoutError):
                 raise TimeoutError(f"{self.url} did not answer in {self.timeout:g} s") from error
@@ -131,6 +135,23 @@ class AddressJudge:
                 if time.monotonic() > until:
                     raise TimeoutError(f"{self.url} did not finish in {self.timeout:g} s")
         return data
+
+
+def refusal_in(error: urllib.error.HTTPError) -> str:
+    """": " and the message in an error's body, or "" if there is none. OpenAI's form is {"error":
+    {"message": ...}}; others say {"message"}, {"detail"} or plain text."""
+    try:
+        text = error.read(10_000).decode("utf-8", "replace").strip()
+    except (OSError, http.client.HTTPException, ValueError):
+        return ""
+    try:
+        body = json.loads(text)
+        while isinstance(body, dict):
+            body = next((body[key] for key in ("error", "message", "detail") if key in body), text)
+        text = body if isinstance(body, str) else text
+    except (ValueError, RecursionError):
+        pass
+    return ": " + " ".join(text.split())[:300] if text else ""
 
 
 class StayHere(urllib.request.HTTPRedirectHandler):

@@ -119,7 +119,7 @@ def board(battles: Sequence[dict], bootstrap: int = 200, seed: int = 0) -> dict:
     needed = {gap: votes_needed(gap) for gap in (20, 50, 100, 200)}
     if not battles:
         return {"votes": 0, "elo": {}, "order_spread": {}, "leader_found": {},
-                "bradley_terry": {}, "votes_needed": needed}
+                "bradley_terry": {}, "remarks": [], "votes_needed": needed}
     # A model that lost every battle would have no lowest rating: a wide prior (standard deviation
     # 550 points) keeps it finite, and moves others by less than a point.
     fit = bradley_terry(battles, bootstrap=bootstrap, prior=0.1, seed=seed)
@@ -137,7 +137,7 @@ def board(battles: Sequence[dict], bootstrap: int = 200, seed: int = 0) -> dict:
             "bradley_terry": {m: {"rating": fit[m], "low": fit.low[m], "high": fit.high[m],
                                   "rank": fit.rank[m], "length_controlled": styled[m]}
                               for m in fit},
-            "votes_needed": needed}
+            "remarks": fit.remarks, "votes_needed": needed}
 
 
 def rating_draws(battles: Sequence[dict], names: Sequence[str], rounds: int = 200,

@@ -102,7 +102,9 @@ def load_mmlu(folder: Path | str) -> dict[str, dict[str, list[Question]]]:
 def write_questions(path: Path | str, questions: Sequence[Question]) -> None:
     """Write questions in exactly the layout that `read_questions` and every MMLU program read."""
     with whole(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
+        # Quotes around every cell: some versions of Python leave a cell with a lone carriage
+        # return bare, and then cannot read it again.
+        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         for q in questions:
             writer.writerow([q.question, *q.options, LETTERS[q.answer]])
 

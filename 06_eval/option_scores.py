@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from artifacts import BadInput
 from generate import KVCache, left_pad
 
 
@@ -104,11 +105,14 @@ def option_log_probabilities(model, tokenizer, prompts: Sequence[str],
     The answer brings its own space, so that its tokens are those of the running text. Every
     question has the same number M of options. Batches hold questions of similar length, about
     `batch_tokens` tokens each; the result does not depend on it. Prompts too long for the context
-    lose their beginning.
+    lose their beginning; an option longer than the context is BadInput: cut, it would be another.
     """
     coded = [[list(tokenizer.encode(" " + option)) for option in four] for four in options]
     limit = model.config.sequence_length
-    coded = [[option[:limit // 2] for option in four] for four in coded]
+    for number, four in enumerate(coded, 1):
+        if (longest := max(map(len, four))) > limit:
+            raise BadInput(f"question {number} has an option of {longest} tokens, more than the "
+                           f"model's context of {limit}: leave this question out")
     prefixes = [encode_prompt(tokenizer, prompt, limit - max(map(len, four)) + 1)
                 for prompt, four in zip(prompts, coded, strict=True)]
     cost = [len(prefix) + sum(map(len, four)) for prefix, four in zip(prefixes, coded)]

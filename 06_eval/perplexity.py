@@ -108,13 +108,17 @@ def evaluate_perplexity(model, documents: Sequence[Sequence[int]], *, start: int
     per_document = np.array([n.sum() for n in nats])
     sizes = np.asarray(byte_counts, dtype=float)
     report = summarise_losses(nats, entropies, sizes)
-    draws = np.random.default_rng(0).integers(0, len(nats), (200, len(nats)))
+    # Documents without a byte can be in no ratio: they are not drawn.
+    real = np.flatnonzero(sizes > 0)
+    draws = real[np.random.default_rng(0).integers(0, len(real), (200, len(real)))]
     resampled = per_document[draws].sum(axis=1) / (LN2 * sizes[draws].sum(axis=1))
     report["interval"] = [float(x) for x in np.percentile(resampled, [2.5, 97.5])]
     report["by_position"] = by_position(nats)
     report["by_domain"] = {}
     for name in sorted(set(domains or ())):
         rows = [i for i, domain in enumerate(domains) if domain == name]
+        if not sum(len(nats[i]) for i in rows):
+            continue
         report["by_domain"][name] = summarise_losses(
             [nats[i] for i in rows], [entropies[i] for i in rows], sizes[rows])
     return report
@@ -136,9 +140,14 @@ def summarise_losses(nats: Sequence[np.ndarray], entropies: Sequence[np.ndarray]
     # exp(mean loss) is the perplexity; exp(mean entropy) asks the model itself how many tokens
     # it hesitates between, whatever the right one was.
     return {"tokens": tokens, "bytes": int(sum(byte_counts)), "nats": total,
-            "loss": total / tokens, "perplexity": math.exp(total / tokens),
-            "effective_choices": math.exp(surprise / tokens),
+            "loss": total / tokens, "perplexity": exp(total / tokens),
+            "effective_choices": exp(surprise / tokens),
             "bits_per_byte": bits_per_byte(total, sum(byte_counts))}
+
+
+def exp(nats: float) -> float:
+    """e^nats; infinity beyond what a float can hold, where math.exp raises OverflowError."""
+    return math.exp(nats) if nats < 709.78 else math.inf
 
 
 def by_position(nats: Sequence[np.ndarray]) -> list[dict]:

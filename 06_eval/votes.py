@@ -43,7 +43,7 @@ class VoteLog:
         self.path, self.lock = Path(path), threading.Lock()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.votes = read_votes(self.path) if self.path.exists() else []
-        self.file = open(self.path, "ab")
+        self.file = open(self.path, "ab", buffering=0)      # what is refused must not wait inside
         # Half a line from a crash would swallow the next vote: cut back to the last whole line.
         self.file.truncate(self.path.read_bytes().rfind(b"\n") + 1)
 
@@ -51,15 +51,24 @@ class VoteLog:
         """Store one vote for good; returns how many there are now. Safe from many threads.
 
         A line of JSON in `self.file`: those of FIELDS and "seconds" that the vote has. It is on the
-        disk (fsync) before `append` returns, and in `self.votes`.
+        disk (fsync) before `append` returns, and in `self.votes`. If the disk refuses it (OSError),
+        the file is as it was before, and the same vote may be sent again.
         """
         line = json.dumps({field: vote[field] for field in (*FIELDS, "seconds") if field in vote},
                           ensure_ascii=False).encode() + b"\n"
         with self.lock:
-            # One write, then the disk: only after fsync may the reader be thanked.
-            self.file.write(line)
-            self.file.flush()
-            os.fsync(self.file.fileno())
+            whole = os.fstat(self.file.fileno()).st_size
+            try:
+                # A nearly full disk takes part of a line: write on, until all of it is taken.
+                left = memoryview(line)
+                while left:
+                    left = left[self.file.write(left):]
+                # Only after fsync may the reader be thanked.
+                os.fsync(self.file.fileno())
+            except OSError:
+                # Refused: no part of it may stay, or it would be counted beside the next try.
+                self.file.truncate(whole)
+                raise
             self.votes.append(vote)
             return len(self.votes)
 

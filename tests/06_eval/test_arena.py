@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from arena import (bradley_terry, elo, logistic_fit, rank_with_uncertainty, simulate_votes,
-                   style_control, tabulate, votes_needed, win_matrix)
+                   style_control, tabulate, variance_left_by_draws, votes_needed, win_matrix)
 from artifacts import BadInput
 
 TRUTH = {"a": 1100.0, "b": 1040.0, "c": 1000.0, "d": 960.0, "e": 900.0}
@@ -216,3 +216,68 @@ def test_300_000_votes_are_fast():
     error = [fit[n] - 1000 - (s - strengths.mean()) for n, s in zip(names, strengths)]
     assert seconds < 5, f"{seconds:.1f} s"
     assert max(map(abs, error)) < 25, f"planted strengths recovered within {max(map(abs, error))}"
+
+
+def games(pair, wins, losses, draws=0):
+    a, b = pair
+    return [(a, b, "a")] * wins + [(a, b, "b")] * losses + [(a, b, "tie")] * draws
+
+
+def test_islands_are_not_ordered():
+    """a beats b 90:10, c beats d 60:40, and nobody of the one pair ever met the other."""
+    board = bradley_terry(games("ab", 90, 10) + games("cd", 60, 40))
+    assert board.rank == {"a": 1, "b": 2, "c": 1, "d": 2}, f"no order between islands: {board.rank}"
+    assert board["a"] + board["b"] == pytest.approx(2000) == board["c"] + board["d"]
+    assert "{a, b} with {c, d}" in board.remarks[0] and "no order" in board.remarks[0]
+    assert not bradley_terry(games("ab", 9, 1) + games("bc", 6, 4) + games("cd", 6, 4)).remarks
+
+
+def test_a_model_that_never_lost_leaves_the_others_measured():
+    board = bradley_terry(games("ab", 10, 0) + games("ac", 10, 0) + games("bc", 6, 4))
+    assert "a never lost" in board.remarks[0]
+    assert board["b"] - board["c"] == pytest.approx(400 * math.log10(1.5), rel=0.05)
+    assert board.high["b"] - board.low["b"] < 300, "measured against c, whatever a did"
+    assert board.rank["a"] == 1 and board.rank["b"] == board.rank["c"] == 2
+    assert math.isfinite(board["a"]) and board.low["a"] > board.high["b"]
+
+
+def test_a_model_that_never_won_or_two_leagues_are_said():
+    loser = bradley_terry(games("ab", 6, 4) + games("ac", 5, 0))
+    assert "a and b never lost" in loser.remarks[0] and list(loser)[-1] == "c"
+    both = bradley_terry(games("ab", 6, 4) + games("cd", 6, 4) + games("ac", 5, 0))
+    assert "a and b never lost to the others" in both.remarks[0]
+    assert all(map(math.isfinite, both.values()))
+
+
+@pytest.mark.parametrize("draws", [0.0, 0.3, 0.5])
+def test_intervals_cover_with_draws(draws):
+    inside, truth = [], {"a": 1060.0, "b": 1000.0, "c": 940.0}
+    # The ratings that a fit recovers: those at which the score is (1 - draws) P + draws / 2.
+    many = bradley_terry(simulate_votes(truth, 200_000, 7, ties=draws))
+    for seed in range(150):
+        board = bradley_terry(simulate_votes(truth, 200, seed, ties=draws))
+        inside += [board.low[m] <= many[m] <= board.high[m] for m in truth]
+    assert 0.92 <= np.mean(inside) <= 0.975, f"{draws:.0%} draws: covers {np.mean(inside):.3f}"
+
+
+def test_variance_left_by_draws_by_hand():
+    assert variance_left_by_draws(np.array([1, 0.5, 0, 0.5] * 25), np.zeros(100)) == 0.5
+    assert variance_left_by_draws(np.array([1.0, 0, 1, 0]), np.zeros(4)) == 1.0
+    assert variance_left_by_draws(np.full(10, 0.5), np.zeros(10)) == pytest.approx(4 / 14)
+
+
+@pytest.mark.parametrize("power", [0.5, 0.8, 0.9, 0.95, 0.99, 0.63])
+def test_any_power_has_an_answer(power):
+    votes = votes_needed(50, power=power)
+    rng = np.random.default_rng(0)
+    chance = 1 / (1 + 10 ** (-50 / 400))
+    share = rng.binomial(votes, chance, 20_000) / votes
+    seen = np.mean(np.abs(share - 0.5) > 1.96 * math.sqrt(0.25 / votes))
+    assert abs(seen - power) < 0.03, f"{votes} votes see it in {seen:.3f}, wanted {power}"
+    with pytest.raises(ValueError):
+        votes_needed(50, power=1.0)
+
+
+def test_a_nan_does_not_enter_a_fit():
+    with pytest.raises(ValueError, match="finite"):
+        logistic_fit(np.ones((2, 1)), np.array([1.0, math.nan]), np.zeros(1))

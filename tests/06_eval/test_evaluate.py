@@ -180,3 +180,13 @@ def test_the_arena_is_blind_and_complete():
     assert won > 30, "the voters see which answer is better"
     ties = [b for b in battles if {b["model_a"], b["model_b"]} == {"good", "same"}]
     assert all(b["winner"] == "tie" for b in ties), "equal answers are a tie"
+
+
+def test_scenarios_of_one_file_name_keep_apart(tmp_path):
+    from evaluate import new_name
+    taken = {}
+    for folder in ("arc", "obqa", "deep/obqa"):
+        taken[new_name(tmp_path / folder / "test.jsonl", taken)] = []
+    assert list(taken) == ["test", "obqa/test", "deep/obqa/test"]
+    taken = {"test": []}
+    assert new_name(tmp_path / "arc" / "test.jsonl", taken) == "arc/test"

@@ -10,6 +10,7 @@ import pytest
 
 import judge
 from artifacts import BadInput
+from calibration import wilson_interval
 from judge import (ATTACKS, Verdicts, attack_table, compare,
                    judge_both_orders, length_controlled_jointly, length_controlled_win_rate,
                    length_term, pad_answer, rank_correlation, repeat_answer, truncate_answer,
@@ -58,8 +59,58 @@ def test_failed_questions_are_counted_not_hidden():
 
 def test_win_rate_by_hand():
     rate, low, high = win_rate(np.array([1, 1, 0, 0.0] * 25))
-    assert rate == 0.5 and high - rate == pytest.approx(1.96 * math.sqrt(0.25 / 99), abs=1e-6)
-    assert win_rate(np.array([1.0])) == (1.0, 0.0, 1.0), "one verdict says nothing"
+    assert (rate, low, high) == pytest.approx((0.5, *wilson_interval(50, 100))), "wins and losses"
+    assert win_rate([1, 1, 1]) == pytest.approx((1.0, 0.4385, 1.0), abs=1e-4), "Wilson at the edge"
+    rate, low, high = win_rate([0.5] * 10)
+    assert rate == 0.5 and 0.1 < high - rate < 0.2, f"ten draws: {low:.3f} to {high:.3f}"
+
+
+@pytest.mark.parametrize("draws", [0.0, 0.3, 0.5])
+def test_intervals_of_win_rates_cover_with_draws(draws):
+    rng, inside = np.random.default_rng(0), 0
+    for _ in range(600):
+        votes = np.where(rng.random(80) < draws, 0.5, rng.random(80) < 0.62)
+        _, low, high = win_rate(votes)
+        inside += low <= draws / 2 + (1 - draws) * 0.62 <= high
+    assert 0.925 <= inside / 600 <= 0.975, f"{draws:.0%} draws: covers {inside / 600:.3f}"
+
+
+@pytest.mark.parametrize("measure", [
+    lambda p: win_rate(p), lambda p: length_controlled_win_rate(p, np.arange(3), np.zeros(3)),
+    lambda p: length_controlled_jointly([Verdicts(np.array(p, float), np.ones(3, bool), 0.5,
+                                                  np.arange(3.0), np.zeros(3), 0)])])
+@pytest.mark.parametrize("bad, words", [([1.0, 2.0, 1.5], "1 to 2: subtract 1"),
+                                        ([0.5, math.nan, 0.2], "number 2 of 3"),
+                                        ([0.5, -0.1, 0.2], "number 2 of 3")])
+def test_preferences_on_another_scale_are_refused_in_words(measure, bad, words):
+    with pytest.raises(ValueError, match=words):
+        measure(bad)
+
+
+def test_lengths_that_do_not_go_with_the_preferences_are_refused():
+    for ours in ([1, 2], [1, 2, math.nan]):
+        with pytest.raises(ValueError, match="for each of 3 preferences"):
+            length_controlled_win_rate([0.5, 0.5, 1], ours, [1, 2, 3])
+
+
+def test_the_default_ridge_grows_with_the_questions():
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.gamma(4, 50, 805), rng.gamma(4, 40, 805)
+    wins = (rng.random(805) < 1 / (1 + np.exp(-0.4 - length_term(ours, theirs)))).astype(float)
+    got = length_controlled_win_rate(wins, ours, theirs)
+    assert got == length_controlled_win_rate(wins, ours, theirs, ridge=0.015 * 805)
+    assert abs(got - 1 / (1 + math.exp(-0.4))) < 0.04
+
+
+def test_where_one_side_is_always_longer_the_default_stays_near_the_raw_rate():
+    rates = []
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        theirs = rng.integers(100, 300, 200)
+        wins = (rng.random(200) < 0.75).astype(float)
+        rates.append(length_controlled_win_rate(wins, theirs + rng.integers(10, 90, 200), theirs)
+                     - wins.mean())
+    assert np.sqrt(np.mean(np.square(rates))) < 0.08, "with a ridge of 1e-6 it is twice as far off"
 
 
 @pytest.mark.exercise("6.20")
@@ -95,7 +146,7 @@ def test_length_control_recovers_a_planted_quality(plain_fit):
     term = length_term(ours, theirs)
     for theta, phi in ((0.0, 1.5), (0.7, -1.0), (-1.2, 0.0)):
         preferences = 1 / (1 + np.exp(-(theta + phi * term)))
-        got = length_controlled_win_rate(preferences, ours, theirs)
+        got = length_controlled_win_rate(preferences, ours, theirs, ridge=1e-6)
         assert got == pytest.approx(1 / (1 + math.exp(-theta)), abs=1e-4), (
             f"quality {theta}, love of length {phi}: control should give "
             f"{1 / (1 + math.exp(-theta)):.4f}, got {got:.4f}")
@@ -108,7 +159,7 @@ def test_length_control_with_difficulty(plain_fit):
     rng = np.random.default_rng(1)
     ours, theirs, hard = rng.gamma(4, 50, 300), rng.gamma(4, 40, 300), rng.normal(0, 1, 300)
     logits = 0.5 + 0.8 * length_term(ours, theirs) - 1.2 * hard
-    got = length_controlled_win_rate(1 / (1 + np.exp(-logits)), ours, theirs, hard)
+    got = length_controlled_win_rate(1 / (1 + np.exp(-logits)), ours, theirs, hard, 1e-6)
     assert got == pytest.approx(np.mean(1 / (1 + np.exp(-(0.5 - 1.2 * hard)))), abs=1e-4), (
         "difficulty stays in; only the length term is set to zero")
 
@@ -307,3 +358,30 @@ def test_a_dead_judge_is_given_up_after_five_questions():
     assert asked == list("abcde"), f"asked {asked}: 64 questions at 30 s each are half an hour"
     with pytest.raises(BadInput, match="http"):
         AddressJudge("file:///etc/passwd", "m")
+
+
+@pytest.mark.parametrize("status, body, words", [
+    (400, b'{"error": {"message": "model some-model does not exist", "code": 1}}', "does not exist"),
+    (401, b'{"error": "no key"}', "401 .*: no key"), (404, b'{"detail": "Not here"}', "Not here"),
+    (429, b'{"message": "slow\\ndown"}', "429 .*: slow down"), (500, b"plain words", "plain words"),
+    (503, b"", "answered 503"), (400, b'{"error": {"code": 7}}', '"code": 7')])
+def test_what_an_address_says_with_its_error_is_shown(status, body, words):
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    judge = AddressJudge(f"http://127.0.0.1:{server.server_address[1]}/v1", "some-model", timeout=5)
+    try:
+        with pytest.raises(OSError, match=words):
+            judge("q", "x", "y")
+    finally:
+        server.shutdown()
+        server.server_close()

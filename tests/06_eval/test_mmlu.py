@@ -90,6 +90,11 @@ def test_written_archives_read_back(tmp_path):
     hard = Question("x", 'Say "a,\nb"?', ("None", " b ", 'c"', "d,"), 3)
     write_questions(tmp_path / "x_test.csv", [hard, Q])
     assert read_questions(tmp_path / "x_test.csv", "x")[0] == hard
+    for odd in ("a\rb", "\r", "a\r\nb", '"', "'", "\ta"):
+        write_questions(tmp_path / "odd.csv", [Question("x", f"q{odd}", (odd, "b", "c", "d"), 0)])
+        assert read_questions(tmp_path / "odd.csv", "x")[0].options[0] == odd, repr(odd)
+        assert b'"b","c"' in (tmp_path / "odd.csv").read_bytes(), "every cell in quotes"
+    write_questions(tmp_path / "x_test.csv", [hard, Q])
     rows = list(csv.reader(io.StringIO((tmp_path / "x_test.csv").read_text(), newline="")))
     assert rows[1] == ["What is light?", "a wave", "a particle", "both", "none", "C"]
 

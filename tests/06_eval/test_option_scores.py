@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from artifacts import BadInput
 from gpt import GPT, GPTConfig
 from option_scores import encode_prompt, one_by_one, option_log_probabilities, score_batch
 
@@ -143,3 +144,16 @@ def test_sharing_the_prompt_pays():
     fast = min(seconds(lambda: option_log_probabilities(model, tokenizer, prompts, options))
                for _ in range(3))
     assert slow > 2.0 * fast, f"one by one {slow:.2f} s, shared {fast:.2f} s of CPU"
+
+
+def test_long_options_that_differ_at_their_end_are_told_apart_or_refused():
+    model = tiny()
+    options = [["x" * 40 + end for end in "bcd"]]           # of a context of 64
+    sums, tokens = option_log_probabilities(model, Letters(), ["What?"], options)
+    alone = [one_by_one(model, Letters(), "What?", o) for o in options[0]]
+    assert sums[0] == pytest.approx(alone, abs=1e-3) and tokens.tolist() == [[42, 42, 42]]
+    assert len(set(np.round(sums[0], 3))) == 3, "cut to half the context, all three were one"
+    whole, _ = option_log_probabilities(model, Letters(), ["What?"], [["x" * 63, "y"]])
+    assert np.isfinite(whole).all(), "an option may fill the context"
+    with pytest.raises(BadInput, match="question 1 has an option of 65 tokens"):
+        option_log_probabilities(model, Letters(), ["What?"], [["x" * 64, "y"]])

@@ -135,3 +135,28 @@ def test_domains_add_up():
     assert sum(p["nats"] for p in parts.values()) == pytest.approx(report["nats"], rel=1e-9)
     assert parts["code"]["tokens"] == 4 and parts["code"]["bytes"] == 16
     assert report["interval"][0] <= report["bits_per_byte"] <= report["interval"][1]
+
+
+def test_empty_documents_leave_the_interval_finite():
+    report = evaluate_perplexity(Known(), [[5, 6, 7], [], [1, 2]], start=0, byte_counts=[9, 0, 4],
+                                 domains=["a", "b", "a"])
+    assert all(map(math.isfinite, report["interval"])) and set(report["by_domain"]) == {"a"}
+
+
+def test_a_loss_beyond_what_exp_can_hold_is_infinite_perplexity():
+    report = summarise_losses([np.array([2000.0])], [np.array([1.0])], np.array([3.0]))
+    assert report["perplexity"] == math.inf and report["loss"] == 2000
+
+
+@pytest.mark.parametrize("window, context", [(4, 1), (6, 2), (8, 5), (1, 1)])
+def test_windows_are_those_of_lm_evals_rolling_loglikelihood(window, context):
+    """lm-eval 0.4.13, get_rolling_token_windows: the first window predicts `window` tokens, each
+    later one window - context + 1 more, with what is before them as context."""
+    for length in range(1, 40):
+        theirs, done = [(0, min(length, window))], min(length, window)
+        while done < length:
+            new = min(length - done, window - context + 1)
+            theirs.append((done, done + new))
+            done += new
+        ours = [(fresh - 1, end) for _, end, fresh in windows(length, window, window - context + 1)]
+        assert ours == theirs, f"length {length}"

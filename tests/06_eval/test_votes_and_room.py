@@ -375,3 +375,32 @@ def test_thirty_readers_at_once(served):
         results = list(pool.map(reader, range(30)))
     assert results == [200] * 30, f"errors: {[r for r in results if r != 200]}"
     assert len(read_votes(server.room.log.path)) == 30, "a vote was lost"
+
+
+@pytest.mark.exercise("6.23")
+@pytest.mark.parametrize("taken", [0, 7])
+def test_a_vote_that_a_full_disk_refused_is_sent_again_and_counted_once(tmp_path, taken):
+    log = VoteLog(tmp_path / "v.jsonl")
+    log.append(VOTE | {"battle": "first"})
+    real = log.file
+
+    class Full:
+        """The same file on a disk that takes a few bytes and then no more."""
+        def write(self, data):
+            if taken and not written:
+                written.append(real.write(bytes(data[:taken])))
+                real.flush()
+                return taken
+            raise OSError(28, "No space left on device")
+
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+    written = []
+    log.file = Full()
+    with pytest.raises(OSError):
+        log.append(VOTE | {"battle": "again"})
+    log.file = real                                     # room was made
+    assert log.append(VOTE | {"battle": "again"}) == 2, "the refused one does not count"
+    assert [v["battle"] for v in read_votes(tmp_path / "v.jsonl")] == ["first", "again"]
+    log.close()

@@ -1,0 +1,48 @@
+"""What votes can order at all: models that never met, and models that never lost.
+
+    islands(games)          # groups of models between which there is no game, not even indirectly
+    unbeaten(wins)          # groups that nobody outside has ever taken a point from
+
+Bradley-Terry's likelihood has a maximum only if every model can be reached from every other one
+along wins (Ford 1957). Where it cannot, some difference is unknown or without bound, and a program
+that prints a number there has made it up.
+"""
+
+import numpy as np
+
+
+def reachable(arrows: np.ndarray) -> np.ndarray:
+    """Which models are reached from which along arrows, themselves included: (M, M) bool.
+
+    arrows (M, M) bool: an arrow from i to j where arrows[i, j].
+    """
+    reach = arrows | np.eye(len(arrows), dtype=bool)
+    # Each squaring doubles the length of the paths that are known.
+    for _ in range(max(1, len(arrows)).bit_length()):
+        reach = (reach.astype(int) @ reach.astype(int)) > 0
+    return reach
+
+
+def groups(together: np.ndarray) -> list[list[int]]:
+    """The classes of an equivalence (M, M) bool, each a sorted list, in order of their first."""
+    return [members.tolist() for i in range(len(together))
+            if (members := np.flatnonzero(together[i]))[0] == i]
+
+
+def islands(games: np.ndarray) -> list[list[int]]:
+    """Groups of models with no game between them, directly or through others: games (M, M)."""
+    return groups(reachable((games + games.T) > 0))
+
+
+def leagues(wins: np.ndarray) -> list[list[int]]:
+    """Groups of models that took points from each other, directly or round a ring: wins (M, M),
+    wins[i, j] the points of i against j. One group: every difference has a finite estimate."""
+    reach = reachable(wins > 0)
+    return groups(reach & reach.T)
+
+
+def unbeaten(wins: np.ndarray) -> list[list[int]]:
+    """The leagues from which nobody outside has taken a point, though somebody tried."""
+    return [group for group in leagues(wins)
+            if (outside := np.setdiff1d(np.arange(len(wins)), group)).size
+            and not wins[np.ix_(outside, group)].any() and wins[np.ix_(group, outside)].any()]
