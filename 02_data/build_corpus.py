@@ -1,4 +1,4 @@
-"""Raw web pages to training shards: the whole pipeline, as the list in `main`.
+"""Raw web pages to training shards: the whole pipeline, whose steps pipeline.py lists.
 
     python 02_data/build_corpus.py                        # the embedded crawl; about 2 minutes
     python 02_data/build_corpus.py --warc CC-MAIN-*.warc.gz --out out/cc
@@ -15,47 +15,30 @@ under torchrun, Slurm or an array of jobs (RANK and WORLD_SIZE), or with --rank 
 import argparse
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator
 
 import numpy as np
 from tqdm import tqdm
 
-import corpus_steps as steps
-import page_steps
+import passes
 from artifacts import BadInput, CommandLine, Job, command, need, out, shown, within
-from decontaminate import evaluation_ngrams, load_evaluation
+from decisions import decide_copies, decide_quality
 from dedup import normalise_url
 from dirty_words import load_words
 from funnel import Funnel
-from hashed_linear import HashedLinear
 from mixture import natural_mixture
-from near_copies import near_entries, near_pages
-from outliers import count_words
-from parts import (RECORDS_PER_PART, batched, bounded_map, decide, finish, name_of, read_pages,
-                   wait_for, write_pages)
+from page_steps import Settings, package_of
+from parts import (RECORDS_PER_PART, batched, bounded_map, decide, finish, read_pages, wait_for,
+                   write_pages)
+from pipeline import PIPELINE
 from safety import load_blocklist
 from shards import assign_splits, load_tokenizer, write_index, write_shards
 from sources import addresses, find_sources, records_of
+from work_files import STAGES, WorkFiles, part_name
 
 RESULTS = ("index.json", "corpus.jsonl.gz", "train.bin", "val.bin", "funnel.json", "funnel.png",
            "rejects")
-SAMPLE = 1200         # pages for the token profile and the default quality model
-
-
-@dataclass(frozen=True)
-class Settings(page_steps.Settings):
-    """What page steps and corpus steps need to know; travels to every process."""
-    min_words: int = 20
-    min_quality: float = 0.1
-    max_divergence: float = 6.0
-    max_overlap: int = 0
-    quality_for_web: bool = False
-
-    def judges(self, page: dict) -> bool:
-        """Does the quality model filter this page? The default one knows documentation only."""
-        return self.quality_for_web or page["rules"] == "documentation"
 
 
 def parse() -> argparse.Namespace:
@@ -74,6 +57,8 @@ def parse() -> argparse.Namespace:
     add("--blocklist", nargs="*", type=Path, default=[], help="more blocked domains, one per line")
     add("--dirty-words", nargs="*", type=Path, default=[], help="lists of more words that "
         "make a page dirty, one per line")
+    add("--repeated-lines", choices=["keep", "first", "none"], default="keep", help="lines of web "
+        "pages that occur twice in one part of 256 records: how many copies stay")
     add("--near-threshold", type=float, default=0.8, help="Jaccard similarity of near copies")
     add("--quality-model", type=Path, help="made by train_classifier.py; filters web pages as well")
     add("--min-quality", type=within(low=0, high=1), default=0.1,
@@ -122,26 +107,27 @@ def main() -> None:
     settings = Settings(languages=tuple(args.languages), rules=args.rules,
                         blocklist=load_blocklist(args.blocklist), min_quality=args.min_quality,
                         dirty_words=load_words(args.dirty_words),
-                        max_divergence=args.max_divergence,
+                        repeated_lines=args.repeated_lines, max_divergence=args.max_divergence,
                         nsfw_model=str(args.nsfw_model or ""),
                         harmful_model=str(args.harmful_model or ""),
                         quality_for_web=args.quality_model is not None)
     work = prepare_work(args, inputs, wishes)
 
-    # The pipeline. Passes run on every process; decisions are taken once, by rank 0.
+    # Three passes run on every process; between them rank 0 decides what needs all pages.
     read_pages_pass(args, sources, work, settings)
-    decide(work, args.rank, "unique", lambda: decide_copies(args, work))
+    decide(work.folder, args.rank, "unique", lambda: decide_copies(work, args.near_threshold))
     unique_pass(args, work, settings)
-    decide(work, args.rank, "scored", lambda: decide_near_and_train(args, work))
+    decide(work.folder, args.rank, "scored", lambda: decide_quality(
+        work, args.near_threshold, args.quality_model, args.evaluation))
     score_pass(args, work, settings)
     if args.rank == 0:
         assemble(args, work)
         job.done()
         if not args.keep_work:
-            shutil.rmtree(work)
+            shutil.rmtree(work.folder)
 
 
-def prepare_work(args: argparse.Namespace, inputs: list, wishes: dict) -> Path:
+def prepare_work(args: argparse.Namespace, inputs: list, wishes: dict) -> WorkFiles:
     """The folder of part files, emptied if it belongs to other inputs, settings or code."""
     work = args.out / "work"
     started = Job(__file__, wishes, reads=inputs, writes=[work / "started"])
@@ -152,10 +138,10 @@ def prepare_work(args: argparse.Namespace, inputs: list, wishes: dict) -> Path:
         started.done()
     # what an earlier run left there may still be deleted: wait for this run's note
     wait_for(lambda: args.rank == 0 or started.is_current(), "rank 0 to start")
-    return work
+    return WorkFiles(work)
 
 
-def read_pages_pass(args: argparse.Namespace, sources: list[Path], work: Path,
+def read_pages_pass(args: argparse.Namespace, sources: list[Path], work: WorkFiles,
                     settings: Settings) -> None:
     """Pass 1: every source's records through the page steps, parts that exist already skipped."""
     progress = tqdm(desc="read, extract, filter", unit=" pages", disable=None)
@@ -167,78 +153,38 @@ def read_pages_pass(args: argparse.Namespace, sources: list[Path], work: Path,
             records = records_of(source, address, alone=len(sources) == 1)
             if args.max_pages:
                 records = (r for _, r in zip(range(args.max_pages), records))
-            for part, items in enumerate(batched(records, RECORDS_PER_PART)):
+            for k, items in enumerate(batched(records, RECORDS_PER_PART)):
                 progress.update(len(items))
-                if not (work / "pages" / f"{name_of(number, part)}.json").exists():
-                    yield number, part, items, work, settings
+                if not work.counts("pages", part_name(number, k)).exists():
+                    yield work, part_name(number, k), items, settings
 
-    for _ in bounded_map(steps.read_part, tasks(), args.workers):
+    for _ in bounded_map(passes.read_part, tasks(), args.workers):
         pass
     progress.close()
-    finish(work, args.rank, args.world, "pages")
+    finish(work.folder, args.rank, args.world, "pages")
 
 
-def part_names(work: Path, folder: str) -> list[str]:
-    """The names of all parts of a pass, in input order."""
-    return sorted(path.name.removesuffix(".json") for path in (work / folder).glob("*.json"))
-
-
-def decide_copies(args: argparse.Namespace, work: Path) -> None:
-    """Which pages and entries are copies: drop.npy and keep.npy."""
-    names = part_names(work, "pages")
-    if not names:
-        raise BadInput("the sources hold no records: give WARC files with pages in them")
-    arrays = [work / "pages" / f"{name}.npz" for name in names]
-    keys = steps.load_arrays(arrays, steps.COPY_KEYS)
-    drop = steps.decide_copies(keys)
-    paths = [work / "pages" / f"{name}.jsonl.gz" for name in names]
-    alive = np.flatnonzero(drop == steps.KEPT)
-    drop[near_pages(alive, arrays, paths, args.near_threshold)] = steps.NEAR_COPY
-    np.save(work / "drop.npy", drop)
-    np.save(work / "keep.npy", steps.decide_entries(keys, drop))
-
-
-def unique_pass(args: argparse.Namespace, work: Path, settings: Settings) -> None:
+def unique_pass(args: argparse.Namespace, work: WorkFiles, settings: Settings) -> None:
     """Pass 2: copies out, band keys of what is left."""
     tasks, page, entry = [], 0, 0
-    for i, name in enumerate(part_names(work, "pages")):
-        counts = np.load(work / "pages" / f"{name}.npz")["entry_counts"]
-        if i % args.world == args.rank and not (work / "unique" / f"{name}.json").exists():
-            tasks.append((name, work, page, entry, settings))
+    for i, part in enumerate(work.parts("pages")):
+        counts = np.load(work.keys("pages", part))["entry_counts"]
+        if i % args.world == args.rank and not work.counts("unique", part).exists():
+            tasks.append((work, part, page, entry, settings))
         page, entry = page + len(counts), entry + int(counts.sum())
-    run(args, steps.unique_part, tasks, "deduplicate")
-    finish(work, args.rank, args.world, "unique")
+    run(args, passes.unique_part, tasks, "deduplicate")
+    finish(work.folder, args.rank, args.world, "unique")
 
 
-def decide_near_and_train(args: argparse.Namespace, work: Path) -> None:
-    """Near-copy entries over all parts, token profile, quality model, evaluation n-grams."""
-    names = part_names(work, "unique")
-    paths = [work / "unique" / f"{name}.jsonl.gz" for name in names]
-    arrays = [path.with_name(f"{name}.npz") for path, name in zip(paths, names)]
-    kept = [steps.read_counters(p.with_name(f"{n}.json"))["kept"] for p, n in zip(paths, names)]
-    # page numbers over all parts
-    owner = np.concatenate([np.load(part)["owner"] + start
-                            for part, start in zip(arrays, np.cumsum([0] + kept))])
-    number = steps.load_arrays(arrays, ("number",))["number"]
-    np.save(work / "near.npy", near_entries(owner, number, arrays, paths, args.near_threshold))
-    sample = steps.sample_pages(paths, min(1, SAMPLE / max(sum(kept), 1)))
-    np.save(work / "profile.npy", count_words(page["text"] for page in sample))
-    model = HashedLinear.load(args.quality_model) if args.quality_model else \
-        steps.default_quality(sample)
-    if model:
-        model.save(work / "quality.npz")
-    np.save(work / "evaluation.npy", evaluation_ngrams(load_evaluation(args.evaluation)))
-
-
-def score_pass(args: argparse.Namespace, work: Path, settings: Settings) -> None:
+def score_pass(args: argparse.Namespace, work: WorkFiles, settings: Settings) -> None:
     """Pass 3: near-copy entries out, quality, overlap with evaluation sets, domains."""
-    tasks, first_entry = [], 0
-    for i, name in enumerate(part_names(work, "unique")):
-        if i % args.world == args.rank and not (work / "final" / f"{name}.json").exists():
-            tasks.append((name, work, first_entry, settings))
-        first_entry += len(np.load(work / "unique" / f"{name}.npz")["owner"])
-    run(args, steps.score_part, tasks, "score")
-    finish(work, args.rank, args.world, "final")
+    tasks, first_long = [], 0
+    for i, part in enumerate(work.parts("unique")):
+        if i % args.world == args.rank and not work.counts("final", part).exists():
+            tasks.append((work, part, first_long, settings))
+        first_long += len(np.load(work.keys("unique", part))["owner"])
+    run(args, passes.score_part, tasks, "score")
+    finish(work.folder, args.rank, args.world, "final")
 
 
 def run(args: argparse.Namespace, function, tasks: list, what: str) -> None:
@@ -248,21 +194,20 @@ def run(args: argparse.Namespace, function, tasks: list, what: str) -> None:
         pass
 
 
-def final_pages(work: Path) -> Iterator[dict]:
+def final_pages(work: WorkFiles) -> Iterator[dict]:
     """The pages that survived all three passes, in input order."""
-    for name in part_names(work, "final"):
-        yield from read_pages(work / "final" / f"{name}.jsonl.gz")
+    for part in work.parts("final"):
+        yield from read_pages(work.texts("final", part))
 
 
-def assemble(args: argparse.Namespace, work: Path) -> None:
+def assemble(args: argparse.Namespace, work: WorkFiles) -> None:
     """The last step: splits, corpus, shards, index, funnel."""
-    funnel = Funnel(steps.STEP_NAMES)
-    for folder in ("pages", "unique", "final"):
-        for name in part_names(work, folder):
-            counted = steps.read_counters(work / folder / f"{name}.json")
-            funnel.add({k: v for k, v in counted.items() if k != "kept"})
+    funnel = Funnel(tuple(step.name for step in PIPELINE))
+    for stage in STAGES:
+        for part in work.parts(stage):
+            funnel.add(work.counted(stage, part))
     # texts stay on the disk: what the splits need of each document is a line of numbers
-    rows = [(page["number"], page_steps.package_of(page["url"]), len(page["text"].encode()))
+    rows = [(page["number"], package_of(page["url"]), len(page["text"].encode()))
             for page in final_pages(work)]
     if not rows:
         funnel.write(args.out)

@@ -29,8 +29,9 @@ from decontaminate import contaminated, evaluation_ngrams
 from dedup import digest64, entries_of, normalise_url
 from extract import extract_text
 from funnel import save_figure
-from page_steps import Settings, run_page_steps
+from page_steps import Settings
 from parts import file_sha256, read_pages
+from pipeline import run_steps
 from shards import dtype_for
 from sources import find_sources, read_source
 
@@ -44,7 +45,7 @@ def stage_texts(page: dict, settings: Settings) -> dict[str, str]:
     """The text of one page after each of the first four stages; a rejected page has no fourth."""
     html = page["body"].decode("utf-8", "replace")
     texts = {"raw HTML": html, "tags stripped": _TAG.sub(" ", html)}
-    kept = run_page_steps(page, settings, {})
+    kept = run_steps(page, "pages", settings, {})
     if page.get("extracted"):
         texts["extracted"] = page["extracted"]
     if kept:

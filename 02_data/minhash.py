@@ -174,12 +174,13 @@ def near_duplicates(texts: list[str], ngram: int = 5, bands: int = 14, rows: int
                    lambda i: np.unique(hashes[bounds[i]:bounds[i + 1]]), threshold)
 
 
-def survivor(members: list[int], texts: list[str]) -> int:
-    """Which member of a cluster stays: the longest text; among equals the first in text order.
+def survivor(members: list[int], length, text) -> int:
+    """Which member of a cluster stays: the longest; among equals the one of the smallest `text`.
 
-    The rule looks at the texts alone, so it does not matter in which order they came.
+    `length[i]` and `text[i]` are the length of text i and the text, or a hash of it: the rule looks
+    at the texts alone, so it does not matter in which order they came.
     """
-    return min(members, key=lambda i: (-len(texts[i]), texts[i], i))
+    return min(members, key=lambda i: (-length[i], text[i], i))
 
 
 def slow_near_duplicates(texts: list[str], ngram: int = 5, threshold: float = 0.8) -> list:

@@ -1,8 +1,7 @@
-"""The steps that look at one page alone, in order; the first reason ends a page's way.
+"""The steps that look at one page alone: functions (page, settings) -> None, or the reason why not.
 
-Each step is a function (page, settings) -> None if the page goes on, or the reason why not. A page
-is a dictionary: url, kind, body (bytes) at first; text, language, rules, masked after. Steps may
-change page["text"]. PAGE_STEPS is the first half of the pipeline, build_corpus has the rest.
+A page is a dictionary: url, kind, body (bytes) at first; text, language, rules, masked after. Steps
+may change page["text"]. pipeline.py lists them in order, with what each drops and why.
 
 Two rule sets, because rules made for web prose reject documentation whatever its quality: its lines
 end without a full stop, braces are code, "the" is rare in signatures. `choose_rules` notes which
@@ -11,13 +10,12 @@ set a page meets; `--rules web` or `--rules documentation` chooses one for all.
 
 import functools
 import re
-import time
 from dataclasses import dataclass, field
 
 import numpy as np
 
 import heuristics
-from dedup import digest64, entries_of, entry_keys, first_copies, normalise_url
+from dedup import dedup_entries, digest64, entries_of, entry_keys, normalise_url
 from dirty_words import DIRTY_WORDS, dirty_tokens
 from domains import SIGNATURE, is_documentation
 from extract import extract_text
@@ -27,12 +25,10 @@ from personal_data import MOST, mask_personal_data, too_personal
 from safety import blocked_url, classify_harmful, classify_nsfw
 from writing_systems import LETTERS, words_of
 
-REJECTS_PER_REASON = 5        # samples per part and reason kept for the reader
-
 
 @dataclass(frozen=True)
 class Settings:
-    """What the page steps need to know; the same for every process of a run."""
+    """What the steps need to know; the same for every process of a run."""
     languages: tuple[str, ...] = ("en",)
     language_probability: float = 0.65     # RefinedWeb's and FineWeb's threshold
     rules: str = "auto"
@@ -42,6 +38,16 @@ class Settings:
     harmful_model: str = ""
     blocklist: frozenset[str] = field(default_factory=frozenset)
     dirty_words: frozenset[str] = DIRTY_WORDS
+    repeated_lines: str = "keep"           # or "first", "none": see dedup.dedup_lines
+    min_words: int = 20
+    min_quality: float = 0.1
+    max_divergence: float = 6.0            # nats
+    max_overlap: int = 0                   # 13-grams shared with evaluation sets
+    quality_for_web: bool = False
+
+    def judges(self, page: dict) -> bool:
+        """Does the quality model filter this page? The default one knows documentation only."""
+        return self.quality_for_web or page["rules"] == "documentation"
 
 
 def is_page(page: dict, settings: Settings) -> str | None:
@@ -104,12 +110,10 @@ def page_repeats(page: dict, settings: Settings) -> str | None:
     """Cut what a documentation page shows twice: a class listed under two names, inherited methods.
 
     Cheap and early, because repetition within a page says nothing about its quality; repetition
-    across pages is the business of corpus_steps.
+    across pages is the business of corpus_steps.py.
     """
     if page["rules"] == "documentation":
-        entries = entries_of(page["text"])
-        new = first_copies(entry_keys(entries))
-        page["text"] = "".join(e for e, k in zip(entries, new) if k).strip("\n")
+        page["text"] = dedup_entries([page["text"]])[0].strip("\n")
     return None if page["text"].strip() else "nothing but repeats"
 
 
@@ -191,65 +195,6 @@ def printable(text: str) -> str | None:
     return f"unprintable characters: {share:.3g} is over 0.01" if share > 0.01 else None
 
 
-PAGE_STEPS = (
-    ("page type", is_page),
-    ("address", address),
-    ("extract", extract),
-    ("rule set", choose_rules),
-    ("language", language),
-    ("page repeats", page_repeats),
-    ("personal data", personal_data),
-    ("safety", safety),
-    ("repetition", repetition),
-    ("quality rules", quality_rules),
-    ("line rules", line_rules),
-)
-
-
-def run_page_steps(page: dict, settings: Settings, counters: dict) -> bool:
-    """Send one page through PAGE_STEPS, counting in `counters`; True if it survives.
-
-    counters[step] = {pages, bytes, rejected, seconds, reasons, samples}: what LEFT the step, why
-    pages did not, and CPU seconds. An unexpected error rejects this page alone and is counted.
-    """
-    for name, step in PAGE_STEPS:
-        count = counters.setdefault(name, {"pages": 0, "bytes": 0, "rejected": 0, "seconds": 0.0,
-                                           "reasons": {}, "samples": []})
-        start, before = time.process_time(), page.get("text", "")
-        try:
-            reason = step(page, settings)
-        except Exception as error:  # one strange page must not end a run over millions
-            reason = f"error {type(error).__name__}: {error}"[:200]
-        count["seconds"] += time.process_time() - start
-        if reason is None:
-            count["pages"] += 1
-            count["bytes"] += size_of(page)
-            continue
-        kind = reason_kind(reason)
-        seen = count["reasons"].get(kind, 0)
-        count["reasons"][kind] = seen + 1
-        count["rejected"] += 1
-        if seen < REJECTS_PER_REASON:
-            count["samples"].append(sample(page["url"], reason, before or page.get("text", "")))
-        return False
-    return True
-
-
-def size_of(page: dict) -> int:
-    """Bytes of the page's text, or of its raw body before extraction."""
-    return len(page["text"].encode("utf-8", "replace")) if "text" in page else len(page["body"])
-
-
-def reason_kind(reason: str) -> str:
-    """A reason without its numbers, for counting: "words: 3 is under 50" -> "words"."""
-    return reason.split(": ")[0]
-
-
-def sample(url: str, reason: str, text: str) -> dict:
-    """What the reader sees of a rejected page."""
-    return {"url": url, "reason": reason, "text": text[:500]}
-
-
 def specific(url: str) -> int:
     """How general a page's address is: the smaller the more specific, private pages last.
 
@@ -281,7 +226,7 @@ def page_keys(pages: list[dict]) -> dict[str, np.ndarray]:
     return {
         "url": np.array([digest64(normalise_url(p["url"])) for p in pages], np.uint64),
         "text": np.array([digest64(p["text"].strip()) for p in pages], np.uint64),
-        "length": np.array([size_of(p) for p in pages], np.int64),
+        "length": np.array([len(p["text"].encode("utf-8", "replace")) for p in pages], np.int64),
         "address": np.array([digest64(p["url"]) for p in pages], np.uint64),
         "specific": np.array([specific(p["url"]) for p in pages], np.int64),
         "entries": np.concatenate([*entries, np.zeros(0, np.uint64)]),

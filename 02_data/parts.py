@@ -111,11 +111,6 @@ def decide(work: Path, rank: int, stage: str, decision: Callable[[], None]) -> N
     wait_for(done.exists, f"rank 0 to decide what is {stage}")
 
 
-def name_of(source: int, part: int) -> str:
-    """The name that puts part files in input order."""
-    return f"{source:05d}-{part:05d}"
-
-
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()

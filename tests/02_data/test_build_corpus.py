@@ -11,13 +11,16 @@ import sys
 import numpy as np
 import pytest
 
-import corpus_steps
+import decisions
+import key_files
 import page_steps
 import parts
+import pipeline
 import sources
 from artifacts import ROOT
 from bpe import Tokenizer
 from warc import WarcWriter
+from work_files import WorkFiles
 
 WORDS = """river boat harbour salt wool winter town fire spring sail horizon school man fish net
 letter day capital reply hill road horse bread stone bridge garden child winter morning market
@@ -182,20 +185,40 @@ def test_missing_inputs_are_one_line(inputs, tmp_path, options, message):
 
 def test_survivors_do_not_depend_on_the_order_of_pages():
     rng = np.random.default_rng(0)
-    keys = {name: rng.integers(1, 9, 30).astype(np.uint64) for name in ("url", "text")}
-    keys |= {"length": rng.integers(1, 5, 30), "specific": rng.integers(-3, 3, 30),
-             "address": np.arange(30).astype(np.uint64) * np.uint64(7919) % np.uint64(31),
-             "entries": rng.integers(0, 6, 60).astype(np.uint64), "entry_counts": np.full(30, 2)}
-    drop = corpus_steps.decide_copies(keys)
-    keep = corpus_steps.decide_entries(keys, drop)
-    order = rng.permutation(30)
-    shuffled = {k: v.reshape(30, -1)[order].reshape(-1) for k, v in keys.items()}
-    drop2 = corpus_steps.decide_copies(shuffled)
-    keep2 = corpus_steps.decide_entries(shuffled, drop2)
-    assert np.array_equal(drop[order], drop2)
-    assert np.array_equal(keep.reshape(30, 2)[order].reshape(-1), keep2)
-    kept = drop == 0
-    assert len(set(keys["url"][kept])) == kept.sum() and len(set(keys["text"][kept])) == kept.sum()
+    rows = np.zeros(60, decisions.ROW)
+    rows["key"], rows["first"] = rng.integers(1, 9, 60), -rng.integers(1, 5, 60)
+    rows["specific"], rows["number"] = rng.integers(-3, 3, 60), np.arange(60)
+    rows["address"] = np.arange(60) * 7919 % 61
+    copies, stay = set(decisions.copies_in(rows)), set(decisions.first_entries(rows))
+    order = rng.permutation(60)
+    assert set(decisions.copies_in(rows[order])) == copies
+    assert set(decisions.first_entries(rows[order])) == stay
+    assert len(copies) == 60 - len(set(rows["key"])), "one of each key stays"
+    for row in rows[sorted(copies)]:
+        same = rows[rows["key"] == row["key"]]
+        assert same["first"].min() <= row["first"], "the longest stays"
+    rows["key"][:9] = 0
+    assert set(range(9)) <= set(decisions.first_entries(rows)), "an entry without words is no copy"
+
+
+def test_decisions_on_the_disk_are_those_in_memory(built, tmp_path, monkeypatch):
+    target, _ = built
+    work = WorkFiles(tmp_path / "work")
+    shutil.copytree(target / "work", work.folder)
+    before = {name: np.load(work.decision(name)).tolist() for name in ("copies", "entries", "near")}
+    monkeypatch.setattr(key_files, "ROWS", 8)
+    decisions.decide_copies(work, 0.8)
+    decisions.decide_quality(work, 0.8, None, [])
+    assert {name: np.load(work.decision(name)).tolist() for name in before} == before
+    assert 1 in before["copies"] and 2 in before["copies"] and 3 in before["copies"]
+
+
+def test_the_list_of_steps_is_the_run_the_funnel_and_the_lessons_table(built):
+    target, _ = built
+    steps = json.loads((target / "funnel.json").read_text())["steps"]
+    assert [s["name"] for s in steps] == [s.name for s in pipeline.PIPELINE]
+    lesson = (ROOT / "02_data" / "README.md").read_text(encoding="utf-8")
+    assert pipeline.table() in lesson, "paste the output of python 02_data/pipeline.py"
 
 
 def test_files_of_one_name_in_two_folders_are_two(tmp_path):
@@ -225,10 +248,10 @@ def test_addresses_and_packages():
 def test_one_strange_page_is_counted_and_does_not_end_the_run(monkeypatch):
     def broken(page, settings):
         raise ZeroDivisionError("strange")
-    monkeypatch.setattr(page_steps, "PAGE_STEPS", (("extract", broken),))
+    monkeypatch.setattr(pipeline, "PIPELINE", (pipeline.Step("extract", "pages", "", "", broken),))
     counters = {}
     page = {"url": "u", "body": b"x"}
-    assert not page_steps.run_page_steps(page, page_steps.Settings(), counters)
+    assert not pipeline.run_steps(page, "pages", page_steps.Settings(), counters)
     assert counters["extract"]["reasons"] == {"error ZeroDivisionError": 1}
 
 
@@ -237,7 +260,7 @@ def test_a_reject_shows_the_text_that_was_rejected():
     page = {"url": "u", "kind": "text", "charset": None,
             "body": f"{words}. It is the end.\nA line with {{ braces }}.".encode()}
     counters = {}
-    assert not page_steps.run_page_steps(page, page_steps.Settings(rules="web"), counters)
+    assert not pipeline.run_steps(page, "pages", page_steps.Settings(rules="web"), counters)
     step = next(c for c in counters.values() if c["rejected"])
     assert step["reasons"] == {"C4 curly bracket": 1}
     assert step["samples"][0]["text"].startswith("The river and boat"), "not an empty text"

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import writing_systems as ws
-from page_steps import Settings, run_page_steps
+from page_steps import Settings
+from pipeline import run_steps
 
 PAGES = dict(line.split("\t") for line in Path(__file__).with_name("fair_pages.tsv").read_text(
     encoding="utf-8").splitlines())
@@ -62,7 +63,7 @@ def sentences_of(language):
 def run(text, language):
     page = {"url": "https://a.example/x", "kind": "text", "body": text.encode(), "charset": None}
     counters = {}
-    kept = run_page_steps(page, Settings(languages=(language,)), counters)
+    kept = run_steps(page, "pages", Settings(languages=(language,)), counters)
     return kept, {k: list(c["reasons"]) for k, c in counters.items() if c["reasons"]}
 
 
