@@ -44,8 +44,11 @@ def draw_diagnostics(log: list[dict], gold: list[float], path: Path) -> None:
 
 
 COLOURS = {"sft": "black", "best": "tab:green", "dpo": "tab:red", "ppo": "tab:blue",
-           "grpo": "tab:purple"}
-MARKS = {"dpo 0.05": "v", "dpo 0.2": "^"}
+           "grpo": "tab:purple", "reinforce": "tab:cyan", "rft": "tab:orange",
+           "rft_random": "tab:brown"}
+MARKS = {"dpo 0.05": "v", "dpo 0.2": "^", "rft": "D", "rft_random": "x"}
+NAMES = {"reinforce": "REINFORCE (RLOO)", "rft": "best of k, imitated",
+         "rft_random": "random ones, imitated"}
 FAR = "distance from SFT: sqrt(KL in nats per answer)"
 
 
@@ -94,7 +97,7 @@ def frontier_of_seeds(axis, runs: list[dict]) -> None:
         if len(runs) > 1:
             axis.plot(*places(name), ms=4, alpha=0.45, mew=0, **look)
         axis.plot(*places(name).mean(1), ms=9, mec="white",
-                  label=f"{kind.upper()}{f', beta {beta}' if beta else ''}", **look)
+                  label=NAMES.get(kind, kind.upper()) + (f", beta {beta}" if beta else ""), **look)
 
 
 def over_optimised(axes, traces: list[dict]) -> None:

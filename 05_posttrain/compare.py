@@ -2,9 +2,10 @@
 
     python 05_posttrain/compare.py        # about 2 minutes; --quick about 6 seconds
 
-Base, SFT, best-of-n, DPO, PPO and, if it was made, GRPO answer the same questions about held-out
-packages. Columns: gold reward, win rate against SFT with its 95 % interval, KL from SFT, share of
-answers that end, words, distinct answers, and bits per byte of raw documentation.
+Base, SFT, best-of-n, DPO, PPO and, where they were made, rejection-sampling fine-tuning (rft) with
+its control (rft_random), REINFORCE and GRPO answer the same questions about held-out packages.
+Columns: gold reward, win rate against SFT with its 95 % interval, KL from SFT, share of answers
+that end, words, distinct answers, and bits per byte of raw documentation.
 Reads every checkpoint of the chapter; writes compare.json, ppo.png (the diagnostics of PPO, gold
 beside proxy), frontier.png, and the claims rlhf-prefers and dpo-equals-ppo as this run saw them.
 """
@@ -19,19 +20,24 @@ from artifacts import (CommandLine, Job, command, need, out, record_claim, shown
                        write_json)
 from best_of_n import best_of_n_kl, expected_best
 from chat_template import PAD, special_id
-from gold_judge import gold_of, judge_policy, label_accuracy, win_rate
+from gold_judge import against, gold_of, judge_policy, label_accuracy, win_rate
 from gold_rule import gold_scores
 from measure_policy import raw_windows
 from option_ranges import parsed
 from responses import score_rows
 from reward_model import load_reward_model
 from rollouts import sample_answers
+from side_by_side import side_by_side
 from sft_experiments import Bench, base_continues, claim_base_continues
-from training_stage import (add_common, fresh_questions, open_model, open_tokenizer,
+from training_stage import (add_common, add_workers, fresh_questions, open_model, open_tokenizer,
                             read_conversations, read_jsonl, result)
 
 COLUMNS = ("gold", "win_rate", "kl", "end_rate", "words", "distinct", "relevance",
            "raw_bits_per_byte")
+
+
+OPTIONAL = ("rft", "rft_random", "reinforce", "grpo")     # in the table if they were made
+MADE_BY = {"rft": "rejection_sampling", "rft_random": "rejection_sampling"}
 
 
 def gold_per_iteration(samples: list[dict]) -> list[float]:
@@ -44,15 +50,34 @@ def gold_per_iteration(samples: list[dict]) -> list[float]:
             for _, part in sorted(by_iteration.items())]
 
 
-def best_of_n_rows(sft, reward, tokenizer, questions: list[str], sft_gold: np.ndarray, pad: int,
-                   seed: int, samples: int) -> dict[str, dict]:
-    """The table's rows for best-of-n by the reward model, n = 4 and `samples`, and the points of
-    its frontier: all from the same `samples` answers per question."""
+def one_piece(name: str, path: Path, tokenizer_path: Path, sft_path: Path, questions: list[str],
+              seed: int, how) -> dict | tuple[np.ndarray, np.ndarray]:
+    """What one process judges: a checkpoint (`how`: windows of raw text) as a row of the table, or,
+    named "best of n", `how` answers of the SFT model to every question: (proxy, gold)."""
+    tokenizer = open_tokenizer(tokenizer_path)
+    pad = special_id(tokenizer, PAD)
+    sft, _ = open_model(sft_path, tokenizer_path, "05_posttrain/sft.py")
+    if name == "best of n":
+        return sampled_rewards(sft, load_reward_model(path), tokenizer, questions, pad, seed, how)
+    model, _ = open_model(path, tokenizer_path, f"05_posttrain/{MADE_BY.get(name, name)}.py")
+    return judge_policy(model, sft, tokenizer, questions, None, torch.from_numpy(how), pad, seed)
+
+
+def sampled_rewards(sft, reward, tokenizer, questions: list[str], pad: int, seed: int,
+                    samples: int) -> tuple[np.ndarray, np.ndarray]:
+    """(proxy, gold) rewards, each (Q, samples), of the SFT model's answers."""
     rounds = [sample_answers(sft, tokenizer, questions, seed=seed * 101 + 50 + k)
               for k in range(samples)]
     gold = np.stack([gold_of(part) for part in rounds], axis=1)
     proxy = np.stack([score_rows(reward.score, [a.row for a in part], pad).numpy()
                       for part in rounds], axis=1)
+    return proxy, gold
+
+
+def best_of_n_rows(proxy: np.ndarray, gold: np.ndarray, sft_gold: np.ndarray) -> dict[str, dict]:
+    """The table's rows for best-of-n by the reward model and the points of its frontier, all from
+    the same rewards (Q, samples) of the same answers."""
+    samples = proxy.shape[1]
     rows = {}
     for n in [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= samples]:
         earned = expected_best(proxy, gold, n)
@@ -109,13 +134,14 @@ def main() -> None:
     add("--questions", type=int, default=200, help="held-out questions asked")
     add("--best-of", type=int, default=16, help="answers to choose from")
     add_common(parser)
+    add_workers(parser)
     args = parsed(parser)
     if args.quick:
-        args.questions, args.best_of = 40, 4
+        args.questions, args.best_of, args.workers = 40, 4, 1
     torch.set_num_threads(args.threads)
     folder, target = args.folder, result("compare.json")
-    stages = {name: folder / f"{name}.pt" for name in ("sft", "dpo", "ppo", "grpo")
-              if name != "grpo" or (folder / "grpo.pt").exists()}
+    stages = {name: folder / f"{name}.pt" for name in ("sft", "dpo", "ppo", *OPTIONAL)
+              if name not in OPTIONAL or (folder / f"{name}.pt").exists()}
     job = Job(__file__, vars(args),
               writes=[target, result("ppo.png"), result("frontier.png")],
               reads=[args.base, args.tokenizer, args.data / "index.json", args.data / "val.bin",
@@ -125,27 +151,23 @@ def main() -> None:
     if job.up_to_date():
         return
     tokenizer = open_tokenizer(args.tokenizer)
-    pad = special_id(tokenizer, PAD)
     val = read_conversations(folder / "sft_val.jsonl", "05_posttrain/instructions.py")
     questions = fresh_questions(val, args.questions)
     windows = raw_windows(args.data, windows=24 if args.quick else 96)
-    sft, _ = open_model(stages["sft"], args.tokenizer, "05_posttrain/sft.py")
-    judge = lambda model, gold: judge_policy(model, sft, tokenizer, questions, gold,  # noqa: E731
-                                             windows, pad, args.seed)
-    rows = {"sft": judge(sft, None)}
-    sft_gold = rows["sft"]["gold_rewards"]
-    for name, path in {"base": args.base, **stages}.items():
-        if name != "sft":
-            model, _ = open_model(path, args.tokenizer, f"05_posttrain/{name}.py")
-            rows[name] = judge(model, sft_gold)
-    reward = load_reward_model(need(folder / "reward.pt", "05_posttrain/reward_model.py"))
-    rows |= best_of_n_rows(sft, reward, tokenizer, questions, sft_gold, pad, args.seed,
-                           args.best_of)
+    need(folder / "reward.pt", "05_posttrain/reward_model.py")
+    # The longest piece first: then no worker is left alone with it at the end.
+    asked = (args.tokenizer, stages["sft"], questions, args.seed)
+    judged = side_by_side(one_piece, [("best of n", folder / "reward.pt", *asked, args.best_of)] + [
+        (name, path, *asked, windows.numpy()) for name, path in {"base": args.base, **stages}.items()
+        ], args.workers, "judging")
+    rows = against(dict(zip(("base", *stages), judged[1:])))
+    rows |= best_of_n_rows(*judged[0], rows["sft"]["gold_rewards"])
     shown_answers = {name: [[a.question, a.text] for a in row.pop("answers")[:12]]
                      for name, row in rows.items() if "answers" in row}
     for row in rows.values():
         row.pop("gold_rewards", None)
-    order = ["base", "sft", *(n for n in rows if n.startswith("best of")), "dpo", "ppo", "grpo"]
+    order = ["base", "sft", *(n for n in rows if n.startswith("best of")), *OPTIONAL[:2], "dpo",
+             "reinforce", "ppo", "grpo"]
     rows = {name: rows[name] for name in order if name in rows}
     print_table(rows)
     log = read_jsonl(folder / "ppo_log.jsonl", "05_posttrain/ppo.py")

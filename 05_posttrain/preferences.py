@@ -20,14 +20,14 @@ from itertools import combinations
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from annotator import label_pairs
 from artifacts import CommandLine, BadInput, Job, command, shown, write_json
 from option_ranges import parsed
 from preference_files import as_pair, split_pairs
 from rollouts import Answer, sample_answers
-from training_stage import (add_common, fresh_questions, open_model, open_tokenizer,
+from side_by_side import side_by_side
+from training_stage import (add_common, add_workers, fresh_questions, open_model, open_tokenizer,
                             read_conversations, read_jsonl, result, write_jsonl)
 
 
@@ -114,21 +114,28 @@ def parse() -> argparse.Namespace:
     add("--sharpness", type=float, default=1.5, help="how clearly the annotator sees")
     add("--temperature", type=float, default=1.0, help="of the sampled answers")
     add_common(parser)
+    add_workers(parser)
     args = parsed(parser)
     if args.quick:
-        args.questions, args.answers = min(args.questions, 120), 3
+        args.questions, args.answers, args.workers = min(args.questions, 120), 3, 1
     return args
+
+
+def one_round(sft: Path, tokenizer_path: Path, questions: list[str], temperature: float,
+              seed: int) -> list[Answer]:
+    """One answer of the SFT model to every question: what one process does."""
+    model, _ = open_model(sft, tokenizer_path, "05_posttrain/sft.py")
+    return sample_answers(model, open_tokenizer(tokenizer_path), questions,
+                          temperature=temperature, seed=seed)
 
 
 def sample_pairs(args: argparse.Namespace) -> tuple[list[dict], Counter]:
     """Answers of the SFT model to fresh questions, every two labelled by the annotator."""
-    model, _ = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
-    tokenizer = open_tokenizer(args.tokenizer)
     train = read_conversations(args.train, "05_posttrain/instructions.py")
     questions = fresh_questions(train, args.questions)
-    rounds = [sample_answers(model, tokenizer, questions, temperature=args.temperature,
-                             seed=args.seed * 1000 + k)
-              for k in tqdm(range(args.answers), desc="sampling", unit="round")]
+    rounds = side_by_side(one_round, [
+        (args.sft, args.tokenizer, questions, args.temperature, args.seed * 1000 + k)
+        for k in range(args.answers)], args.workers, "sampling")
     return all_pairs(rounds, args.seed, args.sharpness)
 
 

@@ -15,12 +15,15 @@ import numpy as np
 
 from artifacts import read_json, write_json
 from checkpoint import save_checkpoint
-from compare import best_of_n_rows, gold_per_iteration
+from compare import best_of_n_rows, gold_per_iteration, sampled_rewards
 from dpo import train_dpo
 from gold_judge import judge_policy
 from grpo import train_grpo
 from ppo_loop import PPOSettings, reward_scorer, train_ppo
-from preferences import all_pairs, split_pairs
+from preference_files import split_pairs
+from preferences import all_pairs
+from reinforce import train_reinforce
+from rejection_sampling import fine_tuned, sample_and_keep
 from reward_model import examine, from_sft, load_reward_model, pair_rows, train_reward_model
 from responses import steps_for
 from rollouts import sample_answers
@@ -136,8 +139,21 @@ def policies(bench: Bench, sft, pairs: list[dict], reward, seed: int) -> dict[st
                    learning_rate=rate_for("grpo", sft.config.width), beta=0.05,
                    normaliser="answer", seed=seed)
         return policy, None
-    return {"dpo 0.05": lambda: by_dpo(0.05), "dpo 0.2": lambda: by_dpo(0.2),
-            "ppo 0.1": lambda: by_ppo(0.1), "grpo": by_grpo}
+
+    def by_reinforce():
+        policy = copy.deepcopy(sft)
+        train_reinforce(policy, sft, reward_scorer(reward, bench.pad), bench.tokenizer, asked,
+                        iterations=3 if small else 60, prompts=16, group=4,
+                        learning_rate=RATES["reinforce"], beta=0.1, seed=seed)
+        return policy, None
+
+    def by_choice(name):
+        chosen = sample_and_keep(sft, reward, bench.tokenizer, asked[:60 if small else 1000],
+                                 3 if small else 8, seed)
+        return fine_tuned(sft, chosen[name], bench.pad, 1.0, 32, RATES["sft"], seed), None
+    return {"rft": lambda: by_choice("rft"), "rft_random": lambda: by_choice("rft_random"),
+            "dpo 0.05": lambda: by_dpo(0.05), "dpo 0.2": lambda: by_dpo(0.2),
+            "reinforce": by_reinforce, "ppo 0.1": lambda: by_ppo(0.1), "grpo": by_grpo}
 
 
 def run_seed(bench: Bench, sft, seed: int, kept: Kept) -> dict:
@@ -153,8 +169,8 @@ def run_seed(bench: Bench, sft, seed: int, kept: Kept) -> dict:
     rows, traces = {"sft": kept("sft", lambda: judged(sft, None))}, {}
     gold = np.array(rows["sft"]["gold_rewards"])
     rows["base"] = kept("base", lambda: judged(bench.base, gold))
-    rows |= kept("best of n", lambda: best_of_n_rows(
-        sft, reward, bench.tokenizer, questions, gold, bench.pad, seed, 4 if bench.small else 16))
+    rows |= kept("best of n", lambda: best_of_n_rows(*sampled_rewards(
+        sft, reward, bench.tokenizer, questions, bench.pad, seed, 4 if bench.small else 16), gold))
     for name, train in policies(bench, sft, pairs, reward, seed).items():
         def piece():
             policy, way = train()

@@ -17,6 +17,7 @@ from artifacts import BadInput, need, out, read_json, shown, whole
 from bpe import Tokenizer
 from checkpoint import check_tokenizer, load_checkpoint, load_model, save_checkpoint
 from instruction_files import conversation
+from side_by_side import usable_cores
 
 FOLDER = "05_posttrain"
 
@@ -25,7 +26,7 @@ FOLDER = "05_posttrain"
 # AdamW is as long as its rate. On one walk's model and 7,900 pairs the reward model named .66 of
 # the better answers at 0.001, .69 at 0.003 and .73 at 0.01, of .81 that the noise allows. SFT
 # forgets more than it learns at 0.003 (held-out loss 4.30 against 4.12).
-RATES = {"sft": 1e-3, "reward": 1e-2, "dpo": 1e-3, "ppo": 1e-3, "grpo": 1e-3}
+RATES = {"sft": 1e-3, "reward": 1e-2, "dpo": 1e-3, "ppo": 1e-3, "grpo": 1e-3, "reinforce": 1e-3}
 SCALED = {"reward": 96, "dpo": 96, "grpo": 96}      # fall as 1 / width from this width on
 
 
@@ -53,6 +54,12 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--threads", type=int, default=1, help="torch threads")
     group.add_argument("--quick", action="store_true", help="a few seconds' worth of training")
     group.add_argument("--fresh", action="store_true", help="make again even if up to date")
+
+
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """The option of commands whose pieces do not need each other."""
+    parser.add_argument("--workers", type=int, default=usable_cores(),
+                        help="processes that work side by side; results are the same for any")
 
 
 def open_tokenizer(path: Path) -> Tokenizer:

@@ -102,3 +102,27 @@ def test_length_normalised_log_probabilities_are_means(tiny_model):
     sums = pair_logprobs(tiny_model, PAIRS, 132, False)
     means = pair_logprobs(tiny_model, PAIRS, 132, True)
     assert torch.allclose(means, sums / torch.tensor([[3.0], [2.0]]))
+
+
+def test_ipo_per_token_is_what_trl_calls_ipo(tiny_model):
+    """TRL (1.16.0, dpo_trainer) divides each log-ratio by its answer's number of tokens before it
+    squares: our ipo on SUMS, Azar et al.'s own, is another loss; length_normalised gives TRL's."""
+    from responses import response_logprobs
+    pairs = [(([129, 97, 130, 98, 99, 100, 131], [0, 0, 0, 1, 1, 1, 1]),
+              ([129, 97, 130, 98, 131], [0, 0, 0, 1, 1]))]
+    reference = copy.deepcopy(tiny_model)
+    with torch.no_grad():
+        reference.lm_head.weight.add_(0.3 * torch.randn_like(reference.lm_head.weight))
+    ours = {n: dpo_loss(*pair_logprobs(tiny_model, pairs, 132, n),
+                        *pair_logprobs(reference, pairs, 132, n), 0.1, "ipo").item()
+            for n in (False, True)}
+
+    def mean_ratio(row):
+        ids, mask = torch.tensor([row[0]]), torch.tensor([row[1]])
+        ratio = (response_logprobs(tiny_model, ids, mask)[0]
+                 - response_logprobs(reference, ids, mask)[0])
+        return ratio.sum().item(), ratio.sum().item() / sum(row[1])
+    won, lost = (mean_ratio(row) for row in pairs[0])
+    assert ours[True] == pytest.approx((won[1] - lost[1] - 5) ** 2, rel=1e-4), "TRL's: per token"
+    assert ours[False] == pytest.approx((won[0] - lost[0] - 5) ** 2, rel=1e-4), "the paper's: sums"
+    assert abs(ours[True] - ours[False]) > 1e-2
