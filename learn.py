@@ -44,7 +44,7 @@ def selfcheck(only: str | None, workers: int) -> int:
     report = engine.check(load_exercises(exercises[0]["chapter"]) if one else exercises, workers,
                           one)
     wrong = {"broken": "THE REFERENCE FAILS", "misses": "NOT CAUGHT", "refused": "REFUSED",
-             "leaks": "NOT BY ITS OWN ALONE"}
+             "leaks": "NOT BY ITS OWN ALONE", "needs": "ITS TESTS GO THROUGH (needs in the toml)"}
     for kind, said in wrong.items():
         for line in report[kind]:
             print(f"{said}: {line}")
@@ -54,6 +54,19 @@ def selfcheck(only: str | None, workers: int) -> int:
           f"way; {report['right'] - len(report['refused'])} of {report['right']} second right "
           f"answers pass; {time.time() - began:.0f} s")
     return sum(len(report[kind]) for kind in wrong)
+
+
+def mutants(only: str | None, workers: int) -> int:
+    """Every small wrong version of a reference body is caught by its exercise, or explained."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    import mutants as engine
+    began, exercises = time.time(), chosen(only)
+    report = engine.check(exercises, workers, only if only and "." in only else None)
+    for line in [*report["broken"], *sorted(report["survivors"])]:
+        print(f"SURVIVES: {line}")
+    print(f"{report['mutants']} mutants of {len(exercises)} exercises, {report['explained']} "
+          f"explained, {len(report['survivors'])} survive; {time.time() - began:.0f} s")
+    return len(report["survivors"] + report["broken"])
 
 
 def chosen(only: str | None) -> list[dict]:
@@ -106,13 +119,15 @@ def arguments() -> argparse.ArgumentParser:
     itself = actions.add_parser("selfcheck", help="grade the graders")
     itself.add_argument("only", nargs="?", help="a chapter or an exercise")
     itself.add_argument("--workers", type=int, default=cores)
+    itself.add_argument("--mutants", action="store_true",
+                        help="systematic wrong versions of each body, half an hour in all")
     return parser
 
 
 def main() -> int | None:
     args = arguments().parse_args()
     if args.action == "selfcheck":
-        return 1 if selfcheck(args.only, args.workers) else 0
+        return 1 if (mutants if args.mutants else selfcheck)(args.only, args.workers) else 0
     if args.action == "grade":
         from learning.grading import grade
         return grade(args.submission, args.chapter, args.limit, args.report, args.csv,

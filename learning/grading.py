@@ -186,8 +186,8 @@ def clean_copy(clean: Path) -> None:
     for folder in (*chapter_folders().values(), ROOT / "tests"):
         shutil.copytree(folder, clean / folder.name, ignore=LEFT_OUT)
     (clean / "learning").mkdir()
-    for file in ("learning/__init__.py", "learning/write_fence.py", "artifacts.py",
-                 "pyproject.toml"):
+    for file in ("learning/__init__.py", "learning/write_fence.py", "learning/callers_data.py",
+                 "artifacts.py", "pyproject.toml"):
         shutil.copy(ROOT / file, clean / file)
 
 
@@ -206,6 +206,8 @@ def run_graded(exercise: dict, text: str, limit: float, helpers: dict[str, str]
             ["-q", "--tb=short", "-s", "--exercise", exercise["id"], "--outcomes", str(record),
              *test_files(exercise, clean)], clean, limit,
             {"PYTHONPATH": "", "BUILD_LLM_HIDE": str(ROOT),
+             "BUILD_LLM_WATCH": json.dumps([[exercise["file"], exercise["function"],
+                                             exercise.get("changes", [])]]),
              "BUILD_LLM_GRADED": os.pathsep.join(map(str, files))}, seal)
         if code is None:
             return 0.0, output

@@ -43,7 +43,7 @@ itself (where the lesson says `mine/`; there is nothing to `start` here, and no 
 {needs}
 {uses}"""
 KEYS = ("id", "kind", "file", "function", "title", "why", "question", "unit", "tolerance", "codes",
-        "difficulty", "minutes", "points", "needs", "hints")
+        "difficulty", "minutes", "points", "needs", "changes", "hints")
 
 
 def borrowed(chapter: int) -> list[Path]:

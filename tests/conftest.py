@@ -5,11 +5,13 @@
     pytest --exercise 1.2   only the tests of one exercise ("all": of every exercise)
 """
 
+import builtins
 import json
 import os
 import re
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ if not GPU:
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted(p for p in ROOT.glob("0[1-7]_*") if p.is_dir())
 sys.path[:0] = [str(ROOT), *map(str, CHAPTERS)]
+from learning import callers_data  # noqa: E402
 from learning.write_fence import fence, look_at_judges, replaced  # noqa: E402
 
 outcomes = {}
@@ -50,7 +53,19 @@ def seal_record(config, seal):
     config.add_cleanup(write)
 
 
+def watch_functions(config):
+    """Exercises leave their caller's data alone: watch the listed functions while they are graded."""
+    if os.environ.get("BUILD_LLM_WATCH"):
+        callers_data.watch(json.loads(os.environ["BUILD_LLM_WATCH"]))
+    elif config.getoption("--exercise") and not hasattr(builtins, "__reached__"):
+        callers_data.watch([(e["file"], e["function"], e.get("changes", ()))
+                            for file in ROOT.glob("0*/exercises.toml")
+                            for e in tomllib.loads(file.read_text("utf-8")).get("exercise", [])
+                            if e.get("kind", "write") == "write"])
+
+
 def pytest_configure(config):
+    watch_functions(config)
     if os.environ.get("BUILD_LLM_FENCE"):
         # The first line on standard input seals the record: the code under test never saw it.
         seal_record(config, sys.__stdin__.readline().strip())
@@ -164,6 +179,10 @@ def pytest_runtest_makereport(item, call):
     mark = item.get_closest_marker("exercise")
     if mark and (report.when == "call" or outcome != "passed"):
         outcomes[f"{mark.args[0]}|{item.nodeid}"] = outcome
+
+
+def pytest_runtest_setup(item):
+    callers_data.counts.clear()
 
 
 def pytest_sessionfinish(session):

@@ -15,6 +15,7 @@ import tempfile
 import types
 from pathlib import Path
 
+from learning.callers_data import guard, keep, may_change
 from learning.exercises import ROOT
 from learning.function_bodies import cut
 
@@ -60,7 +61,10 @@ def exchange(exercise: dict, text: str) -> None:
         indent = lines[1][0][:len(lines[1][0]) - len(lines[1][0].lstrip())]
         text = "".join([*lines[0], *lines[1], f"{indent}if 0: __class__\n", *lines[2]])
     path = str(exercise["folder"] / exercise["file"])
-    code = code_of(compile(text, path, "exec", dont_inherit=True), exercise["function"])
+    tree = ast.parse(text)
+    guard(tree, exercise["function"])
+    code = code_of(compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True),
+                   exercise["function"])
     if code.co_freevars != function.__code__.co_freevars:
         raise Unchangeable(f"{exercise['function']} closes over other names")
     function.__code__ = code
@@ -122,13 +126,16 @@ def mark_listed_functions(exercises: list[dict], reached: Reached) -> None:
             if any("jit" in ast.unparse(d) for d in node.decorator_list):
                 continue                                    # a kernel's text is read by Triton
             call = ast.parse(f"__reached__({exercise['id']!r})").body[0]
+            guard(tree, exercise["function"])
             at = 1 if ast.get_docstring(node) is not None else 0
             for part in ast.walk(call):
                 ast.copy_location(part, node.body[at])
             node.body.insert(at, call)
-        return compile(tree, path, "exec", dont_inherit=True)
+        return compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
 
-    builtins.__reached__ = reached
+    builtins.__reached__, builtins.__keep__ = reached, keep
+    may_change.update({e["function"]: tuple(e.get("changes", ())) for e in exercises
+                       if e["kind"] == "write"})
     importlib.machinery.SourceFileLoader.get_code = get_code
 
 

@@ -51,7 +51,7 @@ class Selfcheck:
         self.reached = Reached()
         self.by_fixture = {}
         self.report = {"misses": [], "leaks": [], "broken": [], "slow": [], "refused": [],
-                       "caught": 0, "right": 0}
+                       "needs": [], "caught": 0, "right": 0}
         mark_listed_functions(exercises, self.reached)
 
     @pytest.hookimpl(hookwrapper=True)
@@ -104,6 +104,17 @@ class Selfcheck:
                     if d.scope != "function":
                         names |= fixtures.get(f"{d.baseid}::{d.argname}", set())
             self.reach[item.nodeid] = names
+        self.look_at_needs()
+
+    def look_at_needs(self) -> None:
+        """An exercise lists the others that its tests go through: a blank there stops them."""
+        for name, exercise in self.exercises.items():
+            if self.only in (None, name):
+                found = set().union(*(self.reach[i.nodeid] for i in self.items
+                                      if mark_of(i) == name)) - {name, "*"}
+                listed = {n for n in exercise.get("needs", []) if n in self.exercises}
+                if found != listed:
+                    self.report["needs"].append(f"{name}: {json.dumps(sorted(found))}")
 
     def survey_share(self, items: list) -> dict:
         self.reached.listen()
