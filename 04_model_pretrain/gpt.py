@@ -121,7 +121,8 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
 
     q (B, H, T, D), k and v (B, H, T_total, D) -> (B, H, T, D). The T queries are the LAST T of
     the T_total positions (T < T_total when a cache holds the earlier ones). `mask`, bool
-    (B, 1, T, T_total), True = may attend, replaces the causal rule. Source: Vaswani et al. 2017.
+    (B, 1, T, T_total), True = may attend, replaces the causal rule. The softmax of 16-bit scores
+    is taken in float32, that of float64 in float64. Source: Vaswani et al. 2017.
     """
     (T, D), T_total = q.shape[-2:], k.shape[-2]
     if mask is None and T > 1:      # query i stands at T_total - T + i, and sees up to there
