@@ -11,11 +11,14 @@ from a stranger can hold wrong numbers, but cannot run code.
 import errno
 import hashlib
 import pickle
+from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from artifacts import BadInput, need, shown, whole
@@ -23,6 +26,33 @@ from gpt import GPT, GPTConfig
 
 FORMAT = 1
 KEYS = {"format", "stage", "config", "model", "tokenizer_sha256", "step", "extra"}
+
+
+def plain(value: Any, place: str) -> Any:
+    """`value` as what a checkpoint can hold and give back: None, bool, int, float, str, bytes,
+    tensors, and lists, tuples, sets and dicts of these.
+
+    numpy's scalars become Python's, its arrays tensors, a Path its text. TypeError names the
+    `place` of anything else: torch would write it, and nothing could ever read the file again.
+    """
+    if isinstance(value, (np.generic, np.ndarray)) and value.dtype.kind in "biuf":
+        return value.item() if isinstance(value, np.generic) else torch.as_tensor(value.copy())
+    if isinstance(value, Tensor):
+        return value.data if isinstance(value, torch.nn.Parameter) else value
+    if value is None or isinstance(value, (bool, torch.dtype)):
+        return value
+    for kind in (int, float, str, bytes):           # also those who inherit from one: an IntEnum
+        if isinstance(value, kind):
+            return kind(value)
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {plain(key, place): plain(v, f"{place}[{key!r}]") for key, v in value.items()}
+    for kind in (list, tuple, set):
+        if isinstance(value, kind):
+            return kind(plain(v, f"{place}[{i}]") for i, v in enumerate(value))
+    raise TypeError(f"{place} is a {type(value).__name__}, which a checkpoint cannot hold: give "
+                    "plain values, lists, dicts or tensors")
 
 
 def save_checkpoint(path: Path | str, *, model: torch.nn.Module, stage: str = "base",
@@ -33,17 +63,17 @@ def save_checkpoint(path: Path | str, *, model: torch.nn.Module, stage: str = "b
     The model's state is saved under plain names (a compiled or DDP-wrapped model's prefixes are
     removed), beside its GPTConfig `.config` (a module without one: an empty config). `optimizer`
     and `rng` are state dicts for resuming, left out when None. `extra` is a dict of plain values
-    or tensors. Returns the path.
+    or tensors (see `plain`; TypeError for another). Returns the path.
     """
     # torch.compile and DDP each put a word in front of every name; a checkpoint knows neither
     state = {name.replace("_orig_mod.", "").removeprefix("module."): value
              for name, value in model.state_dict().items()}
     config = getattr(getattr(model, "module", model), "config", None)
     content = {"format": FORMAT, "stage": stage, "config": asdict(config) if config else {},
-               "model": state, "tokenizer_sha256": tokenizer_sha256, "step": step,
-               "extra": extra or {}}
+               "tokenizer_sha256": tokenizer_sha256, "step": step, "extra": extra or {}}
     content |= {"optimizer": optimizer} if optimizer is not None else {}
     content |= {"rng": rng} if rng is not None else {}
+    content = {key: plain(value, key) for key, value in content.items()} | {"model": state}
     # a plain torch.save to the final name, killed, left a broken file 9 times out of 10
     with whole(path, "wb") as file:
         try:

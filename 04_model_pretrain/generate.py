@@ -67,7 +67,10 @@ def penalise_repeats(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
 
 
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
-    """(B, V) -> (B, V): all but the k largest logits of each row become -inf (ties stay)."""
+    """(B, V) -> (B, V): all but the k largest logits of each row become -inf (ties stay).
+    ValueError for k < 1: something must be left to draw."""
+    if k < 1:
+        raise ValueError(f"top_k {k} leaves no token to draw")
     smallest_kept = logits.topk(min(k, logits.shape[-1])).values[:, -1:]
     return logits.masked_fill(logits < smallest_kept, float("-inf"))
 
@@ -75,25 +78,28 @@ def keep_top_k(logits: Tensor, k: int) -> Tensor:
 def keep_top_p(logits: Tensor, p: float) -> Tensor:
     """Keep the smallest set of most likely tokens whose probability reaches p.
 
-    (B, V) -> (B, V), the others -inf. The token that crosses p is kept, so at least one is:
-    probabilities [0.5, 0.3, 0.2] keep one at p = 0.5 and two at p = 0.6.
+    (B, V) -> (B, V), the others -inf. The token that crosses p is kept, and the likeliest always:
+    probabilities [0.5, 0.3, 0.2] keep one at p = 0 and 0.5, two at p = 0.6, and all at p = 1.
     Source: Holtzman et al. 2020, nucleus sampling, equation 2.
     """
     ordered, index = logits.sort(descending=True)
     probability = ordered.softmax(-1)
     # what was reached BEFORE this token decides: the one that crosses p still belongs to the set
     reached_before = probability.cumsum(-1) - probability
-    ordered = ordered.masked_fill(reached_before >= p, float("-inf"))
+    left_out = (reached_before >= p) & (p < 1)      # a sum that rounds up to 1 leaves none out
+    left_out[:, 0] = False
+    ordered = ordered.masked_fill(left_out, float("-inf"))
     return torch.empty_like(logits).scatter(1, index, ordered)
 
 
 def keep_min_p(logits: Tensor, min_p: float) -> Tensor:
     """Drop tokens less likely than `min_p` times the most likely one (Nguyen et al. 2024).
 
-    (B, V) -> (B, V): few survive where the model is sure, many where it is not.
+    (B, V) -> (B, V): few survive where the model is sure, many where it is not; the likeliest
+    always, for every min_p up to 1 and beyond.
     """
     probability = logits.softmax(-1)
-    floor = min_p * probability.max(dim=-1, keepdim=True).values
+    floor = min(min_p, 1.0) * probability.max(dim=-1, keepdim=True).values
     return logits.masked_fill(probability < floor, float("-inf"))
 
 
@@ -102,14 +108,19 @@ def choose(logits: Tensor, seen: Tensor, *, temperature: float = 1.0, top_k: int
            repetition_penalty: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
     """Draw one token per row: logits (B, V), seen (B, L) -> ids (B,). Temperature 0: the likeliest.
 
-    In this order: repetition penalty, temperature, top-k, top-p, min-p, draw.
+    In this order: repetition penalty, temperature, top-k, top-p, min-p, draw. A temperature
+    near 0 draws what 0 takes. ValueError for a temperature or penalty that is not a size.
     """
+    if not (temperature >= 0 and repetition_penalty > 0):
+        raise ValueError(f"temperature {temperature} and repetition_penalty {repetition_penalty} "
+                         "must be at least and above 0")
     logits = logits.float()
     if repetition_penalty != 1.0:
         logits = penalise_repeats(logits, seen, repetition_penalty)
     if temperature == 0:
         return logits.argmax(-1)
-    logits = logits / temperature
+    # The largest becomes 0 first: divided by 1e-38 it would be infinite, and its share NaN.
+    logits = (logits - logits.amax(-1, keepdim=True)) / max(temperature, 1e-30)
     if top_k is not None:
         logits = keep_top_k(logits, top_k)
     if top_p is not None:
@@ -178,8 +189,13 @@ def generate_batch(model: GPT, prompts: Sequence[Sequence[int]], max_new_tokens:
     the model itself (temperature 1, no filter).
     """
     device, limit = next(model.parameters()).device, model.config.sequence_length
+    if not all(map(len, prompts)):
+        raise ValueError("nothing to continue: begin with <|endoftext|>")
     prompts = [list(p)[-(limit - 1):] for p in prompts]
     ids, pads = (z.to(device) for z in left_pad(prompts))
+    # What fills a short row is its own last token, which no attention sees, and which counts as
+    # used already: a pad of its own would be penalised as a repetition.
+    ids = ids.where(torch.arange(ids.shape[1], device=device) >= pads[:, None], ids[:, -1:])
     B, T = ids.shape
     steps = min(max_new_tokens, limit - T)
     cache = KVCache(model.config.layers, T + steps)

@@ -15,6 +15,14 @@ import torch
 from torch import Tensor
 
 
+def called(closure: Callable[[], Tensor] | None) -> Tensor | None:
+    """The loss of a closure that computes it and its gradients, as torch's optimizers take one."""
+    if closure is None:
+        return None
+    with torch.enable_grad():       # `step` itself runs without
+        return closure()
+
+
 class AdamW(torch.optim.Optimizer):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2).
 
@@ -29,14 +37,16 @@ class AdamW(torch.optim.Optimizer):
                                       lazy=lazy))
 
     @torch.no_grad()
-    def step(self, closure: Callable | None = None) -> None:
-        """One update of every parameter that has a gradient.
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """One update of every parameter that has a gradient; gives what `closure` gave.
 
+        A closure, if there is one, is called first, with gradients on: it computes them anew.
         With step count t (from 1), gradient g, rate lr and decay wd, per parameter:
         p <- p (1 - lr wd);  m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;
         p <- p - lr m_hat / (sqrt(v_hat) + eps), m_hat = m / (1 - b1^t), v_hat = v / (1 - b2^t).
         The first step moves every number by about lr, whatever the size of its gradient.
         """
+        loss = called(closure)
         for group in self.param_groups:
             (b1, b2), lr = group["betas"], group["lr"]
             for p in group["params"]:
@@ -60,7 +70,7 @@ class AdamW(torch.optim.Optimizer):
                 m_scale = 1 - b1 ** state["step"]
                 v_scale = math.sqrt(1 - b2 ** state["step"])
                 p.addcdiv_(m, (v.sqrt() / v_scale).add_(group["eps"]), value=-lr / m_scale)
-
+        return loss
 
     @staticmethod
     def _step_rows(p: Tensor, state: dict, group: dict) -> None:
@@ -81,26 +91,34 @@ class AdamW(torch.optim.Optimizer):
 def orthogonalise(matrix: Tensor, steps: int = 5, dtype: torch.dtype = torch.bfloat16) -> Tensor:
     """The matrix with the same singular vectors and all singular values near 1 (0.7 to 1.2).
 
-    matrix (R, C) -> (R, C) in `dtype`. Newton-Schulz: X <- a X + (b A + c A^2) X with A = X X^T,
-    (a, b, c) = (3.4445, -4.7750, 2.0315), from X = matrix / |matrix|. Only products, no SVD, and
-    16 bits are enough. Source: Jordan et al. 2024, Muon.
+    matrix (R, C) -> (R, C) in `dtype`; a stack (E, R, C) matrix by matrix. Newton-Schulz:
+    X <- a X + (b A + c A^2) X with A = X X^T, (a, b, c) = (3.4445, -4.7750, 2.0315), from
+    X = matrix / |matrix|. A matrix of any size gives the same, 1e-30 times itself too, and zero
+    stays zero. Only products, no SVD, and 16 bits are enough. Source: Jordan et al. 2024, Muon.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    X = matrix.to(dtype)
+    # Divided by a power of two near its largest number, which loses nothing, so that the squares
+    # below are neither too small nor too large for `dtype`.
+    largest = matrix.abs().amax(dim=(-2, -1), keepdim=True).float()
+    X = torch.ldexp(matrix, -torch.frexp(largest).exponent.clamp(-126, 126)).to(dtype)
     # A = X X^T should be the small square: work on the wide side.
     tall = X.shape[-2] > X.shape[-1]
     X = X.mT if tall else X
     # All singular values into [0, 1]: the Frobenius norm is at least the largest of them.
-    X = X / X.norm().clamp(min=1e-7)
+    X = X / torch.linalg.vector_norm(X, dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    add = torch.addmm if X.dim() == 2 else torch.baddbmm
     for _ in range(steps):
         # The odd polynomial a s + b s^3 + c s^5 pushes every singular value s towards 1.
         A = X @ X.mT
-        X = torch.addmm(X, torch.addmm(A, A, A, beta=b, alpha=c), X, beta=a)
+        X = add(X, add(A, A, A, beta=b, alpha=c), X, beta=a)
     return X.mT if tall else X
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, orthogonalised: for the matrices inside the blocks (Jordan et al. 2024)."""
+    """Momentum, orthogonalised: for the matrices inside the blocks (Jordan et al. 2024).
+
+    A parameter of three dimensions is a stack of matrices, as a layer of experts holds them.
+    """
 
     def __init__(self, params, lr: float = 0.02, momentum: float = 0.95,
                  weight_decay: float = 0.0, steps: int = 5,
@@ -108,17 +126,19 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay,
                                       steps=steps, dtype=str(dtype).removeprefix("torch.")))
         for p in (p for group in self.param_groups for p in group["params"]):
-            if p.dim() != 2:
-                raise ValueError(f"Muon is for matrices; a parameter of shape {tuple(p.shape)} "
-                                 "belongs to AdamW")
+            if p.dim() not in (2, 3):
+                raise ValueError("Muon is for matrices and stacks of them; a parameter of shape "
+                                 f"{tuple(p.shape)} belongs to AdamW")
 
     @torch.no_grad()
-    def step(self, closure: Callable | None = None) -> None:
-        """One update of every matrix that has a gradient g.
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """One update of every matrix that has a gradient g; gives what `closure` gave (called
+        first, with gradients on).
 
         M <- mu M + (1 - mu) g;  the look-ahead (Nesterov) u = mu M + (1 - mu) g;
         p <- p (1 - lr wd) - lr sqrt(max(1, rows / columns)) orthogonalise(u).
         """
+        loss = called(closure)
         for group in self.param_groups:
             mu, lr = group["momentum"], group["lr"]
             for p in group["params"]:
@@ -133,9 +153,10 @@ class Muon(torch.optim.Optimizer):
                 update = orthogonalise(ahead, group["steps"], getattr(torch, group["dtype"]))
                 # A tall matrix has fewer singular values than rows: scale, so that each
                 # output channel moves as far as in a square one.
-                scale = math.sqrt(max(1.0, p.shape[0] / p.shape[1]))
+                scale = math.sqrt(max(1.0, p.shape[-2] / p.shape[-1]))
                 p.mul_(1 - lr * group["weight_decay"])
                 p.add_(update.to(p.dtype), alpha=-lr * scale)
+        return loss
 
 
 def cosine_schedule(step: int, steps: int, warmup: int = 0, floor: float = 0.0) -> float:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from artifacts import shown
 from checkpoint import load_checkpoint, restore, save_checkpoint
 from gpt import GPT
 from training_loop import SpikeGuard
@@ -38,6 +39,19 @@ class Journal:
         return self.file.tell()
 
 
+def differences(old: dict, new: dict, place: str = "") -> str:
+    """What differs between two runs' settings, as "rows 16, now 8; recipe.warmup 0, now 0.1"."""
+    found = []
+    for name in sorted(old.keys() | new.keys()):
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found.append(differences(a, b, f"{place}{name}."))
+        elif a != b:
+            short = [value if len(str(value)) < 40 else "another" for value in (a, b)]
+            found.append(f"{place}{name} {short[0]}, now {short[1]}")
+    return "; ".join(filter(None, found))
+
+
 @dataclass
 class RunState:
     """What changes while training, and where it is kept."""
@@ -45,6 +59,7 @@ class RunState:
     settings: dict                      # plain values; a checkpoint of other settings is not ours
     step: int = 0
     seconds: float = 0.0                # spent training, over all sittings
+    aside: Path | None = None           # where a checkpoint of other settings goes before ours
 
     def resume(self, model: GPT, optimizers: list[torch.optim.Optimizer], guard: SpikeGuard
                ) -> dict[str, int]:
@@ -57,7 +72,12 @@ class RunState:
             return {}
         content = load_checkpoint(self.path)
         kept = content["extra"]
-        if kept.get("settings") != self.settings:
+        if (old := kept.get("settings")) != self.settings:
+            self.aside = self.path.with_name("run.other.pt")
+            if os.environ.get("RANK", "0") == "0":
+                print(f"{shown(self.path)} stopped at step {content['step']} of a run with other "
+                      f"settings ({differences(old or {}, self.settings)}): it will be kept as "
+                      f"{shown(self.aside)}; this run begins anew", flush=True)
             return {}
         restore(model, content["model"], self.path)
         for optimizer, state in zip(optimizers, content["optimizer"]["states"]):
@@ -69,6 +89,9 @@ class RunState:
     def save(self, model: GPT, optimizers: list[torch.optim.Optimizer], guard: SpikeGuard,
              journals: dict[str, Journal]) -> None:
         """Write the checkpoint of this moment, whole or not at all."""
+        if self.aside is not None:
+            os.replace(self.path, self.aside)
+            self.aside = None
         lengths = {name: journal.length() for name, journal in journals.items()}
         save_checkpoint(
             self.path, model=model, stage="pretraining", step=self.step,

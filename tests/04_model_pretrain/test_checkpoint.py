@@ -2,6 +2,12 @@
 
 import os
 
+import collections
+import dataclasses
+import enum
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
@@ -121,3 +127,32 @@ def test_a_module_without_config_is_saved_too(tmp_path):
     assert torch.equal(other.weight, net.weight) and content["step"] == 9
     assert torch.equal(again.state[other.weight]["exp_avg"],
                        optimizer.state[net.weight]["exp_avg"])
+
+
+@dataclasses.dataclass
+class Made:
+    rows: int = 1
+
+
+class Kind(enum.IntEnum):
+    ONE = 1
+
+
+def test_what_is_not_plain_comes_back_or_is_refused(tmp_path):
+    """Whatever is saved must be readable: torch writes more than it reads again."""
+    path, model = tmp_path / "m.pt", torch.nn.Linear(2, 2)
+    extra = {"loss": np.float64(2.5), "n": np.int64(3), "yes": np.bool_(True), "path": Path("a/b"),
+             "kind": Kind.ONE, "rows": (1, [np.float32(0.5)]), np.int64(4): "key",
+             "counts": collections.Counter("aab"), "none": None, "array": np.arange(3),
+             "tree": collections.OrderedDict(a={"b": {1, 2}}), "tensor": torch.ones(2)}
+    save_checkpoint(path, model=model, extra=extra, step=np.int64(7))
+    got = load_checkpoint(path)
+    assert got["step"] == 7 and got["extra"]["loss"] == 2.5 and type(got["extra"]["loss"]) is float
+    assert got["extra"]["path"] == str(Path("a/b")) and got["extra"][4] == "key"
+    assert got["extra"]["rows"] == (1, [0.5]) and got["extra"]["counts"] == {"a": 2, "b": 1}
+    assert got["extra"]["array"].tolist() == [0, 1, 2] and got["extra"]["tree"] == {"a": {"b": {1, 2}}}
+    before = path.read_bytes()
+    for wrong in (Made(), object(), len, np.array(["a"], dtype=object), 1j):
+        with pytest.raises(TypeError, match=r"extra\['it'\]\[1\] is a"):
+            save_checkpoint(path, model=model, extra={"it": [1, wrong]})
+        assert path.read_bytes() == before, "the old file stays"

@@ -162,3 +162,48 @@ def test_top_k_min_p_and_temperature():
     share = (draws == 1).float().mean(1).tolist()
     assert share == pytest.approx([0.25 / 0.365, 0.5], abs=0.04), \
         f"temperature 0.5 squares the probabilities: {share}"
+
+
+def test_a_penalty_in_a_ragged_batch_counts_no_padding():
+    """Pads are nobody's words: with token 0 among the likeliest they used to be penalised."""
+    model = small_model()
+    for penalty in (1.5, 3.0):
+        together = generate_batch(model, PROMPTS, 16, temperature=0, repetition_penalty=penalty)
+        for prompt, row in zip(PROMPTS, together):
+            alone = list(generate(model, prompt, 16, temperature=0, repetition_penalty=penalty))
+            assert row == alone, f"penalty {penalty}, prompt {prompt}: {row} together, {alone} alone"
+    with torch.no_grad():                           # and a head that likes token 0 best
+        model.lm_head.weight[0] = 3 * model.lm_head.weight[1:].abs().amax(0)
+    together = generate_batch(model, PROMPTS, 4, temperature=0, repetition_penalty=1.5)
+    assert together == [[*generate(model, p, 4, temperature=0, repetition_penalty=1.5)]
+                        for p in PROMPTS]
+
+
+def test_an_empty_prompt_in_a_batch_is_an_error():
+    with pytest.raises(ValueError, match="nothing to continue"):
+        generate_batch(small_model(), [[1, 2], []], 3)
+
+
+@pytest.mark.exercise("4.13")
+def test_top_p_at_its_edges():
+    logits = torch.randn(3, 1000, generator=torch.Generator().manual_seed(0)) * 4
+    for p in (0.0, 1e-9):
+        kept = keep_top_p(logits, p).isfinite()
+        assert (kept.sum(1) == 1).all() and (kept.float().argmax(1) == logits.argmax(1)).all(), \
+            f"p = {p}: the likeliest token stays, and no other"
+    kept = keep_top_p(logits, 1.0).isfinite().sum(1).tolist()
+    assert kept == [1000] * 3, f"p = 1 leaves nothing out, kept {kept} of 1000"
+
+
+def test_options_at_their_edges():
+    logits, seen = torch.tensor([[1.0, 3.0, 2.0], [5.0, -40.0, 4.999]]), torch.zeros(2, 1).long()
+    best = logits.argmax(1)
+    for options in (dict(temperature=1e-38), dict(temperature=1e-40), dict(temperature=5e-324),
+                    dict(top_k=1), dict(top_p=0.0), dict(min_p=1.0), dict(min_p=7.0)):
+        drawn = choose(logits, seen, **options)
+        assert torch.equal(drawn, best), f"{options}: {drawn.tolist()} instead of {best.tolist()}"
+    assert choose(logits * 1e30, seen, temperature=1e-5).tolist() == best.tolist()
+    for wrong in (dict(top_k=0), dict(top_k=-1), dict(temperature=-1.0),
+                  dict(temperature=float("nan")), dict(repetition_penalty=0.0)):
+        with pytest.raises(ValueError):
+            choose(logits, seen, **wrong)

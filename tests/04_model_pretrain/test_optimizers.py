@@ -209,3 +209,69 @@ def test_lazy_rows_equal_torch_sparse_adam():
 
 def test_clipping_nothing_is_a_length_of_zero():
     assert clip_gradients([torch.nn.Parameter(torch.ones(2))], 1.0) == 0
+
+
+@pytest.mark.exercise("4.8")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_orthogonalise_does_not_care_for_the_size(dtype):
+    """Late gradients are small: 1e-9 of a matrix has the same directions as the matrix."""
+    g = torch.randn(64, 64, generator=torch.Generator().manual_seed(0))
+    g /= g.norm()
+    sizes = {scale: orthogonalise(g * scale, dtype=dtype).float().norm().item()
+             for scale in (1.0, 1e-9, 1e-10, 1e-30, 1e30, 2e38)}
+    for scale, size in sizes.items():
+        assert size == pytest.approx(sizes[1.0], rel=0.02), \
+            f"{scale:g} times the matrix: norm {size:.2f} instead of {sizes[1.0]:.2f}"
+    assert not orthogonalise(torch.zeros(3, 5)).any(), "zero stays zero"
+
+
+@pytest.mark.exercise("4.8")
+@pytest.mark.parametrize("shape", [(3, 8, 12), (2, 12, 5)])
+def test_a_stack_is_orthogonalised_matrix_by_matrix(shape):
+    stack = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    stack[1] *= 1e-3
+    got = orthogonalise(stack, dtype=torch.float32)
+    for i, matrix in enumerate(stack):
+        gap = (got[i] - orthogonalise(matrix, dtype=torch.float32)).abs().max().item()
+        assert gap < 1e-4, f"matrix {i} of the stack is {gap:.2f} off what it gives alone"
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon to compare")
+def test_muon_is_torchs_to_the_bit():
+    for shape in ((64, 16), (16, 64), (32, 32)):
+        gaps = train_twice(lambda p: Muon(p, lr=0.02, momentum=0.95),
+                           lambda p: torch.optim.Muon(p, lr=0.02, momentum=0.95, weight_decay=0.0),
+                           shape, steps=5)
+        assert max(gaps) == 0, f"{shape}: {max(gaps):.1e} from torch {torch.__version__}"
+
+
+def test_muon_trains_a_stack_as_it_trains_each():
+    generator = torch.Generator().manual_seed(0)
+    stack = torch.nn.Parameter(torch.randn(3, 8, 4, generator=generator))
+    alone = [torch.nn.Parameter(m.clone()) for m in stack.detach()]
+    both = Muon([stack], weight_decay=0.1), Muon(alone, weight_decay=0.1)
+    for _ in range(3):
+        stack.grad = torch.randn(3, 8, 4, generator=generator)
+        for p, g in zip(alone, stack.grad):
+            p.grad = g.clone()
+        for optimizer in both:
+            optimizer.step()
+    gap = (stack - torch.stack(list(alone))).abs().max().item()
+    assert gap < 2e-3, f"a stack of three differs by {gap:.3f} from its three matrices alone"
+
+
+@pytest.mark.parametrize("kind, exercise", [(AdamW, "4.7"), (Muon, "4.9")])
+def test_a_closure_is_called_and_its_loss_given_back(kind, exercise):
+    """As torch's optimizers do: without it nothing at all would be trained."""
+    p = torch.nn.Parameter(torch.ones(2, 2))
+    optimizer = kind([p], lr=0.1)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (p ** 2).sum()
+        loss.backward()
+        return loss
+    loss = optimizer.step(closure)
+    assert loss is not None and loss.item() == 4.0, f"step(closure) should give 4, gave {loss}"
+    assert (p < 1).all(), "and take a step with the gradients that the closure made"
+    assert optimizer.step() is None

@@ -132,6 +132,19 @@ def test_sigterm_saves_and_exits_zero(undisturbed, tmp_path):
     assert (tmp_path / "log.jsonl").read_bytes() == (expected / "log.jsonl").read_bytes()
 
 
+def test_a_run_of_other_settings_is_named_and_kept(undisturbed, tmp_path, capfd):
+    inputs, _ = undisturbed
+    child = start(inputs, tmp_path)
+    interrupt(child, tmp_path, 10, signal.SIGTERM)
+    step = torch.load(tmp_path / "run.pt", weights_only=True)["step"]
+    again = start(inputs, tmp_path, "--seed", "5")
+    again.join(120)
+    said = capfd.readouterr().out
+    assert f"stopped at step {step} of a run with other settings (seed 0, now 5)" in said, said
+    kept = torch.load(tmp_path / "run.other.pt", weights_only=True)
+    assert kept["step"] == step, "hours of another run are not overwritten"
+
+
 def test_a_plan_for_another_corpus_is_refused(undisturbed, tmp_path):
     import argparse
     from artifacts import BadInput
