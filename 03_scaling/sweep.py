@@ -25,6 +25,7 @@ from tqdm import tqdm
 
 from artifacts import BadInput, CommandLine, Job, command, out, read_json, shown, within, write_json
 from batches import PackedBatches, Shard
+from copying import SayTwice
 from data_limited import effective_tokens, fit_half_life
 from flops import parameters, training_flops
 from forecast import fit_laws, law_of, summary
@@ -62,7 +63,7 @@ def train_one(job: dict) -> dict:
     if job.get("epochs"):
         order = np.random.default_rng(job["seed"]).permutation(len(shard.length))
         shard = shard.part(order[np.cumsum(shard.length[order]) <= tokens / job["epochs"]])
-    batches = PackedBatches(shard, T, job["rows"], job["seed"])
+    batches = SayTwice(PackedBatches(shard, T, job["rows"], job["seed"]), recipe.said_twice)
     model = GPT(config)
     train(model, batches, job["steps"], recipe, precision=job["precision"],
           accumulate=parts_of(job["rows"], T))

@@ -27,6 +27,7 @@ class KVCache:
         self.capacity, self.length, self.last = capacity, 0, None
         self.keys: list[Tensor | None] = [None] * layers
         self.values: list[Tensor | None] = [None] * layers
+        self.newest: list[Tensor | None] = [None] * layers      # keys not turned, for late heads
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Store k, v (B, H_kv, T, D) after what is there; returns all, (B, H_kv, T_total, D).
@@ -44,6 +45,11 @@ class KVCache:
         self.keys[layer][:, :, self.length:end] = k
         self.values[layer][:, :, self.length:end] = v
         return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]
+
+    def key_before(self, layer: int, k: Tensor) -> Tensor | None:
+        """The key before those of k (B, H_kv, T, D), or None; keeps the last one of k."""
+        before, self.newest[layer] = self.newest[layer], k[:, :, -1:]
+        return before
 
     def advance(self, ids: Tensor) -> None:
         """Count these ids (B, T) as stored, and remember the newest two (-1: there was none)."""

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ngram_embedding import NgramEmbedding, tokens_before
+from ngram_embedding import NgramEmbedding, late_keys, tokens_before
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class GPTConfig:
     qkv_bias: bool | None = None        # on query, key and value alone (Qwen2); None: as bias
     tied: bool = False                  # the head shares its matrix with the embedding
     mix_previous: bool = True           # add a learned share of the previous token's embedding
+    late_keys: bool = False             # every second head sees keys one token late: it can copy
     ngram_rows: int = 0                 # hashed table of token pairs and triples; 0: none
     ngram_width: int = 64
 
@@ -151,7 +152,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(config.heads * self.D, C, bias=config.bias)
         eps = config.norm_eps if config.norm == "rms" and config.norm_eps is not None else 1e-6
         norm = (lambda: RMSNorm(self.D, eps)) if config.qk_norm else nn.Identity
-        self.q_norm, self.k_norm = norm(), norm()
+        self.q_norm, self.k_norm, self.late_keys = norm(), norm(), config.late_keys
         self.attend = causal_attention      # replaceable from outside: same signature, any kernel
 
     def forward(self, x: Tensor, angles, cache, layer: int, mask) -> Tensor:
@@ -161,8 +162,10 @@ class Attention(nn.Module):
                    for project in (self.query, self.key, self.value))
         # Norm, then turn: a turn keeps lengths, so q . k stays bounded (Henry et al. 2020).
         q, k = self.q_norm(q), self.k_norm(k)
+        if self.late_keys:
+            k = late_keys(k, cache and cache.key_before(layer, k), angles[2])
         if angles is not None:
-            q, k = rotary(q, *angles), rotary(k, *angles)
+            q, k = rotary(q, *angles[:2]), rotary(k, *angles[:2])
         if cache is not None:
             k, v = cache.extend(layer, k, v)            # (B, H_kv, T_total, D)
         if self.groups > 1:                             # each key/value head serves a group
@@ -235,6 +238,10 @@ class GPT(nn.Module):
         for block in self.blocks:       # every block starts as the identity: depth costs nothing
             block.attention.out.weight.zero_()
             block.mlp.down.weight.zero_()
+            if self.config.late_keys and block.attention.groups == 1:
+                # a late head starts as a look-up: it finds keys like its queries
+                late = torch.arange(self.config.heads * self.config.D) // self.config.D % 2 == 1
+                block.attention.key.weight[late] = block.attention.query.weight[late]
         self.lm_head.weight.mul_(0.1)   # first loss close to ln V: no certainty before evidence
 
     def hidden(self, ids: Tensor, *, cache=None, positions: Tensor | None = None,
@@ -257,6 +264,7 @@ class GPT(nn.Module):
             angles = [z.unsqueeze(-3) for z in rotary_angles(
                 positions, self.config.D, self.config.rotary_base, self.config.rotary_factors,
                 torch.promote_types(x.dtype, torch.float32))]
+            angles.append((positions > 0)[..., None].unsqueeze(-3))     # False: a text starts
         for layer, block in enumerate(self.blocks):
             x = block(x, angles, cache, layer, mask)
         if cache is not None:

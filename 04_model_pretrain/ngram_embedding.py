@@ -29,6 +29,24 @@ def tokens_before(ids: Tensor, positions: Tensor, last: Tensor | None) -> Tensor
     return before.masked_fill(positions[..., None] < torch.tensor([1, 2], device=ids.device), -1)
 
 
+def late_keys(k: Tensor, before: Tensor | None, continues: Tensor) -> Tensor:
+    """In every second head, each token gets the key of the token before it: copying in one look.
+
+    k (B, H, T, D) -> (B, H, T, D): heads 0, 2, 4, ... as they are; in heads 1, 3, 5, ... the key
+    at t is the one of t - 1, and at the first t the one of `before` (B, H, 1, D), the key that
+    stands before all these, or zero if that is None. Where `continues`, bool (..., T, 1), is
+    False, a text starts and the late key is zero: nothing stands before it.
+    A query that looks for a key like itself then finds what came AFTER the earlier place. Without
+    this, two layers have to work together (Olsson et al. 2022, induction heads).
+    """
+    # one place later: the last key of these belongs to a token that is still to come
+    first = torch.zeros_like(k[:, :, :1]) if before is None else before
+    late = torch.cat([first, k[:, :, :-1]], dim=2) * continues
+    # (H, 1, 1): which heads are late
+    odd = torch.arange(k.shape[1], device=k.device)[:, None, None] % 2 == 1
+    return torch.where(odd, late, k)
+
+
 class NgramEmbedding(nn.Module):
     """Memory without arithmetic: a row of a table for the last two tokens and one for the last
     three, found by hashing. Rows are shared by chance; training keeps what is useful."""

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from artifacts import BadInput, CommandLine, Job, command, need, out, shown, within, write_json
 from batches import PackedBatches, Shard
 from bpe import Tokenizer
+from copying import SayTwice, copying_loss
 from checkpoint import file_digest, save_checkpoint
 from flop_rate import flops_per_token, measured_peak
 from generate import generate
@@ -33,10 +34,11 @@ from plan_file import Plan, make_plan
 from ranks import Ranks, join
 from run_files import Journal, RunState
 from training_loop import NonFinite, SpikeGuard, make_optimizers, training_steps
-from verdicts import check_forecast, draw_loss, ngram_scores, record_claims
+from verdicts import check_forecast, draw_copying, draw_loss, ngram_scores, record_claims
 
 PROMPTS = ("", "argsort(a, axis=-1, kind=None)\n", "Return the ", "Parameters\n----------\nx : ")
-RESULTS = ("base.pt", "log.jsonl", "samples.jsonl", "timing.json", "result.json", "loss.png")
+RESULTS = ("base.pt", "log.jsonl", "samples.jsonl", "timing.json", "result.json", "loss.png",
+           "copying.png")
 
 
 def parse() -> argparse.Namespace:
@@ -122,7 +124,8 @@ class Recorder:
         self.bar.set_postfix_str(f"loss {record['loss']:.3f}, {speed:,.0f} tokens/s, MFU "
                                  f"{speed * self.flops / self.peak:.0%}", refresh=False)
         if step % self.evaluate_every == 0 and step < self.plan.steps:
-            self.journals["log"].write({"step": step} | evaluation(self.model))
+            self.journals["log"].write({"step": step} | evaluation(self.model)
+                                       | copying_loss(self.model))
         if step in self.sample_steps:
             self.sample(tokenizer)
 
@@ -152,7 +155,7 @@ class Recorder:
                 "ranks": self.ranks.world, "threads": torch.get_num_threads()}
 
 
-def train_plan(plan: Plan, args: argparse.Namespace, ranks: Ranks, train: PackedBatches,
+def train_plan(plan: Plan, args: argparse.Namespace, ranks: Ranks, train: SayTwice,
                evaluation: Evaluation, tokenizer: Tokenizer, state: RunState
                ) -> tuple[GPT, dict]:
     """The run, from the newest checkpoint to the plan's last step: the model, and the timing."""
@@ -212,8 +215,10 @@ def finish(plan: Plan, model: GPT, final: dict, timing: dict, train: Shard, held
     params = sum(p.numel() for p in model.parameters())
     write_json(folder / "result.json", final | {
         "tokens": plan.tokens, "steps": plan.steps, "params": params,
-        "params_non_embedding": params - embeddings - model.lm_head.weight.numel(),
+        "params_non_embedding": params - embeddings
+        - (0 if plan.model.tied else model.lm_head.weight.numel()),
         "forecast": checked, "ngram": {"bits_per_byte": scores[5], "by_order": scores}} | timing)
+    draw_copying(folder, final, plan.steps)
     draw_loss(folder, final, loss * scores[5] / bits, plan.forecast)
     record_claims(final, scores, checked)
     print(f"{params / 1e6:.2f}M parameters, {plan.tokens / 1e6:.2f}M tokens in "
@@ -221,6 +226,8 @@ def finish(plan: Plan, model: GPT, final: dict, timing: dict, train: Shard, held
           f"MFU {timing['mfu']:.0%})\nheld-out documents: {loss:.4f} nats per token, {bits:.4f} "
           f"bits per byte in separate rows, {final['val_bits_per_byte_sliding']:.4f} with context; "
           f"5-gram {scores[5]:.4f}, 2-gram {scores[2]:.4f}, 1-gram {scores[1]:.4f}")
+    print(f"random tokens said twice: {final['copy_first']:.2f} nats per token the first time, "
+          f"{final['copy_second']:.2f} the second")
     if checked:
         print(f"forecast before training: {checked['loss']:.3f} ({checked['low']:.3f} to "
               f"{checked['high']:.3f}), {abs(checked['relative_error']):.1%} off, "
@@ -253,13 +260,14 @@ def main() -> None:
     length = plan.model.sequence_length
     train = PackedBatches(shard, length, plan.rows, plan.seed, rank=ranks.rank,
                           ranks=ranks.world)
+    train = SayTwice(train, plan.recipe.said_twice)
     evaluation = Evaluation(held_out, length, 8, plan.precision, 8_000 if args.quick else 30_000)
     state = RunState(folder / "run.pt", asdict(plan) | hashes)
     model, timing = train_plan(plan, args, ranks, train, evaluation, tokenizer, state)
     ranks.leave()
     if not ranks.first:
         return
-    final = evaluation(model, whole=True)
+    final = evaluation(model, whole=True) | copying_loss(model)
     sliding = sliding_loss(model, held_out, length, plan.precision)
     final["val_bits_per_byte_sliding"] = round(sliding / LN2 * evaluation.tokens_per_byte, 6)
     save_checkpoint(folder / "base.pt", model=model, step=plan.steps,

@@ -36,6 +36,7 @@ class Recipe:
     warmup: float = 0.02            # share of all steps
     warmdown: float = 1.0           # share of all steps, for "linear"
     clip: float = 1.0               # longest gradient; 0: no clipping
+    said_twice: float = 0.05        # share of rows that say random tokens twice (copying.py)
 
 
 class NonFinite(Exception):

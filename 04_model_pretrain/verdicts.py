@@ -104,6 +104,27 @@ def draw_loss(folder: Path, final: dict, ngram_loss: float, forecast: dict | Non
     plt.close(figure)
 
 
+def draw_copying(folder: Path, final: dict, steps: int) -> None:
+    """copying.png: nats on random tokens, said once and said again, against the updates: where
+    the lines part, the model has learned to look back."""
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    points = [r for r in read_log(folder / "log.jsonl")[1] if "copy_first" in r]
+    points.append(final | {"step": steps})
+    figure, axes = plt.subplots(figsize=(5.6, 3.4))
+    for name, words in (("first", "random tokens"), ("second", "the same, said again")):
+        axes.plot([r["step"] for r in points], [r[f"copy_{name}"] for r in points], "o-",
+                  label=words)
+    axes.set(xlabel="updates", ylabel="loss (nats per token)", ylim=(0, None),
+             title="Can the model look back and copy?")
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+    with whole(folder / "copying.png", "wb") as file:
+        figure.savefig(file, dpi=150, bbox_inches="tight", format="png")
+    plt.close(figure)
+
+
 def check_forecast(forecast: dict, loss: float) -> dict:
     """The forecast beside the measured loss: its relative error, and whether its interval held."""
     return forecast | {"measured": loss, "relative_error": round(forecast["loss"] / loss - 1, 4),

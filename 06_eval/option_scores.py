@@ -51,6 +51,7 @@ def branch_cache(cache: KVCache, branches: int, room: int) -> KVCache:
             store[layer] = old.new_empty(B * branches, H, wide.capacity, D)
             store[layer][:, :, :cache.length] = (
                 old[:, :, :cache.length].repeat_interleave(branches, dim=0))
+    wide.newest = [k if k is None else k.repeat_interleave(branches, dim=0) for k in cache.newest]
     wide.length, wide.last = cache.length, cache.last.repeat_interleave(branches, dim=0)
     return wide
 

@@ -216,6 +216,9 @@ class TensorParallelGPT(nn.Module):
                            ("vocab_size", config.vocab_size)):
             if size % ranks:
                 raise ValueError(f"{what} {size} does not split over {ranks} ranks")
+        if config.late_keys and ranks > 1 and (config.kv_heads or config.heads) // ranks % 2:
+            raise ValueError("every second head has late keys: each rank needs an even number of "
+                             "heads")
         self.split = {name: split_dimension(name) for name, _ in model.named_parameters()}
         for name, p in list(model.named_parameters()):
             if self.split[name] is not None:

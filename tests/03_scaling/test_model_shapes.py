@@ -12,6 +12,7 @@ def test_every_width_makes_a_model_that_grows():
     for width in WIDTHS:
         config = model_of(width, 4096, 256)
         assert width % (2 * config.heads) == 0 and config.layers >= 2
+        assert config.heads >= 2 and config.late_keys, "one head of two is late, so it can copy"
 
 
 @pytest.mark.parametrize("tokens, rows", [(1e4, 4), (3e5, 4), (1e6, 8), (4.5e6, 16), (1e9, 16)])

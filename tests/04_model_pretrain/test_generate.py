@@ -9,7 +9,8 @@ from gpt import GPT, GPT2, GPTConfig
 
 torch.set_num_threads(1)
 VARIANTS = {"default": {}, "gpt2": GPT2, "llama": dict(mlp="swiglu", kv_heads=2,
-                                                       ngram_rows=50)}
+                                                       ngram_rows=50),
+            "late keys": dict(late_keys=True)}
 PROMPTS = [[7, 3, 9], [1, 2, 3, 4, 5, 6, 7], [11]]
 
 
