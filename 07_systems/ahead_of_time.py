@@ -1,6 +1,7 @@
 """Compile the attention kernels for a GPU that is not there, and read what they will need.
 
     python 07_systems/ahead_of_time.py          # all kernels, about 10 s; no GPU, no driver
+    python 07_systems/ahead_of_time.py --rung 4 # the warp-specialised one (Triton 3.9), about 30 s
 
 For every kernel and head size as shipped: registers a thread, bytes spilled to the stack, shared
 memory, how many programs one processor can hold at a time, and the instructions of the tensor
@@ -84,17 +85,60 @@ def resources(cubin: bytes) -> dict[str, int]:
 
 
 def compile_all(heads: tuple[int, ...] = HEADS, masks: tuple[bool, ...] = (True,)) -> list[dict]:
-    """All three kernels at the shipped tiles, in a child process of their own: where kernels have
-    been made for the interpreter, they cannot be compiled any more."""
+    """All three kernels of rung 3 at the shipped tiles."""
+    return in_a_child("t.compile_one(getattr(a, which + '_kernel'), which, head, causal) "
+                      f"for head in {heads!r} for causal in {masks!r} for which in a.TILES")
+
+
+def compile_rung_4(head: int, causal: bool = True, keys: int = 128) -> dict:
+    """Compile the warp-specialised kernel for sm_90; what it needs, and who is in it: threads of
+    the whole program, and the registers a thread of each part, most first."""
+    import torch
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.experimental.gluon._runtime import GluonASTSource
+
+    import specialised_attention as rung_4
+    rows = {"Q": rung_4.ROWS.value, "K": keys, "V": keys, "O": rung_4.ROWS.value}
+    types = {name: f"tensordesc<bf16[1,{n},{head}],{rung_4.layout_of(n, head)!r}>"
+             for name, n in rows.items()} | {"LSE": "*fp32"}
+    constants = {"CAUSAL": causal, "D": head, "N": keys}
+    for name in rung_4.specialised_kernel.arg_names[5:]:
+        types[name] = ("constexpr" if name in constants else "fp32" if "scale" in name else "i32")
+    source = GluonASTSource(rung_4.specialised_kernel, types, constants,
+                            {(4,): [["tt.divisibility", 16]]})
+    made = triton.compile(source, target=GPUTarget("cuda", 90, 32),
+                          options={"num_warps": 4, "maxnreg": 168})
+    usage, ptx = resources(made.asm["cubin"]), made.asm["ptx"]
+    parts = {int(n) for n in re.findall(r"setmaxnreg\S+\s+(\d+);", ptx)}
+    return {"head": head, "causal": causal, "threads": int(re.search(r"\.reqntid (\d+)", ptx)[1]),
+            "registers": usage["REG"], "stack": usage["STACK"], "shared": made.metadata.shared,
+            "parts": sorted(parts, reverse=True), "wgmma": ptx.count("wgmma.mma_async"),
+            "tma": ptx.count("cp.async.bulk.tensor"),
+            "waits": ptx.count("mbarrier.try_wait"), "arrivals": ptx.count("mbarrier.arrive")}
+
+
+def lacks_gluon() -> str:
+    """Why rung 4 cannot be compiled here, or "" if it can."""
+    try:
+        from triton.experimental.gluon.language.nvidia.hopper import tma
+    except ImportError as why:
+        return f"no Gluon in this Triton: {why}"
+    return "" if hasattr(tma, "async_load") else "Gluon of another form: Triton 3.9 is needed"
+
+
+def in_a_child(calls: str) -> list[dict]:
+    """The values of some calls of this module (Python text), computed in a process of their own:
+    where kernels have been made for the interpreter, they cannot be compiled any more."""
     code = ("import json, attention_kernels as a, ahead_of_time as t\n"
-            "print(json.dumps([t.compile_one(getattr(a, which + '_kernel'), which, head, causal) "
-            f"for head in {heads!r} for causal in {masks!r} for which in a.TILES]))")
+            f"print(json.dumps([{calls}]))")
     paths = [str(Path(__file__).parent), str(Path(__file__).parent.parent), *sys.path]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={
         **os.environ, "TRITON_INTERPRET": "0", "PYTHONPATH": os.pathsep.join(paths)})
     if done.returncode:
-        raise BadInput("the kernels do not compile here: " + done.stderr.strip().split("\n")[-1])
-    return json.loads(done.stdout.splitlines()[-1])
+        raise BadInput("the kernels do not compile here: " + next(
+            (line for line in done.stderr.splitlines() if "Error" in line), done.stderr[-200:]))
+    return json.loads(next(x for x in done.stdout.splitlines() if x.startswith("[")))
 
 
 def main() -> None:
@@ -102,7 +146,18 @@ def main() -> None:
     parser = CommandLine(__doc__)
     parser.add_argument("--heads", type=int, nargs="+", default=list(HEADS), help="head sizes")
     parser.add_argument("--full", action="store_true", help="without the causal mask")
+    parser.add_argument("--rung", type=int, choices=(3, 4), default=3, help="of the ladder")
     args = parser.parse_args()
+    if args.rung == 4:
+        if why := lacks_gluon():
+            raise BadInput(why)
+        heads = [head for head in args.heads if head >= 64]
+        print("head threads registers of the parts  spilled  shared  wgmma  TMA  waits  arrivals")
+        for row in in_a_child(", ".join(f"t.compile_rung_4({h}, {not args.full})" for h in heads)):
+            print(f"{row['head']:4d}{row['threads']:8d}   {str(row['parts']):23s}{row['stack']:6d}"
+                  f"{row['shared'] / 1024:6.0f} KB{row['wgmma']:6d}{row['tma']:5d}{row['waits']:7d}"
+                  f"{row['arrivals']:10d}")
+        return
     print("kernel   head     tile  warps stages registers spilled  shared  programs  wgmma  TMA")
     for row in compile_all(tuple(args.heads), (not args.full,)):
         print(f"{row['kernel']:8s}{row['head']:5d}{row['tile'][0]:6d}x{row['tile'][1]:<4d}"

@@ -12,8 +12,9 @@ on each processor: one computes products while the other computes exponentials.
 On a machine without a GPU the kernels run in Triton's interpreter: the very same lines, slowly.
 It proves arithmetic and indexing, never races or speed; compiling ahead of time for a GPU that is
 not there (ahead_of_time.py) proves registers and shared memory. But: 32 and 64 bits multiply
-without tensor cores, for exactness, not for speed; and no warp specialisation, which upstream
-Triton does not have on Hopper and FlashAttention 3 gets its last third from.
+without tensor cores, for exactness, not for speed; and no warp specialisation, from which
+FlashAttention 3 gets its last third: that is rung 4 (specialised_attention.py), in Gluon, because
+Triton's own `warp_specialize` does nothing on Hopper.
 
 Letters: B batch, H query heads, G query heads per key head, T queries, S keys, D head size.
 """
@@ -42,6 +43,38 @@ TILES = {"forward": {64: (128, 64, 8, 3, None), 128: (128, 64, 8, 2, 128)},
 
 
 @triton.jit
+def seen_by(rows, keys, S, offset, CAUSAL: tl.constexpr):
+    """(M, N): which of these keys each of these queries may see; none beyond the S-th."""
+    seen = keys[None, :] < S
+    if CAUSAL:
+        seen = seen & (keys[None, :] <= rows[:, None] + offset)
+    return seen
+
+
+@triton.jit
+def softmax_step(s, m, l, qk_scale):
+    """One more tile of scores (M, N): its weights p, the factor by which what was summed before
+    shrinks, the new largest m (in units of log2) and the new sum l. Rung 4 uses it too."""
+    # exp2 is the instruction that the GPU has; the scale is part of it.
+    m_new = tl.maximum(m, tl.max(s, 1) * qk_scale)
+    p = tl.exp2(s * qk_scale - m_new[:, None])
+    shrink = tl.exp2(m - m_new)
+    return p, shrink, m_new, l * shrink + tl.sum(p, 1)
+
+
+@triton.jit
+def tiles_of(tile, T, S, CAUSAL: tl.constexpr, M: tl.constexpr, N: tl.constexpr):
+    """Which keys a tile of M queries walks over: (whole, hi, offset). Keys before `whole` are in
+    full tiles that all rows see, from there to `hi` a mask is needed."""
+    offset, hi = S - T, S
+    whole = S // N * N                              # tiles before this one have no ragged edge
+    if CAUSAL:
+        hi = tl.minimum(S, tile * M + M + offset)   # nothing to see beyond the last row's own key
+        whole = tl.minimum(whole, (tile * M + offset + 1) // N * N)     # all visible to all rows
+    return whole, hi, offset
+
+
+@triton.jit
 def _attend(m, l, acc, q, K, V, b, kv, rows, lo, hi, S, offset, qk_scale, CAUSAL: tl.constexpr,
             MASK: tl.constexpr, N: tl.constexpr, BLOCK_D: tl.constexpr, ACC: tl.constexpr):
     """The online softmax over the key tiles from lo to hi; MASK only where a mask can bite."""
@@ -49,20 +82,12 @@ def _attend(m, l, acc, q, K, V, b, kv, rows, lo, hi, S, offset, qk_scale, CAUSAL
         k = K.load([b, kv, start, 0]).reshape(N, BLOCK_D)
         s = tl.dot(q, tl.trans(k), input_precision="ieee", out_dtype=ACC)
         if MASK:
-            keys = start + tl.arange(0, N)
-            seen = keys[None, :] < S
-            if CAUSAL:
-                seen = seen & (keys[None, :] <= rows[:, None] + offset)
+            seen = seen_by(rows, start + tl.arange(0, N), S, offset, CAUSAL)
             s = tl.where(seen, s, float("-inf"))
-        # m in units of log2: exp2 is the instruction that the GPU has, the scale is part of it.
-        m_new = tl.maximum(m, tl.max(s, 1) * qk_scale)
-        p = tl.exp2(s * qk_scale - m_new[:, None])
-        shrink = tl.exp2(m - m_new)
-        l = l * shrink + tl.sum(p, 1)
+        p, shrink, m, l = softmax_step(s, m, l, qk_scale)
         v = V.load([b, kv, start, 0]).reshape(N, BLOCK_D)
         acc = tl.dot(p.to(v.dtype), v, acc * shrink[:, None], input_precision="ieee",
                      out_dtype=ACC)
-        m = m_new
     return m, l, acc
 
 
@@ -78,11 +103,7 @@ def forward_kernel(Q, K, V, O, LSE, H, G, T, S, qk_scale, CAUSAL: tl.constexpr,
     q = Q.load([b, h, tile * M, 0]).reshape(M, BLOCK_D)
     m = tl.full([M], float("-inf"), ACC)
     l, acc = tl.zeros([M], ACC), tl.zeros([M, BLOCK_D], ACC)
-    offset, hi = S - T, S
-    whole = S // N * N                              # tiles before this one have no ragged edge
-    if CAUSAL:
-        hi = tl.minimum(S, tile * M + M + offset)   # nothing to see beyond the last row's own key
-        whole = tl.minimum(whole, (tile * M + offset + 1) // N * N)     # all visible to all rows
+    whole, hi, offset = tiles_of(tile, T, S, CAUSAL, M, N)
     m, l, acc = _attend(m, l, acc, q, K, V, b, h // G, rows, 0, whole, S, offset, qk_scale,
                         CAUSAL, False, N, BLOCK_D, ACC)
     m, l, acc = _attend(m, l, acc, q, K, V, b, h // G, rows, whole, hi, S, offset, qk_scale,
@@ -96,19 +117,20 @@ def forward_kernel(Q, K, V, O, LSE, H, G, T, S, qk_scale, CAUSAL: tl.constexpr,
 def _dq_tiles(dq, q, do, K, V, b, kv, rows, lse, delta, lo, hi, S, offset, qk_scale,
               CAUSAL: tl.constexpr, MASK: tl.constexpr, N: tl.constexpr, BLOCK_D: tl.constexpr,
               ACC: tl.constexpr):
+    """What the key tiles from lo to hi add to dQ of M queries; MASK only where it can bite."""
     for start in tl.range(lo, hi, N):
+        # Both tiles first: they wait for memory together.
         k = K.load([b, kv, start, 0]).reshape(N, BLOCK_D)
         v = V.load([b, kv, start, 0]).reshape(N, BLOCK_D)
+        # The weights again, from the saved LSE: no running maximum is needed a second time.
         s = tl.dot(q, tl.trans(k), input_precision="ieee", out_dtype=ACC)
         p = tl.exp2(s * qk_scale - lse[:, None])
-        if MASK:
-            keys = start + tl.arange(0, N)
-            seen = keys[None, :] < S
-            if CAUSAL:
-                seen = seen & (keys[None, :] <= rows[:, None] + offset)
-            p = tl.where(seen, p, 0.0)
+        if MASK:        # here a weight is wiped out, not a score: exp2(-inf - lse) may be NaN
+            p = tl.where(seen_by(rows, start + tl.arange(0, N), S, offset, CAUSAL), p, 0.0)
+        # Through the softmax: dP = dO V^T, and dS = P (dP - delta), its distance from its mean.
         dp = tl.dot(do, tl.trans(v), input_precision="ieee", out_dtype=ACC)
         ds = p * (dp - delta[:, None])
+        # Each key's share of the query's gradient; the scale 1 / sqrt(D) comes once, at the end.
         dq = tl.dot(ds.to(k.dtype), k, dq, input_precision="ieee", out_dtype=ACC)
     return dq
 
@@ -127,11 +149,7 @@ def dq_kernel(Q, K, V, O, DO, LSE, DELTA, DQ, H, G, T, S, scale, qk_scale, CAUSA
     line = head.to(tl.int64) * T + rows
     tl.store(DELTA + line, delta, mask=rows < T)
     lse = tl.load(LSE + line, mask=rows < T, other=float("inf")) * 1.4426950408889634
-    offset, hi = S - T, S
-    whole = S // N * N
-    if CAUSAL:
-        hi = tl.minimum(S, tile * M + M + offset)
-        whole = tl.minimum(whole, (tile * M + offset + 1) // N * N)
+    whole, hi, offset = tiles_of(tile, T, S, CAUSAL, M, N)
     dq = tl.zeros([M, BLOCK_D], ACC)
     dq = _dq_tiles(dq, q, do, K, V, b, h // G, rows, lse, delta, 0, whole, S, offset, qk_scale,
                    CAUSAL, False, N, BLOCK_D, ACC)
