@@ -86,8 +86,10 @@ class RMSNorm(nn.Module):
         The gain `weight` (C,) starts at one. The mean is not subtracted: that is LayerNorm.
         RMSNorm(2) of [3, 4] is [0.849, 1.131]. Source: Zhang and Sennrich 2019, equation 4.
         """
-        # one number per token, the mean of its squares
-        return F.rms_norm(x, self.weight.shape, self.weight.to(x.dtype), self.eps)
+        wide = at_least_32_bits(x)
+        # one number per token, the mean of its squares: (..., C) -> (..., 1)
+        square = wide.square().mean(-1, keepdim=True)
+        return (wide * torch.rsqrt(square + self.eps)).to(x.dtype) * self.weight.to(x.dtype)
 
 
 def rotary_angles(positions: Tensor, size: int, base: float, factors: tuple | None = None,
