@@ -9,12 +9,11 @@ But: one file, no held-out text, and a model that learns little more than to spe
 """
 
 import math
-import sys
 from pathlib import Path
 
 import torch
 
-from artifacts import command
+from artifacts import BadInput, CommandLine, command
 from gpt import GPT, GPTConfig
 
 
@@ -59,8 +58,12 @@ def continue_text(model, text: bytes, new: int) -> bytes:
 
 def main() -> None:
     """Train on the files named, or on this repository's lessons, and show what was learned."""
+    parser = CommandLine(__doc__)
+    parser.add_argument("files", nargs="*", type=Path, help="texts to read (default: the lessons)")
     lessons = sorted(Path(__file__).resolve().parent.parent.glob("0*/README.md"))
-    text = b"\n".join(Path(name).read_bytes() for name in sys.argv[1:] or lessons)
+    text = b"\n".join(path.read_bytes() for path in parser.parse_args().files or lessons)
+    if len(text) < 1000:
+        raise BadInput(f"{len(text)} bytes are too few to learn from: give a text of 1,000 or more")
     data = torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
     print(f"{len(data):,} bytes; a model that knows nothing would need {math.log(256):.3f} nats each")
 
