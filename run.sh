@@ -45,6 +45,29 @@ step() {
   "$@"
   printf '(%d s)\n' $((SECONDS - began))
 }
+# A step of one process that the next ones do not need runs beside them: it has ended after
+# `settle`, which shows what it said, and stops the walk if it failed.
+asides=()
+aside() {
+  printf '\n\033[1m$ %s &\033[0m\n' "$*"
+  mkdir -p "$out/asides"
+  "$@" > "$out/asides/$(basename "$2" .py).txt" 2>&1 &
+  asides+=("$!:$(basename "$2" .py)")
+}
+settle() {
+  local one failed=
+  for one in ${asides[@]+"${asides[@]}"}; do
+    wait "${one%%:*}" || failed=yes
+    printf '\n\033[1m%s\033[0m\n' "${one#*:}"
+    tr '\r' '\n' < "$out/asides/${one#*:}.txt" | grep -v 'it/s\|s/it\|%|' || true
+  done
+  asides=()
+  [ -z "$failed" ] || exit 1
+}
+trap 'jobs -p | xargs kill 2> /dev/null || true' EXIT
+# Threads that wait for each other sleep instead of spinning: on a machine with other programs two
+# threads took 18 s for an update that takes 1.1 s so.
+export OMP_WAIT_POLICY=passive
 
 if [ $walk = test ]; then
   step python -m pytest -q
@@ -66,11 +89,12 @@ out=${BUILD_LLM_OUT:-$PWD/out}
 step python 01_tokenizer/train_tokenizer.py $quick
 step python 02_data/crawl.py $quick
 step python 02_data/build_corpus.py $quick
-step python 02_data/measure_filters.py $quick
-step python 02_data/mix_domains.py $quick
+aside python 02_data/measure_filters.py $quick
+aside python 02_data/mix_domains.py $quick
 
 # ---- 3 and 4: forecast the run, then train it
 step python 03_scaling/sweep.py $quick
+settle
 step python 03_scaling/plan.py $quick $dial
 step python 03_scaling/hyperparameters.py --recorded
 step python 03_scaling/rivals.py --recorded

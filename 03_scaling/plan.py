@@ -6,109 +6,83 @@
 
 Reads out/03_scaling/laws.json and out/02_data/index.json; writes out/03_scaling/plan.json and
 forecast.png in under a minute. Candidates are weighed by their measured tokens per second here,
-not by FLOPs: a wide model gets more out of a core than a narrow one. But: it trusts that the
-machine stays as fast, and as free, as it was in that minute.
+not by FLOPs: a wide model gets more out of a core than a narrow one; and by the time that training
+itself takes, so that other programs do not change the plan (machine_speed.py). But: while they
+run, the plan takes more minutes than asked for; pretrain.py says so in its bar.
 """
 
 import argparse
 import os
-import time
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")    # threads that wait, sleep (see run.sh)
 import torch
 
 from artifacts import BadInput, CommandLine, Job, command, out, read_json, shown, within, write_json
 from data_limited import HALF_LIFE, epochs_at_price
 from flops import parameters, training_flops
 from forecast import forecast, law_of
-from gpt import GPT, GPTConfig
+from gpt import GPTConfig
 from inference_aware import claim_150
-from machine import fitted
-from model_shapes import WIDTHS, batch_rows, model_of, parts_of
+from machine_speed import CPU, Trial, in_turns, promising
+from model_shapes import WIDTHS, batch_rows, model_of
 from on_paper import answer, claim_gpus, gpu_flops, text
 from ranks import device_named
 from run_table import read_rows
 from scaling_figures import draw_forecast
-from training_loop import Recipe, train
+from training_loop import Recipe
 
 
-CPU = torch.device("cpu")
-
-
-def tokens_per_second(config: GPTConfig, rows: int, threads: int, precision: str,
-                      compiled: bool = False, seconds: float = 1.0,
-                      device: torch.device = CPU) -> tuple[float, float]:
-    """(training tokens per second, seconds of preparation) of this model on this machine.
-
-    Real updates, optimizer included, on random tokens; the best of at least three, since what
-    else runs on the machine can only slow it down. Preparation is what the first step takes more.
-    """
-    torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    T = config.sequence_length
-    ids = torch.randint(config.vocab_size, (rows, T))
-    model = fitted(GPT(config).to(device), device, compiled)
-    accumulate = parts_of(rows, T) if device.type == "cpu" else 1       # as pretrain.py does
-    began, best, times = time.perf_counter(), float("inf"), []
-    while len(times) < 4 or sum(times[1:]) < seconds:
-        start = time.perf_counter()
-        train(model, lambda step: (ids, ids), 1, Recipe(), precision=precision,
-              accumulate=accumulate)
-        times.append(time.perf_counter() - start)
-        if time.perf_counter() - began > 60 + 8 * seconds:
-            break
-    best = min(times[1:]) if len(times) > 1 else times[0]
-    # The mean of the steadier half: the very best step is luck, the worst are other programs.
-    steady = np.mean(sorted(times[1:] or times)[:max(1, len(times) // 2)])
-    return rows * T / float(steady), max(0.0, times[0] - best)
-
-
-def choose_machine(config: GPTConfig, rows: int, seconds: float, device: torch.device = CPU
-                   ) -> tuple[int, str]:
-    """(threads, precision) that train this model fastest here."""
+def choose_machine(config: GPTConfig, rows: int, rounds: int, device: torch.device = CPU
+                   ) -> tuple[int, str, list[Trial]]:
+    """(threads, precision) that train this model fastest here, and the trials that say so."""
     if device.type == "cuda":           # made for products in 16 bits; one thread feeds it
-        return 1, "bf16"
+        return 1, "bf16", []
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    found = {}
-    for precision in ("fp32", "bf16"):
-        found[cores, precision] = tokens_per_second(config, rows, cores, precision, False,
-                                                    seconds)[0]
-    best = max(found, key=found.get)[1]
-    if cores > 1:       # on a busy machine, two threads that wait for each other lose to one
-        found[1, best] = tokens_per_second(config, rows, 1, best, False, seconds)[0]
-    return max(found, key=found.get)
+    trials = [Trial(config, threads, precision) for threads in sorted({1, cores})
+              for precision in ("fp32", "bf16")]
+    left = promising(trials, rows)
+    in_turns(left, rounds)
+    best = max(left, key=lambda trial: trial.speed(rows))
+    return best.threads, best.precision, trials
 
 
 def choose_model(laws: dict, seconds: float, unique: float, threads: int, precision: str,
-                 measure: float, device: torch.device = CPU) -> list[dict]:
+                 rounds: int, device: torch.device = CPU) -> list[dict]:
     """Every candidate width with its speed, tokens in `seconds`, and forecast; best first.
 
-    Widths go up until the forecast has become worse twice: the loss has one valley in width.
-    Text is not read again where that is worth less than a tenth of fresh text.
+    Widths go up until the forecast has become worse twice: the loss has one valley in width. Then
+    all of them are measured again in turns. Text is read again as far as that is worth a tenth of
+    fresh text.
     """
     found, worse = [], 0
     for width in WIDTHS:
         config = model_of(width, laws["vocab_size"], laws["sequence_length"])
-        rows = 16 if not found else found[-1]["rows"]
-        speed, _ = tokens_per_second(config, rows, threads, precision, False, measure, device)
-        one = at_speed(laws, config, speed, seconds, unique)
+        trial = Trial(config, threads, precision, device=device)
+        in_turns([trial], 2)
+        one = at_speed(laws, trial, found[-1]["rows"] if found else 16, seconds, unique)
         worse = worse + 1 if found and one["loss"] > min(f["loss"] for f in found) else 0
         found.append(one)
-        print(f"  width {width:3d}, {one['N'] / 1e6:5.2f} M in products: {speed:7,.0f} tokens/s, "
-              f"{one['tokens'] / 1e6:6.2f} M tokens -> {one['loss']:.3f}")
         if worse == 2:
             break
+    in_turns([one["trial"] for one in found], rounds)
+    found = [at_speed(laws, one["trial"], one["rows"], seconds, unique) for one in found]
+    for one in found:
+        print(f"  width {one['width']:3d}, {one['N'] / 1e6:5.2f} M in products: "
+              f"{one['speed']:7,.0f} tokens/s, {one['tokens'] / 1e6:6.2f} M tokens -> "
+              f"{one['loss']:.3f}")
     return sorted(found, key=lambda f: f["loss"])
 
 
-def at_speed(laws: dict, config: GPTConfig, speed: float, seconds: float, unique: float) -> dict:
-    """What this model makes of `seconds` at `speed` tokens per second: a candidate of the plan."""
+def at_speed(laws: dict, trial: Trial, rows: int, seconds: float, unique: float,
+             gain: float = 1.0) -> dict:
+    """What this model makes of `seconds` at `gain` times the trial's speed: a candidate."""
+    config, speed = trial.config, gain * trial.speed(rows)
     tokens = min(speed * seconds, most_tokens(laws, unique))
     N = parameters(config)["products"]
     return {"width": config.width, "config": config, "speed": speed, "tokens": tokens, "N": N,
-            "rows": batch_rows(tokens, config.sequence_length),
+            "rows": batch_rows(tokens, config.sequence_length), "trial": trial,
             "loss": forecast(laws, N, tokens, unique)["loss"]}
 
 
@@ -117,51 +91,56 @@ def most_tokens(laws: dict, unique: float) -> float:
     return unique * epochs_at_price(0.9, laws.get("half_life", HALF_LIFE))
 
 
-def with_compile(choice: dict, threads: int, precision: str, seconds: float, most: float,
-                 device: torch.device = CPU) -> dict:
+def with_compile(choice: dict, seconds: float, most: float, rounds: int) -> dict:
     """The choice with torch.compile, if that reads more tokens in `seconds`, compiling included."""
+    plain = choice["trial"]
+    trial = Trial(plain.config, plain.threads, plain.precision, True, plain.device)
     try:
-        speed, preparation = tokens_per_second(choice["config"], choice["rows"], threads,
-                                               precision, True, device=device)
+        in_turns([trial, plain], rounds + 1)
     except Exception as why:            # no C++ compiler, or one that fails: any error says no
         print(f"torch.compile does not work here ({type(why).__name__}): training without it")
         return choice | {"compile": False}
-    tokens = speed * (seconds - preparation)
-    gains = tokens > choice["speed"] * seconds * 1.03
+    speed = trial.speed(choice["rows"])
+    tokens = speed * (seconds - trial.preparation)
+    gains = tokens > plain.speed(choice["rows"]) * seconds * 1.03
     print(f"torch.compile, width {choice['width']}: {speed:,.0f} tokens/s after "
-          f"{preparation:.0f} s of compiling, "
+          f"{trial.preparation:.0f} s of compiling, "
           + ("which pays" if gains else "which does not pay here"))
-    return choice | ({"speed": speed, "tokens": min(tokens, most), "compile": True} if gains
-                     else {"compile": False})
+    return choice | ({"speed": speed, "tokens": min(tokens, most), "compile": True,
+                      "trial": trial} if gains else {"compile": False, "tried": trial})
+
+
+def choose(args: argparse.Namespace, laws: dict, unique: float, device: torch.device
+           ) -> tuple[dict, list[dict], list[Trial]]:
+    """The candidate to train, all candidates best first, and all trials."""
+    # Chapter 4 also evaluates, samples and saves within its time, and a long run on real text is
+    # slower than these short ones: on one walk it reached 86 % of their tokens per second.
+    seconds, rounds = 60 * args.minutes * 0.87, 2 if args.quick else 4
+    middle = model_of(64 if args.quick else 128, laws["vocab_size"], laws["sequence_length"])
+    threads, precision, trials = choose_machine(middle, 16, rounds, device)
+    threads = args.threads or threads
+    print(f"this machine is fastest with {threads} threads in {precision}"
+          if device == CPU else f"on the GPU, in {precision}")
+    candidates = choose_model(laws, seconds, unique, threads, precision, rounds, device)
+    choice, most = candidates[0] | {"compile": False}, most_tokens(laws, unique)
+    trials += [one["trial"] for one in candidates]
+    if args.compile == "yes" or (args.compile == "auto" and seconds > 200):
+        choice = with_compile(choice, seconds, most, rounds)
+        if choice["compile"]:           # then a wider model may be the better use of the time
+            gain = choice["speed"] / candidates[0]["speed"]
+            candidates = sorted((at_speed(laws, c["trial"], c["rows"], seconds, unique, gain)
+                                 for c in candidates), key=lambda c: c["loss"])
+            if candidates[0]["width"] != choice["width"]:
+                wider = with_compile(candidates[0], seconds, most, rounds)
+                choice = wider if wider["compile"] else choice
+        trials.append(choice.get("tried", choice["trial"]))
+    return choice, candidates, trials
 
 
 def make_plan(args: argparse.Namespace, laws: dict, index: dict) -> dict:
     """Measure, choose, and put the plan together (plan.json)."""
-    unique = index["splits"]["train"]["tokens"]
-    # Chapter 4 also evaluates, samples and saves within its time, and a long run on real text is
-    # slower than these short ones: on one walk it reached 86 % of their tokens per second.
-    seconds = 60 * args.minutes * 0.87
-    measure = 0.3 if args.quick else 0.8
-    middle = model_of(64 if args.quick else 192, laws["vocab_size"], laws["sequence_length"])
-    device = device_named(args.device)
-    threads, precision = choose_machine(middle, 16, measure, device)
-    threads = args.threads or threads
-    print(f"this machine is fastest with {threads} threads in {precision}"
-          if device == CPU else f"on the GPU, in {precision}")
-    candidates = choose_model(laws, seconds, unique, threads, precision, measure, device)
-    choice = candidates[0] | {"compile": False}
-    if args.compile == "yes" or (args.compile == "auto" and seconds > 200):
-        most = most_tokens(laws, unique)
-        choice = with_compile(choice, threads, precision, seconds, most, device)
-        if choice["compile"]:           # then a wider model may be the better use of the time
-            plain = {one["width"]: one for one in candidates}
-            gain = choice["speed"] / candidates[0]["speed"]
-            candidates = sorted((at_speed(laws, c["config"], c["speed"] * gain, seconds, unique)
-                                 for c in candidates), key=lambda c: c["loss"])
-            best = candidates[0]["width"]
-            if best != choice["width"]:
-                wider = with_compile(plain[best], threads, precision, seconds, most, device)
-                choice = wider if wider["compile"] else choice
+    unique, device = index["splits"]["train"]["tokens"], device_named(args.device)
+    choice, candidates, trials = choose(args, laws, unique, device)
     config, T = choice["config"], laws["sequence_length"]
     rows = batch_rows(choice["tokens"], T)
     steps = max(1, int(choice["tokens"] // (rows * T)))
@@ -169,8 +148,9 @@ def make_plan(args: argparse.Namespace, laws: dict, index: dict) -> dict:
     expected = forecast(laws, choice["N"], tokens, unique, laws["whole_over_part"])
     return {"format": 1, "model": asdict(config), "optimizer": asdict(recipe), "tokens": tokens,
             "batch_tokens": rows * T, "sequence_length": T, "steps": steps,
-            "learning_rate": recipe.learning_rate, "seed": args.seed, "threads": threads,
-            "precision": precision, "compile": choice["compile"],
+            "learning_rate": recipe.learning_rate, "seed": args.seed,
+            "threads": choice["trial"].threads, "precision": choice["trial"].precision,
+            "compile": choice["compile"],
             "flops": training_flops(config, tokens), "unique_tokens": unique,
             "epochs": tokens / unique, "minutes": args.minutes,
             "tokens_per_second": choice["speed"],
@@ -178,7 +158,8 @@ def make_plan(args: argparse.Namespace, laws: dict, index: dict) -> dict:
             "tokenizer_sha256": laws["tokenizer_sha256"],
             "corpus_sha256": laws["corpus_sha256"], "forecast": expected,
             "candidates": [{k: c[k] for k in ("width", "N", "speed", "tokens", "loss")}
-                           for c in candidates]}
+                           for c in candidates],
+            "measured": [trial.record() for trial in trials]}
 
 
 def on_paper(args: argparse.Namespace) -> None:

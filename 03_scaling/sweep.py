@@ -30,6 +30,7 @@ from data_limited import effective_tokens, fit_half_life
 from flops import parameters, training_flops
 from forecast import fit_laws, law_of, summary
 from gpt import GPT, GPTConfig
+from machine_speed import Trial, in_turns, promising
 from model_shapes import model_of, parts_of, steps_for
 from on_paper import claim_twenty
 from power_laws import ParametricFit
@@ -86,16 +87,12 @@ def train_one(job: dict) -> dict:
             "whole_loss": whole, "unique_tokens": int(shard.length.sum())}
 
 
-def speed(config: GPTConfig, precision: str, steps: int = 3, rows: int = 4) -> float:
-    """Training FLOPs per second of this model on one thread, data and start-up left out."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    model, T = GPT(config), config.sequence_length
-    ids = torch.randint(config.vocab_size, (rows, T))
-    train(model, lambda step: (ids, ids), 1, Recipe(), precision=precision)       # warm up
-    began = time.perf_counter()
-    train(model, lambda step: (ids, ids), steps, Recipe(), precision=precision)
-    return training_flops(config, steps * rows * T) / (time.perf_counter() - began)
+def speeds(config: GPTConfig, rounds: int = 3, rows: int = 4) -> dict[str, float]:
+    """{precision: training FLOPs per second of this model} on one thread, by its own clock: what
+    other programs take is left out. A precision that loses at once is not measured further."""
+    trials = [Trial(config, 1, precision) for precision in ("fp32", "bf16")]
+    in_turns(promising(trials, rows), rounds)
+    return {t.precision: t.speed(rows) * training_flops(config, 1) for t in trials}
 
 
 def make_jobs(args: argparse.Namespace, vocab_size: int, scale: float, precision: str
@@ -133,17 +130,17 @@ def make_jobs(args: argparse.Namespace, vocab_size: int, scale: float, precision
 def fit_to_time(args: argparse.Namespace, vocab_size: int, workers: int) -> tuple[float, str]:
     """(scale, precision): budgets are halved until the sweep fits --minutes on this machine."""
     config = model_of(48 if args.quick else 64, vocab_size, args.sequence_length)
-    speeds = {precision: speed(config, precision) for precision in ("fp32", "bf16")}
-    precision = max(speeds, key=speeds.get)
+    found = speeds(config)
+    precision = max(found, key=found.get)
     grid = GRIDS["quick" if args.quick else "full" if args.full else "default"]
     work = sum(budget * len(widths) for budget, widths in grid.items()) * (3 if args.full else 1)
-    scale, allowed = 1.0, speeds[precision] * workers * args.minutes * 60
+    scale, allowed = 1.0, found[precision] * workers * args.minutes * 60
     # Never below what a law can be fitted on: then the sweep takes longer than it may.
     smallest = 1 / 2 if args.quick else 1 / 8
     while work * scale > 1.1 * allowed and scale > smallest:
         scale /= 2
-    print(f"{speeds[precision] / 1e9:.0f} GFLOP/s per core in {precision}, {workers} processes: "
-          f"about {work * scale / speeds[precision] / workers / 60:.1f} minutes"
+    print(f"{found[precision] / 1e9:.0f} GFLOP/s per core in {precision}, {workers} processes: "
+          f"about {work * scale / found[precision] / workers / 60:.1f} minutes"
           + (f" with budgets scaled by {scale:g}" if scale < 1 else ""))
     return scale, precision
 

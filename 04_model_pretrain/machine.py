@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from artifacts import out
 from gpt import GPT
 
 
@@ -40,4 +41,6 @@ def fitted(model: GPT, device: torch.device, compiling: bool) -> nn.Module:
     if compiling and not can_compile(device):
         print("no C++ compiler found: training without torch.compile, slower")
         return model
+    if compiling:       # what the compiler made is kept: the next process has it in seconds
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(out("compiled")))
     return torch.compile(model) if compiling else model

@@ -28,6 +28,7 @@ class Plan:
     compile: bool = False
     threads: int = 0                # 0: as many as torch takes
     forecast: dict | None = None
+    speed: float = 0.0              # tokens per second that the plan counts on; 0: not measured
 
     @property
     def tokens(self) -> int:
@@ -53,7 +54,8 @@ def make_plan(args: argparse.Namespace, vocab_size: int, hashes: dict) -> Plan:
             plan = Plan(GPTConfig(**raw["model"]),
                         Recipe(**raw["optimizer"] | {"learning_rate": raw["learning_rate"]}),
                         raw["steps"], raw["batch_tokens"] // raw["sequence_length"], raw["seed"],
-                        raw["precision"], raw["compile"], raw["threads"], raw.get("forecast"))
+                        raw["precision"], raw["compile"], raw["threads"], raw.get("forecast"),
+                        raw.get("tokens_per_second", 0.0))
         except (KeyError, TypeError, ValueError) as why:
             raise BadInput(f"{shown(args.plan)} is not a plan for this code "
                            f"({type(why).__name__}: {why}): run python {PLAN}") from why

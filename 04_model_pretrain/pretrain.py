@@ -12,11 +12,13 @@ A GPU is used if there is one; several: torchrun --nproc-per-node 8 04_model_pre
 """
 
 import argparse
+import os
 import signal
 import time
 from dataclasses import asdict
 from pathlib import Path
 
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")    # threads that wait, sleep (see run.sh)
 import torch
 from tqdm import tqdm
 
@@ -37,6 +39,7 @@ from training_loop import NonFinite, SpikeGuard, make_optimizers, training_steps
 from verdicts import check_forecast, draw_copying, draw_loss, ngram_scores, record_claims
 
 PROMPTS = ("", "argsort(a, axis=-1, kind=None)\n", "Return the ", "Parameters\n----------\nx : ")
+SLOWER = 0.87           # of the planned speed: evaluations and checkpoints take their time too
 RESULTS = ("base.pt", "log.jsonl", "samples.jsonl", "timing.json", "result.json", "loss.png",
            "copying.png")
 
@@ -110,6 +113,12 @@ class Recorder:
         tokens = (self.state.step - self.first_step) * self.plan.tokens / self.plan.steps
         return tokens / max(1e-9, time.monotonic() - self.began)
 
+    def behind(self, speed: float) -> str:
+        """Words for the bar if the run is over a quarter slower than planned. The plan says what
+        the machine can do when it is free; a busy one takes longer and computes the same."""
+        times = SLOWER * self.plan.speed / speed
+        return f", {times:.1f} x the planned time (other programs?)" if times > 1.25 else ""
+
     def after_update(self, record: dict, evaluation: Evaluation, tokenizer: Tokenizer) -> None:
         """Note one update, and do what is due after it."""
         step = self.state.step = record["step"]
@@ -122,7 +131,8 @@ class Recorder:
         speed = self.speed()
         self.bar.update()
         self.bar.set_postfix_str(f"loss {record['loss']:.3f}, {speed:,.0f} tokens/s, MFU "
-                                 f"{speed * self.flops / self.peak:.0%}", refresh=False)
+                                 f"{speed * self.flops / self.peak:.0%}{self.behind(speed)}",
+                                 refresh=False)
         if step % self.evaluate_every == 0 and step < self.plan.steps:
             self.journals["log"].write({"step": step} | evaluation(self.model)
                                        | copying_loss(self.model))

@@ -94,7 +94,7 @@ def test_files_are_readable(stem):
 
 
 def test_run_sh_lists_commands_that_exist():
-    listed = re.findall(r"^step python (\S+\.py)", (ROOT / "run.sh").read_text(), re.M)
+    listed = re.findall(r"^(?:step|aside) python (\S+\.py)", (ROOT / "run.sh").read_text(), re.M)
     assert len(listed) >= 14
     for script in listed:
         assert (ROOT / script).exists(), f"run.sh calls {script}, which does not exist"
@@ -116,7 +116,7 @@ def test_every_option_is_explained_and_has_the_name_it_has_elsewhere(stem):
         assert name not in ("--output", "--out-dir", "--to", "--raw"), f"{stem} {name}: --out, --data"
 
 
-@pytest.mark.parametrize("script", re.findall(r"^step python (\S+\.py)", (ROOT / "run.sh").read_text(
+@pytest.mark.parametrize("script", re.findall(r"^(?:step|aside) python (\S+\.py)", (ROOT / "run.sh").read_text(
     encoding="utf-8"), re.M))
 def test_help_says_what_is_read_and_written(script):
     doc = ast.get_docstring(tree(ROOT / script))

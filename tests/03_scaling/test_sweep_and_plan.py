@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import machine_speed
 import plan
 import sweep
 from artifacts import BadInput
@@ -93,7 +94,7 @@ def test_a_slow_machine_gets_smaller_budgets_and_a_resumed_sweep_keeps_them(data
     args = sweep_args(data)
     args.out.mkdir()
     speeds = {"fp32": 1e9, "bf16": 0.8e9}
-    monkeypatch.setattr(sweep, "speed", lambda config, precision: speeds[precision])
+    monkeypatch.setattr(sweep, "speeds", lambda config: speeds)
     scale, precision = sweep.settle(args, Shard(data, "train"), args.out / "runs.csv")
     assert precision == "fp32" and scale < 1
     (args.out / "runs.csv").write_text("run\n")
@@ -119,11 +120,19 @@ def plan_args(**changes) -> argparse.Namespace:
                                      seed=0, device="cpu") | changes)
 
 
+class FakeTrial(machine_speed.Trial):
+    """A machine of 2e9 FLOP/s at any width, and of 8e9 after 3 s of compiling."""
+
+    def turn(self) -> None:
+        self.preparation = 3.0 if self.compiled else 0.0
+
+    def speed(self, rows: int) -> float:
+        return (8e9 if self.compiled else 2e9) / plan.training_flops(self.config, 1)
+
+
 def test_the_plan_takes_the_width_of_lowest_forecast_and_chapter_4_accepts_it(
         data, monkeypatch, tmp_path):
-    # a machine of 2e9 FLOP/s at any width
-    monkeypatch.setattr(plan, "tokens_per_second", lambda config, rows, *rest, **more:
-                        (2e9 / plan.training_flops(config, 1), 0.0))
+    monkeypatch.setattr(plan, "Trial", FakeTrial)
     laws, index = laws_of(), json.loads((data / "index.json").read_text())
     made = plan.make_plan(plan_args(), laws, index)
     losses = [c["loss"] for c in made["candidates"]]
@@ -140,9 +149,27 @@ def test_the_plan_takes_the_width_of_lowest_forecast_and_chapter_4_accepts_it(
         made["model"]["width"], VOCAB, 32)
 
 
+def test_what_other_programs_take_is_not_in_the_speed(monkeypatch):
+    """A clock of the wall that jumps, as on a busy machine, must not change what is measured."""
+    work, late = [0.0], [0.0]
+    monkeypatch.setattr(machine_speed.time, "thread_time", lambda: work[0])
+    monkeypatch.setattr(machine_speed.time, "perf_counter", lambda: work[0] + late[0])
+    small = model_of(32, VOCAB, 32, ngram_rows=64)
+    trial = machine_speed.Trial(small, 1, "fp32")
+    trial.prepare()
+    trial.module = lambda x, y: (work.__setitem__(0, work[0] + 0.25),
+                                 torch.zeros(1, requires_grad=True).sum())
+    trial.optimizers = []
+    for gone in (0.0, 9.0, 0.0, 30.0):
+        late[0] += gone
+        trial.turn()
+    # 32 rows of 32 tokens are one part of 1,024 tokens: a quarter of a second
+    assert trial.speed(32) == pytest.approx(1024 / 0.25), trial.record()
+    assert trial.record()["part_ms"] == [250.0] * 4
+
+
 def test_more_minutes_never_forecast_a_higher_loss(data, monkeypatch):
-    monkeypatch.setattr(plan, "tokens_per_second", lambda config, rows, *rest, **more:
-                        (2e9 / plan.training_flops(config, 1), 0.0))
+    monkeypatch.setattr(plan, "Trial", FakeTrial)
     laws, index = laws_of(), json.loads((data / "index.json").read_text())
     index["splits"]["train"]["tokens"] = 10 ** 9
     losses = [plan.make_plan(plan_args(minutes=m), laws, index)["forecast"]["loss"]
@@ -151,8 +178,7 @@ def test_more_minutes_never_forecast_a_higher_loss(data, monkeypatch):
 
 
 def test_text_is_not_read_again_where_that_is_worth_nothing(data, monkeypatch):
-    monkeypatch.setattr(plan, "tokens_per_second", lambda config, rows, *rest, **more:
-                        (2e9 / plan.training_flops(config, 1), 0.0))
+    monkeypatch.setattr(plan, "Trial", FakeTrial)
     laws, index = laws_of(), json.loads((data / "index.json").read_text())
     unique = index["splits"]["train"]["tokens"]
     worth, worthless = (plan.make_plan(plan_args(minutes=60), laws | {"half_life": R}, index)
@@ -163,9 +189,7 @@ def test_text_is_not_read_again_where_that_is_worth_nothing(data, monkeypatch):
 
 
 def test_compiled_and_far_faster_the_time_goes_into_a_wider_model(data, monkeypatch):
-    monkeypatch.setattr(plan, "tokens_per_second", lambda config, rows, threads, precision,
-                        compiled=False, *rest, **more:
-                        ((4 if compiled else 1) * 2e9 / plan.training_flops(config, 1), 3.0))
+    monkeypatch.setattr(plan, "Trial", FakeTrial)
     laws, index = laws_of(), json.loads((data / "index.json").read_text())
     index["splits"]["train"]["tokens"] = 400_000         # all is read: more speed buys no tokens
     laws["half_life"] = 0.01
