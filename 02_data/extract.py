@@ -13,13 +13,19 @@ from typing import Iterator
 
 from forum_posts import keep_posts
 from html_tree import BREAK, Node, Run, parse
-from main_text import GUARD, SURE_GUARD, clean, prune, story_node
+from main_text import clean, largest_node, prune, story_node
 from maths_tex import inline_maths
 from pydoc_pages import pydoc_text
 from trim_story import trim
+from unwanted import HIDING, SURE, TEASING, WEAK
 from web_encoding import decode_html
 
 LARGEST = 16 << 20        # bytes; what lies beyond is cut off
+SMALL = 400               # characters of a story beside which a list of links may be the text
+LINKS = 4                 # ... if it is so many times longer
+STORY = 3                 # what is a third of a story or less after cleaning is made of links
+EVERYTHING = (SURE, TEASING, HIDING, WEAK)
+UNSEEN = re.compile("<(?:noscript|template)", re.I)
 ENOUGH = 200              # characters; less is worth a second try
 CODE = "\x00"             # stands for a piece of code; a page's own NULs are removed
 NEW_LINE = "\v"           # a line end that does not add up with its neighbours
@@ -80,9 +86,24 @@ def _gap(found: re.Match) -> str:
 
 
 def main_text(page: str) -> str:
-    """The main text of a page given as characters."""
+    """The main text of a page given as characters.
+
+    A page that shows next to nothing may be one that a script fills: then what it has for readers
+    without scripts is looked at, and what it keeps in templates.
+    """
+    page = inline_maths(page)
+    text = text_of(page)
+    if len(text) < ENOUGH and UNSEEN.search(page):
+        other = text_of(page, keep=frozenset(("noscript", "template")))
+        if len(other) >= max(2 * len(text), ENOUGH):
+            return other
+    return text
+
+
+def text_of(page: str, keep: frozenset[str] = frozenset()) -> str:
+    """The main text of a page whose formulae are TeX already; elements in `keep` are read too."""
     with collector_off():
-        root, nodes = parse(inline_maths(page))
+        root, nodes = parse(page, keep)
         if keep_posts(root, nodes):
             text = write_text(root)
         else:
@@ -93,19 +114,41 @@ def main_text(page: str) -> str:
 
 
 def find_story(root: Node, nodes: list[Node]) -> str:
-    """The text of the page's story: prune, walk down to it, clean what hangs around it.
+    """The text of the page's story: drop what is unwanted, walk down to it, clean what hangs around
+    it. Where next to nothing is left, look again with fewer rules.
 
-    If next to nothing is left of a page that has text, its blocks have misleading names, or are
-    hidden until somebody clicks: then only what is surely unwanted is pruned.
+    The page may have misleading names, or hide its text until somebody clicks: then only what is
+    surely unwanted goes. Or it is an index, a catalogue, a list of cards: its links are its text.
     """
-    for least in (GUARD, SURE_GUARD):
-        whole = prune(nodes, least)
-        story = story_node(root, nodes)
-        clean(story)
+    text = story_text(root, nodes, EVERYTHING)
+    if len(text) >= SMALL:
+        return text
+    open_text = story_text(root, nodes, (SURE,)) if len(text) < ENOUGH else ""
+    links = ""
+    for kinds in ((SURE, HIDING, WEAK), (SURE, HIDING))[:1 + (len(text) < ENOUGH)]:
+        prune(nodes, kinds)
+        if len(links) < ENOUGH and root.size >= LINKS * len(text):
+            links = write_text(largest_node(root))
+    if len(open_text) >= ENOUGH and 2 * len(open_text) >= len(links):
+        return open_text
+    return links if len(links) >= max(ENOUGH, LINKS * len(text)) else max(text, open_text, key=len)
+
+
+def story_text(root: Node, nodes: list[Node], kinds: tuple[int, ...]) -> str:
+    """The text of the story without the blocks that evidence of these kinds speaks against.
+
+    If little is left of it without its lists and boxes of links, they are what it is made of.
+    """
+    prune(nodes, kinds)
+    story = story_node(root, nodes)
+    size = story.size
+    clean(story)
+    trim(story)
+    text = write_text(story)
+    if STORY * len(text) < size:
+        prune(nodes, kinds)
         trim(story)
         text = write_text(story)
-        if len(text) >= ENOUGH or max(root.size, whole) < ENOUGH:
-            break
     return text
 
 

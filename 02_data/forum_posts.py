@@ -8,19 +8,28 @@ posts are kept, and profiles, votes, signatures and buttons between them go.
 import re
 
 from html_tree import Node, Run
-from main_text import unwanted_share, weigh
+from main_text import weigh
+from unwanted import evidence
 
 # Pages that are made of posts, and the text of a post, in schema.org's words ...
 FORUM = re.compile(r"schema\.org/(?:DiscussionForumPosting|QAPage|Question)\b")
 POST = re.compile(r"itemprop\s*=\s*[\"']?(?:text|articleBody)\b", re.I)
 # ... and what the forum programs call it: vBulletin, phpBB 3, SMF and MyBB, XenForo, FluxBB,
 # Invision 4 and 2. phpBB 2 and 3.0 call it "postbody".
-OLD_POST = re.compile(r"\bid\s*=\s*[\"']?(?:post_message_|post_content|msg_|pid_)\d+(?![\w-])|"
-                      r"\bdata-role=.commentContent\b|\b(?:bbWrapper|postmsg|postcolor)\b")
+# Then: Vanilla, Discourse, Steam, Stack Exchange, Flarum, NodeBB, Discuz, Khoros, vBulletin 5,
+# bbPress, Question2Answer, XenForo 1, Hacker News and old Reddit.
+WORDS = ("bbWrapper", "postmsg", "postcolor", "userContent", "cooked", "forum_op",
+         "commentthread_comment_text", "js-post-body", "Post-body", "lia-message-body-content",
+         "js-post__content-text", "bbp-topic-content", "bbp-reply-content", "qa-q-view-content",
+         "qa-a-item-content", "messageText", "commtext", "usertext-body")
+IDS = ("post_message_", "post_content", "postmessage_", "msg_", "pid_")
+OLD_POST = re.compile(rf"\bid\s*=\s*[\"']?(?:{'|'.join(IDS)})\d+(?![\w-])|"
+                      r"\bdata-role=.commentContent\b|\bcomponent=.post/content\b|"
+                      rf"(?<![\w-])(?:{'|'.join(WORDS)})(?![\w-])")
 OLDEST_POST = re.compile(r"\bpostbody\b")
 # A page without one of these words has no posts.
-TELLING = ("post_message_", "post_content", "msg_", "pid_", "bbWrapper", "postmsg", "postcolor",
-           "postbody", "commentContent", "schema.org/Discuss", "schema.org/QA", "schema.org/Quest")
+TELLING = (*IDS, *WORDS, "postbody", "commentContent", "post/content", "schema.org/Discuss",
+           "schema.org/QA", "schema.org/Quest")
 
 
 def posts_of(nodes: list[Node]) -> set[Node]:
@@ -64,7 +73,7 @@ def keep_posts(root: Node, nodes: list[Node]) -> bool:
             node.tag = "div"             # a list of posts is no list of points
         if node.parent in inside:
             inside.add(node)
-            node.dropped = unwanted_share(node) > 0
+            node.dropped = evidence(node) is not None
         elif node not in inside:
             node.dropped = node not in holding
             for child in node.children:

@@ -125,7 +125,7 @@ class _Builder:
         if "headerlink" in attributes or "viewcode-" in attributes \
                 or "anchor" in attributes and len(text) < 2:
             text = ""                            # the sign after a heading that links to itself
-        if "name=" in attributes and "href" not in attributes:
+        if "href" not in attributes and ("name=" in attributes or "id=" in attributes):
             return text                          # marks a place, and often nothing ends it
         # a heading that leads to itself is no link
         self.in_link = self.here.tag not in HEADINGS or '="#' not in attributes
@@ -319,7 +319,7 @@ def parse(page: str, keep: frozenset[str] = frozenset()) -> tuple[Node, list[Nod
         elif kind == BR:
             builder.parts.append(BREAK)
         elif kind == SKIP and tag not in keep and (head[-1] != "/" or tag in RAW) \
-                and (tag != "button" or builder.here.tag not in HEADINGS):
+                and "shadowroot" not in attributes and (tag != "button" or builder.here.tag not in HEADINGS):
             # (a heading that is a button opens what is under it)
             end = _skip_element(tag, pieces, at, never)
             text, at = ("", end) if end >= 0 else (text, at)

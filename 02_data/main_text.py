@@ -2,64 +2,32 @@
 
 The idea (after readability and its many children): text that somebody wrote for this page comes in
 long runs with sentences and few links; menus, teasers and footers come in short runs of links. So
-every run gets a *prose mass*, every block the sum of its runs. We prune blocks that say by their
-name what they are, walk from the body down while one child holds nearly all of the mass, and clean
+every run gets a *prose mass*, every block the sum of its runs. We drop blocks that unwanted.py has
+evidence against, walk from the body down while one child holds nearly all of the mass, and clean
 what hangs around the story in the block where we stop.
+
+What one word of evidence takes away is bounded over the whole page: a name that most of the text
+goes by is how this page calls its text, whatever it means elsewhere.
 """
 
-import functools
 import re
+from collections import defaultdict
 
 from html_tree import CELLS, HEADINGS, Node, Run
 from trim_story import ELSEWHERE, LAST
+from unwanted import HIDING, SURE, TEASING, WEAK, Evidence, evidence
 
 DOMINANT = 0.75           # walk down while one child holds this share of the mass
-GUARD = 0.4               # never prune a block that holds more of the page than this
-SURE_GUARD = 0.85         # ... or more than this, for a block that says what it is
-TEASERS = 0.8             # ... or than this, for a list of headings that lead elsewhere
-TEASER = 300              # characters of prose under such a heading, at most
+# Of the page's mass, how much may be dropped for one reason: a single block, and all of them.
+BOUNDS = {SURE: (0.85, 0.85), TEASING: (0.8, 0.8), HIDING: (0.4, 0.85), WEAK: (0.4, 0.6)}
+LEFT = 250                # characters of prose that make what is left a story, beside comments
+TEASER = 300              # characters of prose under a teaser's heading, at most
 SHORTEST = 20             # characters of a run that can be prose
+BETWEEN = 0.03            # of a block's mass in its own paragraphs: it is more than a wrapper
 SENTENCE = re.compile(r"[.!?,;:。，！？、।؟،]")
-# What is not shown. "hidden" is an attribute, or a class of its own (but "hidden md:block" is shown
-# on wide screens); "overflow-hidden" is shown, and "until-found" opens on a click.
-HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden|aria-hidden\s*=\s*[\"']?true"
-                    r"|(?<![-:\w])(?<!: )hidden(?![-:\w])(?!\s*=\s*[\"']?(?:false|until-found))"
-                    r"(?![^\"']*\w:(?:block|flex|grid|inline|table))", re.I)
-NAMES = re.compile(r"(?:^|\s)(?:class|id|role|itemprop|data-component|data-testid|aria-label)"
-                   r"\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^\s\"'>]+))", re.I)
-# Words in class and id that say "not the text", at word boundaries of camelCase, - and _.
-UNWANTED = re.compile(r"""comments?\b|comment-|disqus|respond\b|replies|share\b|share-|sharing|
-    social|related|recommend|promo|newsletter|subscri|signup|sign-up|sidebar|side-bar|breadcrumb|
-    footer|masthead|navbar|\bnav\b|navigation|\bmenu|cookie|consent|gdpr|banner|popup|modal|
-    overlay|advert|sponsor|\bads?\b|\bad-|-ad\b|outbrain|taboola|(?<!elementor-)widget|toolbar|
-    pagination|\bpager\b|\btags?\b|tag-list|tags-list|byline|author-bio|author-info|about-author|
-    \bbio\b|meta\b|(?<!member-)(?<!method-)(?<!type-)(?<!function-)signature|expandlink|
-    copyright|disclaimer|legal\b|most-read|mostread|popular|trending|
-    more-stories|read-more|readmore|read-next|also-read|you-may|teaser|\brating|
-    \bprint\b|noprint|skip-link|
-    caption|credit|gallery-nav|login|paywall|dateline|timestamp|\bdate\b|\btoc\b|jump-link|
-    mw-editsection|reflist|navbox|catlinks|printfooter|story-footer|hatnote|feedback|survey|
-    boilerplate|kommentare|comentarios|commentaires|commenti\b|reacties|komentarze|werbung|
-    \banzeige\b|publicit|partage|teilen\b|condivid|relacionad|correlat|verwandt|
-    follow\b|follow-|dontmiss|highlights?-list|latest|outstream|video-player|slideshow|carousel"""
-    .replace("\n", "").replace(" ", ""))
-SURELY_UNWANTED = re.compile(r"cookie|consent|gdpr|disqus|popup|lightbox|widget-?area|"
-                             r"(?:^|\s)(?:comments|modal|dialog|alertdialog|complementary|"
-                             r"contentinfo|navigation)(?:\s|$)")
-# ... unless a word says that the story is in it.
-WANTED = re.compile(r"article-?body|story-?body|post-?body|entry-?content|article-?content|"
-                    r"post-?content|main-?content|articletext|story-?content|content-?body|"
-                    r"article__body|embed|tweet|page-?content|body-?text|mainbody")
-FORMULA = re.compile(r"\$[^$\\^_{=]{0,2000}[\\^_{=][^$]{0,2000}\$")
+READERS = re.compile(r"comment|disqus|kommentar|comentario|respond|replies|reacties|komentarz")
 PARTS = frozenset(("p", "dd", "details"))
-WHOLE_PAGE = frozenset(("html", "body", "article", "main"))
-DROPPED_TAGS = frozenset(("nav", "footer", "aside", "dialog", "menu", "legend", "fieldset", "dir",
-                          "figcaption"))
-
-
-def names_of(attributes: str) -> str:
-    """The words by which a block is called: class, id, role and the like, in lower case."""
-    return " ".join(a or b or c for a, b, c in NAMES.findall(" " + attributes[:2000])).lower()
+TEXTUAL = frozenset("p ul ol dl pre blockquote table figure details h2 h3 h4".split())
 
 
 def weigh(nodes: list[Node]) -> None:
@@ -91,45 +59,6 @@ def weigh(nodes: list[Node]) -> None:
         node.mass, node.size, node.link = mass, size, link
 
 
-def judge_names(names: str) -> float:
-    """What a block's names say against it: SURE_GUARD, GUARD, or 0 for nothing.
-
-    "cookie-bar" -> SURE_GUARD, "post sidebar" -> GUARD, "article-body" -> 0
-    """
-    if SURELY_UNWANTED.search(names):
-        return SURE_GUARD
-    return GUARD if UNWANTED.search(names) and not WANTED.search(names) else 0.0
-
-
-@functools.lru_cache(1 << 14)
-def judge_attributes(attributes: str) -> float:
-    """The same for a block's attributes as they are written: its names, and whether it is hidden.
-
-    'class="post sidebar"' -> GUARD, 'style="display:none"' -> GUARD, 'class="story"' -> 0
-    """
-    share = judge_names(names_of(attributes))
-    if share or not ("none" in attributes or "idden" in attributes):
-        return share
-    return GUARD if HIDDEN.search(attributes) else 0.0
-
-
-def unwanted_share(node: Node) -> float:
-    """How much of the page this block may hold and still be dropped for its tag, style or names:
-    0 for a block that they say nothing against."""
-    # a caption with a formula in it is worth more than its picture, which we cannot read
-    if node.tag == "figcaption" or "caption" in node.attributes:
-        if any(type(c) is Run and FORMULA.search(c.text) for c in node.children):
-            return 0.0
-    if node.tag in DROPPED_TAGS:
-        return SURE_GUARD if node.tag in ("aside", "nav", "footer") else GUARD
-    if len(node.children) >= 3 and sum(type(c) is Node and c.tag == "article"
-                                       for c in node.children) >= 3:
-        return SURE_GUARD               # a list of teasers, beside the story or below it
-    if not node.attributes or node.tag in WHOLE_PAGE:
-        return 0.0
-    return judge_attributes(node.attributes)
-
-
 def teaser_lists(nodes: list[Node]) -> set[Node]:
     """The blocks that are lists of other stories: three headings or more, all but one of which are
     links, with little prose between them and none before the first.
@@ -152,6 +81,15 @@ def teaser_lists(nodes: list[Node]) -> set[Node]:
             and not prose_first(node)}
 
 
+def is_list_of_articles(node: Node) -> bool:
+    """True if three or more of a block's children are <article>s with text, and hold nearly all of
+    its mass: other stories, if there is one elsewhere. Pictures in a story may be so too."""
+    if len(node.children) < 3:
+        return False
+    articles = [c for c in node.children if type(c) is Node and c.tag == "article" and c.size]
+    return len(articles) >= 3 and sum(c.mass for c in articles) >= DOMINANT * node.mass
+
+
 def prose_first(node: Node, most: int = 50) -> bool:
     """True if a block has prose before its first linked heading, or none among its first items."""
     waiting = [node]
@@ -167,32 +105,72 @@ def prose_first(node: Node, most: int = 50) -> bool:
     return True
 
 
-def prune(nodes: list[Node], least: float = GUARD) -> int:
-    """Mark the unwanted blocks as dropped, except one that holds much of the page; blocks whose
-    `unwanted_share` is below `least` stay, and what was dropped before comes back. Returns the
-    mass of the page with all of its blocks.
-
-    First those that surely are unwanted: what they hold should not count as the page's text when
-    the others are judged.
+def prune(nodes: list[Node], kinds: tuple[int, ...] = (SURE, TEASING, HIDING, WEAK)) -> int:
+    """Mark the unwanted blocks as dropped, those of the surest `kinds` of evidence first: what they
+    hold should not count as the page's text when the others are judged. What was dropped before
+    comes back. Returns the mass of the page with all of its blocks.
     """
     for node in nodes:
         node.dropped = False
     weigh(nodes)
     whole = nodes[0].mass
     lists = teaser_lists(nodes)
-    shares = [unwanted_share(node) or TEASERS * (node in lists) for node in nodes]
-    dropped = 0
-    for guard in (SURE_GUARD, GUARD):
-        total, before = nodes[0].mass, dropped
-        for node, share in zip(nodes, shares):
-            if node.parent is not None and node.parent.dropped:
-                node.dropped = True
-            elif share >= max(guard, least) and node.mass <= share * total and not node.dropped:
-                node.dropped = True
-                dropped += 1
-        if dropped > before:
+    by_kind: dict[int, dict[str, list[Node]]] = defaultdict(lambda: defaultdict(list))
+    for node in nodes:
+        found = evidence(node)
+        if found is None and is_list_of_articles(node):
+            found = Evidence(TEASING, "articles")
+        elif found is None and node in lists:
+            found = Evidence(TEASING, "teasers")
+        if found:
+            by_kind[found.kind][found.word].append(node)
+    for kind in kinds:
+        dropped = drop_for(kind, by_kind[kind], nodes[0].mass)
+        if dropped:
+            for node in nodes:          # in document order: what is in a dropped block goes too
+                if node.parent is not None and node.parent.dropped:
+                    node.dropped = True
             weigh(nodes)
     return whole
+
+
+def drop_for(kind: int, words: dict[str, list[Node]], total: int) -> bool:
+    """Drop the blocks that evidence of one kind speaks against, word by word, those of the word
+    with the least mass first. True if any was dropped.
+
+    A block that holds more of the page's mass than BOUNDS[kind] allows stays. If the other blocks
+    of its word hold more together than allowed, they all stay; and so do those of further words,
+    from where too little of the page would be left.
+    """
+    left, done = total, False
+    groups = []
+    for word, blocks in words.items():
+        each, most = (bound * total for bound in BOUNDS[kind])
+        if READERS.search(word) and total - LEFT > most:
+            each = most = min(0.97 * total, total - LEFT)
+        chosen = [n for n in blocks if n.mass <= each and not n.dropped]
+        inside = set(chosen)
+        mass = sum(n.mass for n in chosen if not within(n, inside))
+        if mass <= most:
+            groups.append((mass, word, chosen, most))
+    for mass, _, chosen, most in sorted(groups, key=lambda group: group[:2]):
+        if left - mass < total - most:
+            break
+        left -= mass
+        for node in chosen:
+            node.dropped = done = True
+    return done
+
+
+def within(node: Node, blocks: set[Node]) -> bool:
+    """True if a block lies in one of `blocks` (looking thirty levels up)."""
+    for _ in range(30):
+        node = node.parent
+        if node is None:
+            return False
+        if node in blocks:
+            return True
+    return False
 
 
 def one_of_several(node: Node) -> bool:
@@ -216,6 +194,12 @@ def one_of_several(node: Node) -> bool:
                for other in node.parent.children)
 
 
+def prose_beside(node: Node) -> int:
+    """The mass of the paragraphs, lists and headings that stand beside a block, or loose there."""
+    return sum(other.mass for other in node.parent.children if other is not node
+               and (type(other) is Run or other.tag in TEXTUAL and not other.dropped))
+
+
 def story_node(root: Node, nodes: list[Node]) -> Node:
     """The block that holds the text.
 
@@ -223,7 +207,8 @@ def story_node(root: Node, nodes: list[Node]) -> Node:
     than a third of the page's mass; else walk down from `root`, while one child block that is not
     dropped holds at least DOMINANT of the mass of the block we are in. A block of PARTS (a
     paragraph, definition or fold) is never entered, nor one of several (`one_of_several`): one long
-    paragraph or chapter is not the whole story. Where there is no mass, there is nowhere to walk.
+    paragraph or chapter is not the whole story; nor one that has BETWEEN of the mass or more in
+    paragraphs beside it (`prose_beside`). Where there is no mass, there is nowhere to walk.
     """
     # schema.org's name for it is the most honest word on the web, but it may be on a teaser.
     for node in nodes:
@@ -236,9 +221,21 @@ def story_node(root: Node, nodes: list[Node]) -> Node:
         heaviest = max((c for c in node.children if type(c) is Node and not c.dropped),
                        key=lambda c: c.mass, default=None)
         if not node.mass or heaviest is None or heaviest.tag in PARTS \
-                or heaviest.mass < DOMINANT * node.mass or one_of_several(heaviest):
+                or heaviest.mass < DOMINANT * node.mass or one_of_several(heaviest) \
+                or prose_beside(heaviest) >= BETWEEN * node.mass:
             return node
         node = heaviest
+
+
+def largest_node(root: Node) -> Node:
+    """The block that holds nearly all characters of a page of links: an index, a list of cards."""
+    node = root
+    while True:
+        largest = max((c for c in node.children if type(c) is Node and not c.dropped),
+                      key=lambda c: c.size, default=None)
+        if largest is None or largest.tag in TEXTUAL or largest.size < DOMINANT * node.size:
+            return node
+        node = largest
 
 
 def is_told(before: Node | Run | None, block: Node) -> bool:

@@ -28,26 +28,30 @@ ELSEWHERE = re.compile(r"""\W*(?:read\ (?:more|also|next|the\ full)|see\ (?:also
 # A caption ends by telling whose picture it was.
 CREDIT = re.compile(r"\((?:image|photo(?:graph)?|picture|pic|foto|bild|credit)s?\s?:[^()]{0,80}\)$",
                     re.I)
-# Headings after which nothing of the story follows.
-LAST = re.compile(r"""\W*(?:related(?!\ (?:work|research|lit|stud|con))|
-    more\ (?:from|great|on|stories|news|in|to)|read\ (?:more|next)|
-    recommended(?:\ (?:for|reading|stories|articles|posts|by)|\W*$)|
+# Headings after which nothing of the story follows, by how they begin ...
+LAST = re.compile(r"""\W*(?:related\ (?:stor|article|post|news|link|content|cover|item|video|topic|
+    read|product)\w*|more\ (?:from|great|stories|news|like)|read\ next|
+    recommended\ (?:for|reading|stories|articles|posts|by)|
     you\ (?:may|might)\ (?:also|like|have|enjoy|be)|most\ (?:read|popular)|
-    popular\ (?:posts|articles|stories|now|on|in|topics)|trending|
-    latest(?:\ (?:news|posts|articles|stories|from|in|on)|\W*$)|comments?|leave\ a|share\ this|
-    about\ the\ author|sign\ up|subscribe|newsletter|follow(?:\ (?:us|me|@)|\W*$)|tags|see\ also|
-    what['’]s\ next|further\ reading|external\ links|references|
-    previous(?!\ (?:work|research|stud|res))|next|posts?\ navigation|stay\ (?:up|in)|
-    join\ (?:us|our|the)|advertisement|leia|veja|lire|mehr\ (?:zu|zum|aus|von|über|news|infos)|
-    weitere\w*\ (?:artikel|beiträge|meldungen|nachrichten|themen|info\w*)|verwandte\w*|altri|
-    noticias\ rel\w*|notícias\ rel\w*|relacionad\w*|artículos|artikel|похож\w*|читайте|ähnliche\w*|
-    das\ könnte|kommentare?|schreibe?\ (?:einen|uns)|hinterlasse|teilen|beitrags-?navigation|
-    schlagw\w*|passend\ dazu|meistgelesen|articles?\ (?:similaires|liés|associés)|commentaires?|
-    laisse[rz]\ un|partage\w*|vous\ aimerez|te\ puede|también\ te|más\ (?:noticias|sobre|le\w*)|
-    comentarios?|deja\ un|articoli\ correlati|(?:ti\ )?potrebbe\w*|commenti|lascia\ un|condividi|
-    comentários?|deixe\ (?:um|seu)|mais\ lid\w*|você\ (?:pode|também)|gerelateerd\w*|reacties|
-    geef\ een|podobne|komentarze|dodaj|powiązane|relaterad\w*|kommentarer|комментари[ий]|оставить|
-    поделиться|отзывы|関連\w*|相关\w*)\b""", re.I | re.X)
+    popular\ (?:posts|articles|stories|now|topics)|trending\ (?:now|news|stories|topics|on)|
+    latest\ (?:news|posts|articles|stories|from)|leave\ a|share\ this|about\ the\ author|
+    sign\ up|follow\ (?:us|me|@)|posts?\ navigation|stay\ (?:up|in)|join\ (?:us|our)|
+    mehr\ (?:zu|zum|aus|von|über|news|infos)|
+    weitere\w*\ (?:artikel|beiträge|meldungen|nachrichten|themen|info\w*)|verwandte\w*|
+    noticias\ rel\w*|notícias\ rel\w*|artículos\ rel\w*|artikel\ (?:zum|aus)|ähnliche\ \w+|
+    das\ könnte|schreibe?\ (?:einen|uns)|hinterlasse|beitrags-?navigation|passend\ dazu|
+    articles?\ (?:similaires|liés|associés)|laisse[rz]\ un|vous\ aimerez|te\ puede|también\ te|
+    más\ (?:noticias|sobre|le\w*)|deja\ un|articoli\ correlati|(?:ti\ )?potrebbe\w*|lascia\ un|
+    deixe\ (?:um|seu)|mais\ lid\w*|você\ (?:pode|também)|leia\ (?:mais|também)|
+    veja\ (?:mais|também)|lire\ (?:aussi|plus)|читайте\ также|gerelateerd\w*|geef\ een|relaterad\w*|関連\w*|相关\w*)"""
+    r"(?!\w)", re.I | re.X)
+# ... and by all that they say (beside a number): these words begin other headings too.
+LAST_WORDS = re.compile(r"""[\W\d]*(?:related|read\ more|recommended|popular|trending|latest|
+    comments?|subscribe|newsletter|follow|tags|see\ also|what['’]s\ next|further\ reading|external\ links|
+    references|previous|next|advertisement|share|relacionad\w*|artículos|artikel|похож\w*|altri|
+    kommentare?|teilen|schlagw\w*|meistgelesen|commentaires?|partage\w*|comentarios?|commenti|
+    condividi|comentários?|reacties|podobne|komentarze|dodaj|powiązane|kommentarer|комментари[ий]|
+    оставить|поделиться|отзывы|leia|veja|lire|читайте)(?:\ on\ .*)?[\W\d]*$""", re.I | re.X)
 # Who wrote it and when, before the text.
 BYLINE = re.compile(r"""\W*(?:(?i:(?:written\ )?by|von|por|par|door|di)\ [A-ZÄÖÜÉ]|
     (?i:posted|published|updated|last\ (?:updated|modified)|publicado|publié|mis\ à\ jour|stand:|
@@ -87,6 +91,19 @@ def leads_elsewhere(run: Run, text: str) -> bool:
         and bool(ELSEWHERE.match(text))
 
 
+def is_last(run: Run, heading: str, linked: bool) -> bool:
+    """True if a heading says that the story is over. `linked`: links are 40 % of what follows.
+
+    A chapter may have such a heading too: then its id is made from it, and prose follows.
+    """
+    if LAST.match(heading):
+        return True
+    if not LAST_WORDS.match(heading):
+        return False
+    own = run.parent.attribute("id") or run.parent.parent.attribute("id")
+    return linked or own.lower() != "-".join(heading.lower().split())
+
+
 def trim(story: Node) -> None:
     """Mark the runs of a story that are not part of it as dropped (mass -1).
 
@@ -108,12 +125,13 @@ def trim(story: Node) -> None:
         if run.mass >= 0 and leads_elsewhere(run, text):
             run.mass = -1
     # 3. After the last one: walk back while what follows is a small part of the page.
-    after, end = 0, len(runs)
+    after, link, size, end = 0, 0, 0, len(runs)
     for i in range(len(runs) - 1, -1, -1):
-        if runs[i].parent.tag in HEADINGS and LAST.match(texts[i]):
+        if runs[i].parent.tag in HEADINGS and is_last(runs[i], texts[i], 5 * link > 2 * size):
             for run in runs[i:end]:
                 run.mass = -1
-            end = i
+            end, link, size = i, 0, 0
+        link, size = link + runs[i].link, size + len(texts[i])
         after += max(runs[i].mass, 0)
         if after > 0.25 * total:
             break

@@ -4,8 +4,9 @@ import pytest
 
 from extract import extract_text
 from html_tree import Node, Run, attribute, parse
-from main_text import prune, story_node, unwanted_share, weigh
+from main_text import prune, story_node, weigh
 from trim_story import trim
+from unwanted import evidence
 
 LINE = "The mayor opened the bridge on Monday, two years late."          # 54 characters
 
@@ -137,6 +138,17 @@ def test_a_part_of_a_page_is_never_entered(tag):
 
 
 @pytest.mark.exercise("2.7")
+@pytest.mark.parametrize("tag, masses, want", [
+    ("p", [100, 90, 10], "root"), ("ul", [100, 97, 3], "root"), ("p", [100, 98, 2], "first"),
+    ("div", [100, 90, 10], "first")])
+def test_a_block_with_paragraphs_beside_it_is_not_the_whole(tag, masses, want):
+    tree = block("body", "", block("div"), block(tag))
+    got = story_node(*weighed(tree, masses))
+    assert ("root" if got is tree else "first") == want, \
+        f"a div of {masses[1]} beside a {tag} of {masses[2]}: `prose_beside` against BETWEEN"
+
+
+@pytest.mark.exercise("2.7")
 @pytest.mark.parametrize("kinds, masses, want", [
     (('class="part"', 'class="part"'), [100, 85, 15], "root"),
     (('class="part"', 'class="part"'), [100, 95, 5], "first"),
@@ -172,12 +184,12 @@ def test_names_tell_what_a_block_is():
     for names in ('class="sidebar"', "id=comments", 'class="cookie-bar"', 'style="display: none"',
                   "aria-hidden=true", 'role="navigation"', "hidden", 'id=x hidden=""',
                   'style="visibility: hidden"', 'class="a hidden b"'):
-        assert unwanted_share(Node("div", names, None)) > 0, names
+        assert evidence(Node("div", names, None)), names
     for names in ("", 'class="article-body share"', 'class="story"', 'aria-hidden="false"',
                   'class="overflow-hidden"', 'style="overflow: hidden"', 'hidden="until-found"',
                   'class="hidden md:block"', 'class="md:hidden"'):
-        assert unwanted_share(Node("div", names, None)) == 0, names
-    assert unwanted_share(Node("body", "class=sidebar-left", None)) == 0, "never the whole page"
+        assert evidence(Node("div", names, None)) is None, names
+    assert evidence(Node("body", "class=sidebar-x", None)) is None, "never the whole page"
 
 
 def test_pruning_spares_what_holds_the_page():

@@ -1,0 +1,188 @@
+"""What speaks against a block of a page: its tag, that it is not shown, or what it is called.
+
+    evidence(node)   # None, or Evidence(kind=SURE, word="cookie")
+
+A name is a hint, and no more: `class="legal"` may be the small print or a chapter on law. So each
+piece of evidence has a kind, which says how far it is believed (main_text.py), and the word that
+it rests on, so that one word's blocks can be counted over the whole page. What says nothing:
+
+- an id that is made from the block's own heading, as Sphinx, Hugo and pandoc make them
+  (<section id="cookies"><h2>Cookies</h2>), or that is the name of something in a program
+- names of headings, terms and paragraphs of prose, and of the whole page
+- the names that a blog gives to a post after its categories and tags, and those of the layout
+- any other attribute: a title or label is text about the block
+"""
+
+import functools
+import re
+from typing import NamedTuple
+
+from html_tree import HEADINGS, Node, Run, unescape
+
+SURE, TEASING, HIDING, WEAK = range(4)
+PROSE = 100               # characters of prose that a name alone of the weakest kind cannot erase
+NAMED = ("class", "id", "role", "itemprop", "data-component", "data-testid")
+ATTRIBUTE = re.compile(r"([^\s\"'=<>/]++)(?:\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)'|([^\s\"'>]++)))?")
+# Words in class and id that say "not the text", at word boundaries of camelCase, - and _.
+UNWANTED = re.compile(r"""comments?\b|comment-|disqus|respond\b|replies|share\b|share-|sharing|
+    social|related|recommend|promo|newsletter|subscri|signup|sign-up|sidebar|side-bar|breadcrumb|
+    footer|masthead|navbar|\bnav\b|navigation|\bmenu|cookie|consent|gdpr|banner|popup|modal|
+    overlay|advert|sponsor|\bads?\b|\bad-|-ad\b|outbrain|taboola|(?<!elementor-)widget|
+    (?<!code-)toolbar|pagination|\bpager\b|\btags?\b|tag-list|tags-list|byline|author-bio|
+    author-info|about-author|\bbio\b|meta\b|
+    (?<!member-)(?<!method-)(?<!type-)(?<!function-)signature|expandlink|
+    copyright|disclaimer|legal\b|most-read|mostread|popular|trending|
+    more-stories|read-more|readmore|read-next|also-read|you-may|teaser|\brating|
+    \bprint\b|noprint|skip-link|
+    caption|credit|gallery-nav|login|paywall|dateline|timestamp|\bdate\b|\btoc\b|jump-link|
+    mw-editsection|reflist|navbox|catlinks|printfooter|story-footer|hatnote|feedback|survey|
+    boilerplate|kommentare|comentarios|commentaires|commenti\b|reacties|komentarze|werbung|
+    \banzeige\b|publicit|partage|teilen\b|condivid|relacionad|correlat|verwandt|
+    follow\b|follow-|dontmiss|highlights?-list|latest|outstream|video-player|slideshow|carousel"""
+    .replace("\n", "").replace(" ", ""))
+SURELY_UNWANTED = re.compile(r"cookie|consent|gdpr|disqus|popup|lightbox|widget-?area|"
+                             r"(?:^|\s)(?:comments|navigation)(?:\s|$)")
+# ... unless a word says that the story is in it.
+WANTED = re.compile(r"article-?body|story-?body|post-?body|entry-?content|article-?content|"
+                    r"post-?content|main-?content|articletext|story-?content|content-?body|"
+                    r"article__body|embed|tweet|page-?content|body-?text|mainbody|"
+                    r"admonition|callout|\bnote\b|warning|\btip\b")
+# Words of the weakest kind: they have a common meaning besides, and do not erase prose.
+ORDINARY = frozenset("""share social modal dialog overlay banner toolbar tag tags bio meta signature
+    copyright disclaimer legal rating print credit date timestamp toc feedback survey follow
+    highlight highlights latest slideshow carousel menu navigation boilerplate login widget teaser
+    popular trending hatnote sharing correlat""".split())
+# Classes that say what a post is about, or how the page is laid out.
+SILENT = re.compile(r"(?:category|tag|type|format|layout|has|with|without|no|theme|template|single|"
+                    r"archive|page-template|page-with)[-_](?!(?:lists?|cloud|links?|print)\b)\S*|"
+                    r"\S*[-_]layout|post-\d+|comments?[-_]?(?:open|closed|enabled)|"
+                    r"(?:left|right|both)[-_]sidebars?|sidebars?[-_](?:left|right)")
+FORMULA = re.compile(r"\$[^$\\^_{=]{0,2000}[\\^_{=][^$]{0,2000}\$")
+NAMELESS = HEADINGS | frozenset("html body article main dt summary pre code option".split())
+DROPPED_TAGS = {"nav": SURE, "footer": SURE, "aside": SURE, "dialog": WEAK, "menu": WEAK,
+                "legend": WEAK, "fieldset": WEAK, "dir": WEAK, "figcaption": WEAK}
+ROLES = frozenset("complementary contentinfo navigation dialog alertdialog search".split())
+NOTICE = re.compile(r"admonition|callout|\bnotes?\b|\btips?\b|warning|caution|important|\binfo\b|"
+                    r"alert|\bhint|footnote|example|definition")
+
+
+class Evidence(NamedTuple):
+    """What speaks against a block: how far it is believed, and the word that it rests on."""
+    kind: int
+    word: str
+
+
+@functools.lru_cache(1 << 14)
+def attributes_of(written: str) -> dict[str, str]:
+    """A block's attributes as they are written -> name (lower case): value; the first counts."""
+    found: dict[str, str] = {}
+    for name, a, b, c in ATTRIBUTE.findall(written[:4000]):
+        value = a or b or c
+        found.setdefault(name.lower(), unescape(value) if "&" in value else value)
+    return found
+
+
+def is_hidden(attributes: dict[str, str]) -> bool:
+    """True if a block is not shown, by `hidden`, `style`, `aria-hidden` or class.
+
+    "hidden md:block" is shown on wide screens, and what is hidden "until-found" opens on a click.
+    """
+    if attributes.get("aria-hidden", "").lower() == "true":
+        return True
+    if "hidden" in attributes and attributes["hidden"].lower() not in ("until-found", "false"):
+        return True
+    style = attributes.get("style", "").lower()
+    if style and re.search(r"display\s*:\s*none|visibility\s*:\s*hidden", style):
+        return True
+    classes = attributes.get("class", "").split()
+    return "hidden" in classes and not any(
+        re.match(r"\w+:(?:block|flex|grid|inline|table)", name) for name in classes)
+
+
+def names_of(attributes: dict[str, str]) -> tuple[str, str]:
+    """(what a block is called by class, role and the like; its id), in lower case, without the
+    classes that say nothing."""
+    classes = [c for c in attributes.get("class", "").lower().split() if not SILENT.fullmatch(c)]
+    others = [attributes[n] for n in NAMED[2:] if attributes.get(n)]
+    return " ".join(classes + others).lower(), attributes.get("id", "").lower()
+
+
+@functools.lru_cache(1 << 14)
+def judge_name(name: str) -> Evidence | None:
+    """What a name says against its block: "cookie-bar" -> SURE, "post sidebar" -> WEAK, "story" and
+    "article-body share" -> None."""
+    found = SURELY_UNWANTED.search(name)
+    if found:
+        return Evidence(SURE, found[0].strip())
+    found = UNWANTED.search(name)
+    if found and not WANTED.search(name):
+        return Evidence(WEAK, found[0].strip("-"))
+    return None
+
+
+def heading_of(node: Node) -> str:
+    """The text of the heading that a block begins with, "" if it begins with something else."""
+    for _ in range(6):
+        first = next((c for c in node.children if type(c) is Node or c.text.strip()), None)
+        if type(first) is not Node:
+            return ""
+        if first.tag in HEADINGS or first.tag in ("dt", "summary", "header"):
+            return " ".join(c.text for c in first.children if type(c) is Run) or heading_of(first)
+        node = first
+    return ""
+
+
+def made_from_heading(name: str, node: Node) -> bool:
+    """True for an id that is the slug of the block's own heading, or a name in a program.
+
+    "related-work" of <h2>2.1 Related work</h2>, "datetime.date"; but "comments" of <h3>12 Comments
+    </h3> counts what readers wrote.
+    """
+    if re.search(r"[.():%]|\w-\w+-\w+-\w", name) and "comment" not in name:
+        return True
+    words = re.findall(r"[^\W_]+", name)
+    heading = heading_of(node).lower()
+    if not words or not heading or re.match(r"\W*\d+ comment", heading):
+        return False
+    wanted = [w for w in words if not w.isdigit()]
+    return bool(wanted) and set(wanted) <= set(re.findall(r"[^\W_]+", heading))
+
+
+def evidence(node: Node) -> Evidence | None:
+    """What speaks against this block by itself; None if nothing does."""
+    # what holds a formula is worth more than a picture's name or a style
+    if any(type(c) is Run and "$" in c.text and FORMULA.search(c.text) for c in node.children):
+        return None
+    kind = DROPPED_TAGS.get(node.tag)
+    if kind is not None:
+        if node.tag == "aside" and node.attributes and NOTICE.search(
+                attributes_of(node.attributes).get("class", "").lower()):
+            return None
+        return Evidence(kind, node.tag)
+    if not node.attributes or node.tag in ("html", "body"):
+        return None
+    attributes = attributes_of(node.attributes)
+    if is_hidden(attributes):
+        return Evidence(HIDING, "hidden")
+    if attributes.get("role", "").lower() in ROLES:
+        return Evidence(SURE, "role")
+    if node.tag in NAMELESS:
+        return None
+    return named(node, attributes)
+
+
+def named(node: Node, attributes: dict[str, str]) -> Evidence | None:
+    """What a block's names say against it, where they are to be believed."""
+    name, own = names_of(attributes)
+    found = judge_name(name) if name else None
+    if found is None and own:
+        found = judge_name(own)
+        if found and made_from_heading(own, node):
+            found = None
+    if found is None:
+        return None
+    # Paragraphs and the like are not called after what is around them.
+    prose = node.mass >= PROSE and 5 * node.link < node.size and "tabindex" not in attributes
+    if prose and (found.kind == WEAK and found.word in ORDINARY or node.tag == "p"):
+        return None
+    return found
