@@ -319,7 +319,8 @@ def parse(page: str, keep: frozenset[str] = frozenset()) -> tuple[Node, list[Nod
         elif kind == BR:
             builder.parts.append(BREAK)
         elif kind == SKIP and tag not in keep and (head[-1] != "/" or tag in RAW) \
-                and "shadowroot" not in attributes and (tag != "button" or builder.here.tag not in HEADINGS):
+                and "shadowroot" not in attributes \
+                and (tag != "button" or builder.here.tag not in HEADINGS):
             # (a heading that is a button opens what is under it)
             end = _skip_element(tag, pieces, at, never)
             text, at = ("", end) if end >= 0 else (text, at)

@@ -43,12 +43,13 @@ LAST = re.compile(r"""\W*(?:related\ (?:stor|article|post|news|link|content|cove
     articles?\ (?:similaires|liés|associés)|laisse[rz]\ un|vous\ aimerez|te\ puede|también\ te|
     más\ (?:noticias|sobre|le\w*)|deja\ un|articoli\ correlati|(?:ti\ )?potrebbe\w*|lascia\ un|
     deixe\ (?:um|seu)|mais\ lid\w*|você\ (?:pode|também)|leia\ (?:mais|também)|
-    veja\ (?:mais|também)|lire\ (?:aussi|plus)|читайте\ также|gerelateerd\w*|geef\ een|relaterad\w*|関連\w*|相关\w*)"""
+    veja\ (?:mais|também)|lire\ (?:aussi|plus)|читайте\ также|gerelateerd\w*|geef\ een|
+    relaterad\w*|関連\w*|相关\w*)"""
     r"(?!\w)", re.I | re.X)
 # ... and by all that they say (beside a number): these words begin other headings too.
 LAST_WORDS = re.compile(r"""[\W\d]*(?:related|read\ more|recommended|popular|trending|latest|
-    comments?|subscribe|newsletter|follow|tags|see\ also|what['’]s\ next|further\ reading|external\ links|
-    references|previous|next|advertisement|share|relacionad\w*|artículos|artikel|похож\w*|altri|
+    comments?|subscribe|newsletter|follow|tags|see\ also|what['’]s\ next|further\ reading|
+    external\ links|references|previous|next|advertisement|share|relacionad\w*|artículos|artikel|похож\w*|altri|
     kommentare?|teilen|schlagw\w*|meistgelesen|commentaires?|partage\w*|comentarios?|commenti|
     condividi|comentários?|reacties|podobne|komentarze|dodaj|powiązane|kommentarer|комментари[ий]|
     оставить|поделиться|отзывы|leia|veja|lire|читайте)(?:\ on\ .*)?[\W\d]*$""", re.I | re.X)
