@@ -56,6 +56,21 @@ def continue_text(model, text: bytes, new: int) -> bytes:
     return text
 
 
+def learn_bytes(text: bytes, steps: int) -> GPT:
+    """A GPT of two layers that has read `steps` batches of 16 pieces of `text`, drawn at random."""
+    data = torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=256, sequence_length=128, layers=2, width=96, heads=3))
+
+    def batches(step: int):
+        starts = torch.randint(len(data) - 128, (16, 1))
+        rows = data[starts + torch.arange(129)]                 # (B, T + 1)
+        return rows[:, :-1], rows[:, 1:]                        # the target is the next byte
+
+    train(model, batches, steps, learning_rate=4e-3)
+    return model
+
+
 def main() -> None:
     """Train on the files named, or on this repository's lessons, and show what was learned."""
     parser = CommandLine(__doc__)
@@ -64,19 +79,9 @@ def main() -> None:
     text = b"\n".join(path.read_bytes() for path in parser.parse_args().files or lessons)
     if len(text) < 1000:
         raise BadInput(f"{len(text)} bytes are too few to learn from: give a text of 1,000 or more")
-    data = torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
-    print(f"{len(data):,} bytes; a model that knows nothing would need {math.log(256):.3f} nats each")
-
+    print(f"{len(text):,} bytes; a model that knows nothing would need {math.log(256):.3f} nats each")
     torch.set_num_threads(1)        # so small a model gains nothing from threads that wait
-    torch.manual_seed(0)
-    model = GPT(GPTConfig(vocab_size=256, sequence_length=128, layers=2, width=96, heads=3))
-
-    def batches(step: int):
-        starts = torch.randint(len(data) - 129, (16, 1))
-        rows = data[starts + torch.arange(129)]                 # (B, T + 1)
-        return rows[:, :-1], rows[:, 1:]                        # the target is the next byte
-
-    train(model, batches, steps=300, learning_rate=4e-3)
+    model = learn_bytes(text, steps=300)
     print(continue_text(model, b"The model ", 200).decode(errors="replace"))
 
 
