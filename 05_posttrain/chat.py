@@ -4,9 +4,11 @@
     python 05_posttrain/chat.py --model out/05_posttrain/ppo.pt --temperature 0.5
     echo "What does numpy.argsort do?" | python 05_posttrain/chat.py
 
+Ask about anything that is installed beside it, "What does json.dumps do?": the documentation of the
+name is looked up and put in front of the question (open book; --closed-book leaves it out). What
+stands on the page it can repeat; what it says from memory has the form of an answer, and no more.
 An empty line or Ctrl-D ends it, /new forgets the conversation. The base model knows no chat
-template: it gets the bare text and continues it. What an assistant of this size says has the form
-of an answer; do not believe it.
+template: it gets the bare text and continues it.
 """
 
 import sys
@@ -18,6 +20,7 @@ import torch
 from artifacts import CommandLine, command, out
 from chat_template import DOCUMENT_END, END, fit_prompt, plain_ids, special_id
 from generate import generate
+from installed_docs import with_documentation
 from option_ranges import parsed
 from training_stage import open_model, open_tokenizer, result
 
@@ -28,7 +31,8 @@ def checkpoint_path(name: str) -> Path:
     """"sft" -> out/05_posttrain/sft.pt, "base" -> chapter 4's; anything else is a path."""
     if name == "base":
         return out("04_model_pretrain", "base.pt")
-    return result(f"{name}.pt") if name in ("sft", "dpo", "ppo", "grpo") else Path(name)
+    stages = ("sft", "dpo", "ppo", "grpo", "reinforce", "rft")
+    return result(f"{name}.pt") if name in stages else Path(name)
 
 
 def prompt_for(tokenizer, messages: list[dict], is_base: bool, room: int) -> list[int]:
@@ -61,6 +65,7 @@ def main() -> None:
     add("--tokenizer", type=Path, default=out("01_tokenizer", "tokenizer.json"))
     add("--temperature", type=float, default=0.7, help="0: always the likeliest token")
     add("--max-new-tokens", type=int, default=80)
+    add("--closed-book", action="store_true", help="answer from memory, look nothing up")
     add("--seed", type=int, default=0)
     args = parsed(parser)
     path = checkpoint_path(args.model)
@@ -76,6 +81,11 @@ def main() -> None:
             if asked == "/new":
                 messages = []
                 continue
+            found = ""
+            if not (is_base or args.closed_book):
+                asked, found = with_documentation(asked)
+            if found:
+                print(f"(looked up {found})")
             messages.append({"role": "user", "content": asked})
             print(f"{args.model}> ", end="", flush=True)
             said = ""

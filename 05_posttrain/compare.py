@@ -158,8 +158,8 @@ def main() -> None:
     # The longest piece first: then no worker is left alone with it at the end.
     asked = (args.tokenizer, stages["sft"], questions, args.seed)
     judged = side_by_side(one_piece, [("best of n", folder / "reward.pt", *asked, args.best_of)] + [
-        (name, path, *asked, windows.numpy()) for name, path in {"base": args.base, **stages}.items()
-        ], args.workers, "judging")
+        (name, path, *asked, windows.numpy())
+        for name, path in {"base": args.base, **stages}.items()], args.workers, "judging")
     rows = against(dict(zip(("base", *stages), judged[1:])))
     rows |= best_of_n_rows(*judged[0], rows["sft"]["gold_rewards"])
     shown_answers = {name: [[a.question, a.text] for a in row.pop("answers")[:12]]
@@ -182,6 +182,7 @@ def main() -> None:
         ("form alone", ("relevance", "repetition")))}
     print("held-out labels named rightly by "
           + ", ".join(f"{name} {share:.3f}" for name, share in labels.items()))
+    sft, _ = open_model(stages["sft"], args.tokenizer, "05_posttrain/sft.py")
     bench = Bench(open_model(args.base, args.tokenizer, "04_model_pretrain/pretrain.py")[0],
                   tokenizer, [], val, windows, args.quick)
     record_claim("base-continues", **claim_base_continues([base_continues(bench, sft, args.seed)]),

@@ -142,7 +142,7 @@ def grpo_normalisers(bench: Bench, sft, seed: int, kept: Kept) -> dict[str, dict
     for normaliser in NORMALISERS:
         policy = copy.deepcopy(sft)
         log = train_grpo(policy, sft, rule_scorer, bench.tokenizer,
-                         fresh_questions(bench.train, 4000), iterations=2 if bench.small else 30,
+                         fresh_questions(bench.train, 2500), iterations=2 if bench.small else 30,
                          prompts=8, group=8, learning_rate=rate_for("grpo", sft.config.width),
                          beta=0.02, normaliser=normaliser, seed=seed)
         mean = lambda part, key: float(np.mean([line[key] for line in part]))  # noqa: E731

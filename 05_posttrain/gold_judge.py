@@ -31,8 +31,10 @@ def label_accuracy(pairs: list[dict], without: tuple[str, ...] = ()) -> float:
 def wilson(share: float, n: int, z: float = 1.96) -> tuple[float, float]:
     """The 95 % interval of a share of n, inside 0 and 1 and never of zero width: 3 of 3 is
     (0.44, 1). Source: Wilson 1927."""
-    middle, half = share + z * z / (2 * n), z * (share * (1 - share) / n + z * z / (4 * n * n)) ** .5
-    return (max(0.0, (middle - half) / (1 + z * z / n)), min(1.0, (middle + half) / (1 + z * z / n)))
+    middle = share + z * z / (2 * n)
+    half = z * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
+    low, high = ((middle + side) / (1 + z * z / n) for side in (-half, half))
+    return max(0.0, low), min(1.0, high)
 
 
 def win_rate(mine: np.ndarray, theirs: np.ndarray, seed: int = 0, rounds: int = 1000

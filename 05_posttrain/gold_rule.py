@@ -14,6 +14,8 @@ import re
 import sys
 from collections import Counter
 
+from open_book import on_page, token_f1
+
 # Verbs that open a summary line in the imperative, as PEP 257 asks ("Return", not "Returns").
 VERBS = frozenset("""
     abort accept access acquire activate add adjust advance align allocate allow analyze annotate
@@ -65,8 +67,11 @@ def relevance(question: str, answer: str) -> float:
 
     A mention is a word whose first 4 letters stand somewhere in the name's word, so "sorted"
     mentions "sort" and "argsort"; words of 3 letters must be equal. A question without a name has
-    relevance 0.
+    relevance 0. If the question brings a page that answers it, relevance is the F1 of the answer's
+    words with that answer (open_book.py): what is asked for stands there, and can be checked.
     """
+    if told := on_page(question):
+        return token_f1(answer, told)
     said = {word[:4] for word in re.findall(r"[a-z]{3,}", answer.lower())}
     named = name_words(question)
     hit = sum(any(s == word or len(s) == 4 and s in word for s in said) for word in named)
@@ -83,8 +88,10 @@ def points(question: str, answer: str, ended: bool, seen: int = 0) -> dict[str, 
     """The gold rule, point by point. `seen`: to how many OTHER questions the same answer was given.
 
         sentence    +1  exactly one sentence, closed by a period
-        imperative  +1  it opens with a verb in the imperative
-        relevance   +2  times the share of the name's words that it mentions
+        imperative  +1  it opens with a verb in the imperative        (if there is no page)
+        on page     +1  it says word for word what the page says      (if there is a page)
+        relevance   +2  times the share of the name's words that it mentions; with a page in front
+                        of the question: times the F1 of its words with what the page says of it
         repetition  -3  times the share of its longer words that repeat
         length      -1  under 4 or over 30 words
         stock       -1  the same words answer another question too
@@ -94,9 +101,11 @@ def points(question: str, answer: str, ended: bool, seen: int = 0) -> dict[str, 
     words = answer.split()
     ends = len(re.findall(r"[.!?](?=\s|$)", answer))
     first = re.sub(r"\W+$", "", words[0]) if words else ""
+    told = on_page(question)
     return {
         "sentence": float(ends == 1 and answer.endswith(".")),
-        "imperative": float(first[:1].isupper() and first.lower() in VERBS),
+        "imperative": float(not told and first[:1].isupper() and first.lower() in VERBS),
+        "on page": float(bool(told) and answer == told),
         "relevance": 2.0 * relevance(question, answer),
         "repetition": -3.0 * repetition(answer),
         "length": -float(not 4 <= len(words) <= 30),

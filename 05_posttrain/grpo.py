@@ -207,7 +207,7 @@ def main() -> None:
         scorer = lambda answers: score_rows(reward.score, [a.row for a in answers],  # noqa: E731
                                             special_id(tokenizer, PAD))
     records = read_conversations(args.train, "05_posttrain/instructions.py")
-    questions = fresh_questions(records, 4000)
+    questions = fresh_questions(records, 2500)
     rate = args.learning_rate or rate_for("grpo", policy.config.width)
     with last_good_kept(args.out, policy, "grpo", digest, rate):
         log = train_grpo(policy, reference, scorer, tokenizer, questions, prompts=args.prompts,

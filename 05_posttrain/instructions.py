@@ -23,10 +23,15 @@ from typing import Iterable, Iterator
 from artifacts import CommandLine, BadInput, Job, command, need, out, shown, whole
 from doc_entries import Entry, entries, first_sentence, returns_sentence
 from instruction_files import load_instructions
+from made_up import made_up_pairs
+from open_book import opened, page_entry
 from option_ranges import parsed
 
-# How often each kind of question may be asked, as a share of the whole.
-SHARES = {"does": 0.62, "returns": 0.1, "module": 0.14, "kind": 0.08, "arguments": 0.06}
+# How often each kind of question may be asked, as a share of the whole: about the documentation,
+# and about things that do not exist (made_up.py). "open" has its page in front (open_book.py).
+SHARES = {"does": 0.20, "open": 0.34, "returns": 0.05, "module": 0.07, "kind": 0.06,
+          "arguments": 0.06}
+MADE_UP = {"open": 0.10, "arguments": 0.06, "kind": 0.03, "repeat": 0.03}
 
 
 def argument_names(arguments: str) -> list[str]:
@@ -101,7 +106,8 @@ def make_pairs(documents: Iterable[dict], at_most: int = 3) -> list[dict]:
                 pairs.append({"messages": [{"role": "user", "content": question},
                                            {"role": "assistant", "content": answer}],
                               "package": entry.package, "kind": kind, "name": entry.full_name,
-                              "split": document["split"]})
+                              "split": document["split"],
+                              "page": page_entry(entry) if kind == "does" else None})
     return pairs
 
 
@@ -136,6 +142,18 @@ def split_by_package(pairs: list[dict], held_out: set[str]) -> tuple[list[dict],
     return kept, val, len(train) - len(kept)
 
 
+def open_half(pairs: list[dict], seed: int) -> list[dict]:
+    """Of the questions "What does X do?", which are asked with the page in front and which without:
+    of three whose entry fits a page two are opened, by the hash of their name. Nothing is asked
+    both ways, or the closed half would be told.
+    """
+    opens = [p for p in pairs if p.get("page")
+             and hashlib.sha256(f"{seed} {p['name']}".encode()).digest()[0] < 170]
+    names = {p["name"] for p in opens}
+    rest = [p for p in pairs if p["kind"] != "does" or p["name"] not in names]
+    return rest + opened(opens, random.Random(seed))
+
+
 def mix_kinds(pairs: list[dict], seed: int, limit: int) -> list[dict]:
     """At most `limit` pairs, shuffled, the kinds in the proportions of SHARES where there are
     enough of each."""
@@ -154,7 +172,7 @@ def write_pairs(path: Path, pairs: list[dict]) -> None:
     """One JSON object a line, whole or not at all."""
     with whole(path) as file:
         for pair in pairs:
-            file.write(json.dumps({k: v for k, v in pair.items() if k != "split"},
+            file.write(json.dumps({k: v for k, v in pair.items() if k not in ("split", "page")},
                                   ensure_ascii=False) + "\n")
 
 
@@ -192,8 +210,19 @@ def main() -> None:
         raise BadInput(f"{shown(inputs[0])} holds no documented object to ask about")
     held_out = hold_out_packages(pairs)
     train, val, twins = split_by_package(pairs, held_out)
-    train = mix_kinds(train, args.seed, 4_000 if args.quick else args.limit)
-    val = mix_kinds(val, args.seed, 1_000)
+    limit = 4_000 if args.quick else args.limit
+    if args.alpaca:
+        train, val = (mix_kinds(part, args.seed, most) for part, most in ((train, limit),
+                                                                          (val, 1_000)))
+    else:
+        # The held-out questions are asked both ways: that is the comparison.
+        val = mix_kinds(val + opened([p for p in val if p["kind"] == "does"],
+                                     random.Random(args.seed)), args.seed, 1_000)
+        real = mix_kinds(open_half(train, args.seed), args.seed, limit)
+        counts = {kind: round(share / sum(SHARES.values()) * len(real))
+                  for kind, share in MADE_UP.items()}
+        train = real + made_up_pairs(counts, args.seed, real)
+        random.Random(args.seed + 2).shuffle(train)
     write_pairs(args.train, train)
     write_pairs(args.val, val)
     kinds = Counter(pair["kind"] for pair in train)

@@ -254,7 +254,7 @@ def main() -> None:
     tokenizer = open_tokenizer(args.tokenizer)
     scorer = reward_scorer(load_reward_model(args.reward), special_id(tokenizer, PAD))
     records = read_conversations(args.train, "05_posttrain/instructions.py")
-    questions = fresh_questions(records, 4000)
+    questions = fresh_questions(records, 2500)
     settings = PPOSettings(iterations=args.iterations, batch=args.batch, beta=args.beta,
                            learning_rate=args.learning_rate, kl_target=args.kl_target)
     with last_good_kept(args.out, policy, "ppo", digest, args.learning_rate):

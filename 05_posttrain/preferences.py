@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from annotator import label_pairs
-from artifacts import CommandLine, BadInput, Job, command, shown, write_json
+from artifacts import CommandLine, BadInput, Job, command, need, shown, write_json
 from option_ranges import parsed
 from preference_files import as_pair, split_pairs
 from rollouts import Answer, sample_answers
@@ -109,7 +109,7 @@ def parse() -> argparse.Namespace:
     add("--file", type=Path, help="take pairs from this file instead of sampling")
     add("--votes", type=Path, help="take the arena's votes instead of sampling")
     add("--out", type=Path, default=result("preferences.jsonl"))
-    add("--questions", type=int, default=2500, help="questions to answer")
+    add("--questions", type=int, default=1500, help="questions to answer")
     add("--answers", type=int, default=4, help="answers to each; every two are a pair")
     add("--sharpness", type=float, default=1.5, help="how clearly the annotator sees")
     add("--temperature", type=float, default=1.0, help="of the sampled answers")
@@ -131,6 +131,7 @@ def one_round(sft: Path, tokenizer_path: Path, questions: list[str], temperature
 
 def sample_pairs(args: argparse.Namespace) -> tuple[list[dict], Counter]:
     """Answers of the SFT model to fresh questions, every two labelled by the annotator."""
+    need(args.sft, "05_posttrain/sft.py")
     train = read_conversations(args.train, "05_posttrain/instructions.py")
     questions = fresh_questions(train, args.questions)
     rounds = side_by_side(one_round, [

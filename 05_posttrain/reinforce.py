@@ -3,10 +3,11 @@
     python 05_posttrain/reinforce.py            # RLOO: about 1 minute; --quick about 5 seconds
     python 05_posttrain/reinforce.py --group 1  # one answer a question, the batch as baseline
 
-Sample answers, score them, and make those more likely that were better than expected. "Expected" is
-a baseline: of the other answers to the same question (leave one out), or of the whole batch. Ahmadian
-et al. 2024 (arXiv 2402.14740) found that this is enough for language models: whole answers are one
-action, the policy starts from a good place, and PPO's machinery for wild steps is rarely used.
+Sample answers, score them, and make those more likely that were better than expected. "Expected"
+is a baseline: of the other answers to the same question (leave one out), or of the whole batch.
+Ahmadian et al. 2024 (arXiv 2402.14740) found that this is enough for language models: whole answers
+are one action, the policy starts from a good place, and PPO's machinery for wild steps is rarely
+used.
 
 Reads sft.pt, reward.pt and sft_train.jsonl; writes reinforce.pt, reinforce_log.jsonl and
 reinforce_result.json.
@@ -34,7 +35,7 @@ from training_stage import (RATES, Progress, add_common, batch_indices, fresh_qu
 
 def reinforce_loss(logprobs: Tensor, rewards: Tensor, baseline: Tensor | float,
                    mask: Tensor) -> Tensor:
-    """Minus the mean over answers of (R - b) log pi(answer): a scalar whose gradient is REINFORCE's.
+    """Minus the mean over answers of (R - b) log pi(answer): a scalar with REINFORCE's gradient.
 
     logprobs, mask (B, T): log-probabilities of the sampled tokens, mask 1 on the answer's; rewards
     (B,), one per answer; baseline b a number or (B,). An answer is ONE action: its log-probability
@@ -130,11 +131,11 @@ def main() -> None:
     add("--reward", type=Path, default=result("reward.pt"))
     add("--train", type=Path, default=result("sft_train.jsonl"), help="where questions come from")
     add("--out", type=Path, default=result("reinforce.pt"))
-    add("--iterations", type=int, default=60)
+    add("--iterations", type=int, default=60, help="updates, each on fresh answers")
     add("--prompts", type=int, default=16, help="questions per iteration")
     add("--group", type=int, default=4, help="answers per question; 1: the batch as baseline")
     add("--beta", type=float, default=0.1, help="price of straying from the SFT model")
-    add("--learning-rate", type=float, default=RATES["reinforce"])
+    add("--learning-rate", type=float, default=RATES["reinforce"], help="falls to zero")
     add_common(parser)
     args = parsed(parser, group=(1, None))
     if args.quick:
@@ -150,7 +151,8 @@ def main() -> None:
     open_model(args.reward, args.tokenizer, "05_posttrain/reward_model.py")
     tokenizer = open_tokenizer(args.tokenizer)
     scorer = reward_scorer(load_reward_model(args.reward), special_id(tokenizer, PAD))
-    questions = fresh_questions(read_conversations(args.train, "05_posttrain/instructions.py"), 4000)
+    records = read_conversations(args.train, "05_posttrain/instructions.py")
+    questions = fresh_questions(records, 2500)
     progress = Progress(args.out, vars(args), inputs, args.fresh)
     with last_good_kept(args.out, policy, "reinforce", digest, args.learning_rate):
         log = train_reinforce(policy, reference, scorer, tokenizer, questions, prompts=args.prompts,

@@ -3,10 +3,10 @@
     python 05_posttrain/rejection_sampling.py   # about 1 minute; --quick about 5 seconds
 
 Sample k answers to each question, let the reward model choose one, and fine-tune on the chosen.
-Dong et al. 2023 (RAFT, arXiv 2304.06767); Touvron et al. 2023 (Llama 2) did four rounds of it before
-PPO. A model also changes when it is trained on its own answers, whichever they are: so the same
-training is done on answers drawn at random, as many, to the same questions. Only what the first
-gains over this control is the reward's doing.
+Dong et al. 2023 (RAFT, arXiv 2304.06767); Touvron et al. 2023 (Llama 2) did four rounds of it
+before PPO. A model also changes when it is trained on its own answers, whichever they are: so the
+same training is done on answers drawn at random, as many, to the same questions. Only what the
+first gains over this control is the reward's doing.
 
 Reads sft.pt, reward.pt and sft_train.jsonl; writes rft.pt (the best of k), rft_random.pt (the
 control) and rft_result.json.
@@ -115,7 +115,8 @@ def main() -> None:
             policy = fine_tuned(sft, rows, pad, args.epochs, args.batch, args.learning_rate,
                                 args.seed)
         save_stage(path, policy, "rft", digest, len(rows))
-    scores = {name: float(score_rows(reward.score, rows, pad).mean()) for name, rows in kept.items()}
+    scores = {name: float(score_rows(reward.score, rows, pad).mean())
+              for name, rows in kept.items()}
     write_json(result("rft_result.json"), {"kept": len(kept["rft"]), "scores": scores})
     print(f"kept {len(kept['rft']):,} answers; the reward model gives the best of {args.answers} "
           f"{scores['rft']:+.2f}, the random ones {scores['rft_random']:+.2f}")

@@ -34,7 +34,7 @@ from training_stage import RATES, fresh_questions, planned_precision, rate_for
 def collect_preferences(bench: Bench, sft, seed: int) -> list[dict]:
     """Questions answered by the SFT model, every two answers labelled: split into train and val,
     as `preferences.py` does it."""
-    questions = fresh_questions(bench.train, 120 if bench.small else 2500)
+    questions = fresh_questions(bench.train, 120 if bench.small else 1500)
     rounds = [sample_answers(sft, bench.tokenizer, questions, seed=(seed + 1) * 1000 + k)
               for k in range(4)]
     return split_pairs(all_pairs(rounds, seed, sharpness=1.5)[0])
@@ -109,14 +109,14 @@ def over_optimisation(bench: Bench, sft, seed: int, kept: Kept) -> dict:
     settings = PPOSettings(iterations=3 if bench.small else 36, batch=32, beta=0.0,
                            learning_rate=2 * RATES["ppo"], max_new_tokens=32)
     log = train_ppo(hacked, sft, reward_scorer(poor, bench.pad), bench.tokenizer,
-                    fresh_questions(bench.train, 4000), settings, seed)
+                    fresh_questions(bench.train, 2500), settings, seed)
     return {"reward_model": numbers, "trace": trace(log), "examples": log[-1]["samples"][:6]}
 
 
 def policies(bench: Bench, sft, pairs: list[dict], reward, seed: int) -> dict[str, Callable]:
     """The trained policies of the table by name, each as a function that trains it and returns
     (policy, trace of its training or None)."""
-    small, asked = bench.small, fresh_questions(bench.train, 4000)
+    small, asked = bench.small, fresh_questions(bench.train, 2500)
     train, _ = pair_rows(bench.tokenizer, [p for p in pairs if p["split"] == "train"],
                          sft.config.sequence_length)
 

@@ -53,10 +53,12 @@ def sample_answers(model, tokenizer, questions: list[str], *, seed: int, tempera
                    max_new_tokens: int = 48, batch: int = 128) -> list[Answer]:
     """One answer to each question, in order; ask the same question n times for n answers.
 
-    A question of more than half the model's context loses its first words. Each batch has its own
-    random generator from (seed, number of the batch): the same call gives the same answers.
+    A question that leaves no room for the answer (or takes more than half the context, if that is
+    more) loses its first words. Each batch has its own random generator from (seed, number of the
+    batch): the same call gives the same answers.
     """
-    end, room = special_id(tokenizer, END), model.config.sequence_length // 2
+    end, limit = special_id(tokenizer, END), model.config.sequence_length
+    room = limit - min(max_new_tokens, limit // 2)
     prompts = [fit_prompt(tokenizer, question(asked), room) for asked in questions]
     answers = []
     for start in range(0, len(prompts), batch):

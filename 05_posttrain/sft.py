@@ -115,7 +115,7 @@ def fine_tune(model, rows: list[Row], pad: int, *, steps: int, batch: int, learn
 def examine(model, tokenizer, val: list[dict], val_rows: list[Row], windows: Tensor, pad: int,
             answers: int, seed: int) -> dict:
     """The numbers of one model: held-out loss, form of its answers, bits per byte of raw text."""
-    asked = [r["messages"][0]["content"] for r in val if r["kind"] == "does"][:answers]
+    asked = [r["messages"][0]["content"] for r in val if r["kind"] in ("open", "does")][:answers]
     sampled = sample_answers(model, tokenizer, asked, seed=seed)
     return {"val_loss": held_out_loss(model, val_rows, pad), **form(sampled),
             "raw_bits_per_byte": raw_bits_per_byte(model, tokenizer, windows)}
@@ -130,8 +130,8 @@ def parse() -> argparse.Namespace:
     add("--val", type=Path, default=result("sft_val.jsonl"))
     add("--data", type=Path, default=out("02_data"), help="folder with val.bin and index.json")
     add("--out", type=Path, default=result("sft.pt"))
-    add("--examples", type=int, default=10_000, help="training examples, from the front of --train")
-    add("--steps", type=int, default=None, help="default: two passes over the examples")
+    add("--examples", type=int, default=14_000, help="training examples, from the front of --train")
+    add("--steps", type=int, default=None, help="default: one pass over the examples")
     add("--batch", type=int, default=32, help="conversations per step")
     add("--learning-rate", type=float, default=RATES["sft"])
     add("--precision", choices=("fp32", "bf16"), default=planned_precision(),
@@ -141,7 +141,7 @@ def parse() -> argparse.Namespace:
     if args.quick:
         args.examples = min(args.examples, 800)
     if args.steps is None:
-        args.steps = (1 if args.quick else 2) * args.examples // args.batch
+        args.steps = max(1, args.examples // args.batch)
     return args
 
 

@@ -66,8 +66,9 @@ class Bench:
         return model
 
     def asked(self, count: int) -> list[str]:
-        """Held-out questions "What does X do?"."""
-        return fresh_questions(self.val, count // 6 if self.small else count)
+        """Held-out questions "What does X do?", closed book: a base model must not be given a page
+        that it could simply go on with."""
+        return fresh_questions(self.val, count // 6 if self.small else count, kinds=("does",))
 
 
 def plain_answers(model, tokenizer, questions: list[str], seed: int) -> list[tuple[str, bool]]:

@@ -114,13 +114,16 @@ def write_jsonl(path: Path, records: list[dict]) -> None:
         file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
 
-def fresh_questions(train: list[dict], count: int, skip: int = 0) -> list[str]:
-    """`count` questions "What does X do?" from the back of the training file, the last `skip` of
-    them left out. Fine-tuning takes its examples from the front. Names of over 64 characters are
-    passed over: one long row makes its whole batch as wide.
+def fresh_questions(train: list[dict], count: int, skip: int = 0,
+                    kinds: tuple[str, ...] = ("open", "does")) -> list[str]:
+    """`count` questions "What does X do?", with a page in front or without (`kinds`), from the back
+    of the training file, the last `skip` of them left out. Fine-tuning takes its examples from the
+    front. Questions of over 64 characters are passed over, the page not counted: one long row makes
+    its whole batch as wide. What is made up is not asked.
     """
     asked = [r["messages"][0]["content"] for r in reversed(train)
-             if r["kind"] == "does" and len(r["messages"][0]["content"]) <= 64]
+             if r["kind"] in kinds and r.get("package") != "made up"
+             and len(r["messages"][0]["content"].rsplit("\n\n", 1)[-1]) <= 64]
     return asked[skip:skip + count]
 
 

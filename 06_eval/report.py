@@ -14,6 +14,7 @@ from typing import Callable
 from artifacts import CommandLine, command, out, shown, whole
 from claims_ledger import OPEN, read_ledger, tally
 from page_parts import answer_cards, escape, short
+from report_answers import right_answers
 from report_claims import claims
 from report_evaluation import evaluation
 from report_stages import post_training
@@ -21,6 +22,7 @@ from report_training import data, pretraining, read, scaling, tokens
 from report_systems import systems
 
 SECTIONS: list[tuple[str, str, str, Callable[[Path], str]]] = [
+    ("answers", "The result", "What it can do now", right_answers),
     ("tokens", "1 · Tokens", "Text becomes pieces", tokens),
     ("data", "2 · Data", "What is left of the pages", data),
     ("scaling", "3 · Scaling", "The forecast, written down first", scaling),

@@ -10,9 +10,9 @@ FILES = {p.stem: p for folder in ROOT.glob("0[1-7]_*") for p in folder.glob("*.p
 TRAINING = ["sft", "reward_model", "ppo", "ppo_loop", "dpo", "grpo", "best_of_n", "self_instruct",
             "sft_experiments", "measure_policy", "rollouts", "responses", "packing",
             "training_stage", "reinforce", "rejection_sampling", "sound_step", "side_by_side",
-            "preference_files"]
+            "preference_files", "open_book", "made_up", "instructions", "installed_docs"]
 KNOWS_GOLD = {"gold_rule", "gold_judge", "annotator", "preferences", "compare",
-              "rlhf_experiments", "experiment"}
+              "rlhf_experiments", "experiment", "right_answers"}
 
 
 def reached(stem: str) -> set[str]:

@@ -69,13 +69,18 @@ def test_the_walk(world, monkeypatch, capsys):
     assert "accuracy on" in run("reward_model", "--quick")
     assert "0.6931" in run("dpo"), "DPO starts at ln 2"
     assert "explained_variance" in run("ppo_loop", "--quick")
+    assert "kept" in run("rejection_sampling", "--quick", "--answers", "2", "--questions", "12")
+    assert "end_rate" in run("reinforce", "--quick", "--iterations", "1")
     table = run("compare", "--quick")
-    assert all(name in table for name in ("base", "sft", "best of 4", "dpo", "ppo"))
+    assert all(name in table for name in ("base", "sft", "best of 4", "dpo", "ppo", "reinforce",
+                                          "rft_random"))
+    table = run("right_answers", "--quick")
+    assert "open book" in table and "closed book" in table and "List the arguments" in table
     folder = world / "05_posttrain"
     result = json.loads((folder / "sft_result.json").read_text(encoding="utf-8"))
     assert result["base"]["end_rate"] < 0.5 < result["sft"]["end_rate"], "SFT teaches to stop"
     for name in ("sft.pt", "reward.pt", "dpo.pt", "ppo.pt", "ppo.png", "frontier.png",
-                 "ppo_samples.jsonl", "compare.json"):
+                 "ppo_samples.jsonl", "compare.json", "answers.json", "rft_random.pt"):
         assert (folder / name).stat().st_size > 0, name
     assert not list(folder.glob("*.progress")), "a finished stage leaves no progress file"
     claim = json.loads((world / "claims" / "rlhf-prefers.json").read_text(encoding="utf-8"))

@@ -1,0 +1,62 @@
+"""The report's opening: what the model can do now. Right answers beside wrong ones, and how many.
+
+Reads what `05_posttrain/right_answers.py` wrote: for every kind of question the share that is right
+word for word, by stage, about packages that no stage was trained on, and examples of both.
+"""
+
+from pathlib import Path
+
+from page_parts import answer_cards, escape, missing, short, table
+from report_training import read
+
+
+def share(cell: dict | None) -> str:
+    """One cell: the share with its 95 % interval; a dash where a model was not asked."""
+    if not cell:
+        return "–"
+    low, high = cell["interval"]
+    return f"{cell['exact']:.0%} <small>{low:.0%} to {high:.0%}</small>"
+
+
+def open_against_closed(answers: dict) -> str:
+    """In a sentence: what the page in front of the question is worth to the SFT model."""
+    rows = answers["models"].get("sft") or next(reversed(answers["models"].values()))
+    if "open" not in rows or "does" not in rows:
+        return ""
+    there, not_there = rows["open"], rows["does"]
+    return (f"<p>The same questions twice. With two entries of documentation in front, one of them "
+            f"the right one, {there['exact']:.0%} of the answers are the page's sentence word for "
+            f"word (token F1 {there['f1']:.2f}); from memory {not_there['exact']:.0%} "
+            f"({not_there['f1']:.2f}): nobody can remember a package that was never read.</p>")
+
+
+def example_cards(examples: list[dict], right: bool, most: int = 4) -> str:
+    """The questions that the SFT model answers rightly (or not), with what each stage said."""
+    parts = []
+    kept = [e for e in examples if e["right"] == right]
+    # One of each kind first: the most different examples.
+    kept = sorted(kept, key=lambda e: [k["kind"] for k in kept[:kept.index(e)]].count(e["kind"]))
+    for example in kept[:most]:
+        page, _, asked = example["question"].rpartition("\n\n")
+        shown = f"<pre>{escape(page)}</pre>" if page else ""
+        parts.append(f'{shown}<p class="question">{escape(asked)} <span>Right: '
+                     f"{escape(short(example['answer']))}</span></p>"
+                     + answer_cards([(name, short(text)) for name, text
+                                     in example["answers"].items()]))
+    return "".join(parts)
+
+
+def right_answers(out: Path) -> str:
+    """What the model can do: a table of kinds and stages, then right and wrong answers."""
+    answers = read(out / "05_posttrain" / "answers.json")
+    if not answers:
+        return missing("The table of right answers", "05_posttrain/right_answers.py")
+    models = answers["models"]
+    rows = [(escape(label), *(share(model.get(kind)) for model in models.values()))
+            for kind, label in answers["kinds"].items()]
+    return (open_against_closed(answers)
+            + table(("exactly right", *models), rows, raw=True)
+            + "<p class=soft>Held-out packages, temperature 0, right word for word and ended; 95 % "
+              "intervals. A base model gets the bare text and may answer in one line.</p>"
+            + "<h3>Right</h3>" + example_cards(answers["examples"], True)
+            + "<h3>Wrong</h3>" + example_cards(answers["examples"], False))

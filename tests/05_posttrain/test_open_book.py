@@ -1,0 +1,154 @@
+"""Open book: pages go both ways, made-up questions can only be copied, the rule sees the page."""
+
+import random
+import re
+
+import pytest
+
+import installed_docs
+from doc_entries import Entry
+from gold_rule import gold_scores, points
+from instructions import SHARES, argument_names, open_half
+from made_up import made_up_pairs
+from open_book import on_page, opened, page_entry, split_page, token_f1, with_page
+from right_answers import examples, held_out_questions, shares
+
+
+def entry(name, doc="Return the sum of a and b.", arguments="a, b=1"):
+    return Entry("p", "p.q", "", name, arguments, False, doc)
+
+
+A, B = page_entry(entry("add")), page_entry(entry("sub", "Return what is left. And more."))
+
+
+def test_a_page_and_the_way_back():
+    message = with_page("What does p.q.add do?", A, B, asked_first=False)
+    assert message == ("p.q.sub(a, b=1)\n    Return what is left.\n\n"
+                       "p.q.add(a, b=1)\n    Return the sum of a and b.\n\nWhat does p.q.add do?")
+    page, question = split_page(message)
+    assert page == {"p.q.add": A.sentence, "p.q.sub": B.sentence}
+    assert question == "What does p.q.add do?" and on_page(message) == A.sentence
+    assert on_page(message.replace("q.add do", "q.sub do")) == B.sentence, "the name that is asked"
+    for other in ("What does p.q.add do?", "One.\n\nTwo?", "f(x)\n  no page\n\nWhat does f do?",
+                  message.replace("q.add do", "q.mul do")):
+        assert on_page(other) == "", other
+
+
+def test_what_fits_no_page_is_left_out():
+    assert page_entry(entry("f", "")) is None and page_entry(entry("f", "x " * 60 + ".")) is None
+    assert page_entry(entry("f", arguments="a" * 70)).heading == "p.q.f(...)"
+    assert page_entry(entry("f" * 70)) is None
+
+
+@pytest.mark.parametrize("said, wanted, f1", [
+    ("Sort x.", "Sort x.", 1), ("sort the array", "sort an array", 2 / 3), ("", "a", 0), ("", "", 1),
+    ("a a a", "a", 0.5), ("b", "a", 0)])
+def test_token_f1(said, wanted, f1):
+    assert token_f1(said, wanted) == pytest.approx(f1)
+
+
+def closed(count):
+    return [{"messages": [{"role": "user", "content": f"What does p.q.f{i} do?"},
+                          {"role": "assistant", "content": f"Return the number {i} of all those things."}],
+             "package": "p", "kind": "does", "name": f"p.q.f{i}", "split": "train",
+             "page": page_entry(entry(f"f{i}", f"Return the number {i} of all those things."))}
+            for i in range(count)]
+
+
+def test_every_page_once_and_nothing_both_ways():
+    pairs = closed(300)
+    mixed = open_half(pairs, 0)
+    opens = [p for p in mixed if p["kind"] == "open"]
+    rest = {p["name"] for p in mixed if p["kind"] == "does"}
+    assert 150 < len(opens) < 250 and not {p["name"] for p in opens} & rest
+    assert len(opens) + len(rest) == 300 and mixed == open_half(pairs, 0)
+    assert len({p["messages"][0]["content"] for p in opens}) == len(opens)
+    for pair in opens:
+        asked, said = (m["content"] for m in pair["messages"])
+        assert on_page(asked) == said, "the answer is the page's sentence about that very name"
+    two = sum(len(split_page(p["messages"][0]["content"])[0]) == 2 for p in opens) / len(opens)
+    first = sum(p["messages"][0]["content"].startswith(p["name"]) for p in opens) / len(opens)
+    assert 0.6 < two < 0.95 and 0.4 < first < 0.8, f"{two:.2f} with two entries, {first:.2f} first"
+    assert opened([], random.Random(0)) == []
+
+
+COUNTS = {"open": 60, "arguments": 60, "kind": 60, "repeat": 30}
+
+
+def test_made_up_questions_are_answered_by_themselves():
+    pairs = closed(50)
+    made = made_up_pairs(COUNTS, 0, pairs)
+    assert made == made_up_pairs(COUNTS, 0, pairs) != made_up_pairs(COUNTS, 1, pairs)
+    assert len({m["messages"][0]["content"] for m in made}) == 210 == len(made), "each once"
+    for pair in made:
+        asked, said = (m["content"] for m in pair["messages"])
+        if pair["kind"] == "open":
+            assert on_page(asked) == said
+        elif pair["kind"] == "repeat":
+            assert asked == f"Repeat: {said}"
+        elif pair["kind"] == "kind":
+            name, what = re.fullmatch(r"(\S+) is a (class|function)\.", said).groups()
+            assert f"Is {name} a" in asked
+            assert name.rpartition(".")[2][:1].isupper() == (what == "class")
+        else:
+            inside = asked.partition("(")[2].rpartition(")")[0]
+            names = argument_names(inside)
+            assert said.rstrip(".").replace(" and ", ", ").split(", ") == names, (asked, said)
+
+
+def test_the_shares_are_of_one_whole():
+    assert 0.7 < sum(SHARES.values()) < 0.85, "the rest is made up"
+
+
+def test_the_gold_rule_checks_the_page():
+    asked = with_page("What does p.q.add do?", A, B, True)
+    right, wrong = points(asked, A.sentence, True), points(asked, B.sentence, True)
+    assert (right["on page"], right["relevance"], right["imperative"]) == (1, 2, 0)
+    assert wrong["on page"] == 0 and wrong["relevance"] < 0.8, "the other entry's sentence is wrong"
+    bare = points("What does p.q.add do?", A.sentence, True)
+    assert bare["on page"] == 0 and bare["imperative"] == 1, "without a page as before"
+    assert gold_scores([asked] * 2, [A.sentence, B.sentence], [True] * 2)[0] == 4
+
+
+# --------------------------------------------------------------------------- the table, the look-up
+
+def test_the_table_counts_whole_answers_that_ended():
+    questions = [{"kind": "arguments", "question": "?", "answer": "a and b."}] * 4
+    got = shares(questions, [("a and b.", True), ("a and b.", False), ("a and c.", True),
+                             ("", True)])
+    cell = got["arguments"]
+    assert cell["exact"] == 0.25 and cell["questions"] == 4 and 0 < cell["interval"][0] < 0.25
+    assert cell["f1"] == pytest.approx((1 + 1 + 2 / 3 + 0) / 4)
+    kept = examples(questions[:1] * 3, {"base": [("x", True)] * 3, "sft": [("a and b.", True),
+                                                                      ("x", True), ("y", True)]})
+    assert [k["right"] for k in kept] == [True, False, False] and kept[0]["answers"]["base"] == "x"
+    records = [{"kind": k, "messages": [{"role": "user", "content": "q"},
+                                        {"role": "assistant", "content": "a"}]}
+               for k in ("open", "kind", "kind", "repeat")]
+    assert [q["kind"] for q in held_out_questions(records, 1)] == ["kind", "open"]
+
+
+def test_names_in_a_question():
+    assert installed_docs.names_in("What does numpy.array_split do?") == ["numpy.array_split"]
+    assert installed_docs.names_in("Tell me about OrderedDict please")[0] == "OrderedDict"
+    assert installed_docs.names_in("What is it?") == []
+
+
+def test_the_readers_own_packages_are_looked_up():
+    asked, found = installed_docs.with_documentation("What does textwrap.dedent do?")
+    assert found == "textwrap.dedent" and on_page(asked).startswith("Remove any common leading")
+    asked, found = installed_docs.with_documentation("List the arguments of textwrap.fill.")
+    assert asked == "List the arguments of fill(text, width=70, **kwargs)." and found
+    for plain in ("What does no_such.thing do?", "Hello!", "f(x)\n    y\n\nWhat does f do?"):
+        assert installed_docs.with_documentation(plain) == (plain, ""), plain
+
+
+def test_a_module_that_fails_or_hangs_is_no_page(monkeypatch):
+    import subprocess
+
+    def slow(*args, **how):
+        raise subprocess.TimeoutExpired("x", 1)
+    monkeypatch.setattr(installed_docs.subprocess, "run", slow)
+    installed_docs.documented.cache_clear()
+    assert installed_docs.with_documentation("What does json.loads do?")[1] == ""
+    installed_docs.documented.cache_clear()
