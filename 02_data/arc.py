@@ -40,7 +40,7 @@ def read_arc(window: Window, problems: list[Problem], make_record, limit: int) -
         window.at += length
         if url.startswith("filedesc:"):
             continue
-        headers = Headers([("Content-Type", mime)])
+        headers = Headers(f"Content-Type: {mime}")
         record = make_record("response", url.replace(" ", "%20"), headers, block, offset)
         try:
             if block.startswith((b"HTTP/", b"ICY ")):

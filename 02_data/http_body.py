@@ -28,15 +28,26 @@ class BadBody(ValueError):
 class Headers(Mapping):
     """Header fields by name, whatever the case: `headers["content-type"]`.
 
-    Iterating gives the names as they were spelled. A repeated name gives its first value, and all
-    of them with `all(name)`.
+    Made from the header lines as text. Iterating gives the names as they were spelled. A repeated
+    name gives its first value, and all of them with `all(name)`.
     """
-    __slots__ = ("pairs", "_lower")
+    __slots__ = ("text", "_lower")
 
-    def __init__(self, pairs: list[tuple[str, str]] | tuple = ()):
-        self.pairs = pairs
-        # backwards, so that the first of a repeated field stays
-        self._lower = {name.lower(): value for name, value in reversed(pairs)}
+    def __init__(self, text: str = ""):
+        self.text = text
+        # Only what every record is asked for; a crawl has millions of them. Backwards, so that the
+        # first of a repeated field stays.
+        self._lower: dict[str, str] = {}
+        for line in reversed(text.split("\n")):
+            name, colon, value = line.partition(":")
+            if colon:
+                self._lower[name.strip().lower()] = value.strip()
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """All (name, value) in order, repeated ones too."""
+        lines = (line.partition(":") for line in self.text.split("\n"))
+        return [(name.strip(), value.strip()) for name, colon, value in lines if colon]
 
     def __getitem__(self, name: str) -> str:
         return self._lower[name.lower()]
@@ -70,14 +81,7 @@ def parse_headers(block: bytes) -> Headers:
         text = block.decode("utf-8")
     except UnicodeDecodeError:
         text = block.decode("latin-1")
-    if "\n " in text or "\n\t" in text:
-        text = FOLD.sub(" ", text)
-    pairs: list[tuple[str, str]] = []
-    for line in text.split("\n"):
-        name, colon, value = line.partition(":")
-        if colon:
-            pairs.append((name.strip(), value.strip()))
-    return Headers(pairs)
+    return Headers(FOLD.sub(" ", text) if "\n " in text or "\n\t" in text else text)
 
 
 def end_of_headers(data: bytes, start: int = 0) -> tuple[int, int]:

@@ -15,8 +15,10 @@ model that generalises. 04_model_pretrain/data_quality.py trains one on the same
 command leaves in out/02_data/steps.
 """
 
+import os
 import re
 from pathlib import Path
+from typing import Iterator
 
 import numpy as np
 from tqdm import tqdm
@@ -30,41 +32,81 @@ from dedup import digest64, entries_of, normalise_url
 from extract import extract_text
 from funnel import save_figure
 from page_steps import Settings
-from parts import file_sha256, read_pages
+from parts import batched, bounded_map, file_sha256, read_pages
 from pipeline import run_steps
 from shards import dtype_for
-from sources import find_sources, read_source
+from sources import END_OF_TEXT, find_sources, read_source
 
 STAGES = ("raw HTML", "tags stripped", "extracted", "page rules", "corpus")
 LONGEST = 200_000        # characters of one page that take part: no page may be a tenth of a set
 QUOTES = 50              # shared 13-grams with held-out text beyond which a page is left out
 _TAG = re.compile(r"<[^>]*>")
+_shared: dict = {}       # what every worker process knows, set once
 
 
-def stage_texts(page: dict, settings: Settings) -> dict[str, str]:
+def stage_texts(page: dict, extracted: str, settings: Settings) -> dict[str, str]:
     """The text of one page after each of the first four stages; a rejected page has no fourth."""
     html = page["body"].decode("utf-8", "replace")
     texts = {"raw HTML": html, "tags stripped": _TAG.sub(" ", html)}
-    kept = run_steps(page, "pages", settings, {})
-    if page.get("extracted"):
-        texts["extracted"] = page["extracted"]
-    if kept:
+    if extracted:
+        texts["extracted"] = extracted
+    # extracted once: the steps meet it as a plain text
+    page |= {"kind": "text", "body": extracted.encode("utf-8", "replace")}
+    if run_steps(page, "pages", settings, {}):
         texts["page rules"] = page["text"]
     return {name: text[:LONGEST] for name, text in texts.items()}
 
 
-def crawl_sample(sources: list[Path], avoid: set[str], held_out: np.ndarray, share: float):
-    """Pages of the crawl (a share of them by hash of the address) that may be trained on."""
-    for source in sources:
-        for kind, url, body, charset in read_source(source):
-            if kind != "html" or digest64(f"sample {url}") >= share * 2**64:
-                continue
-            if normalise_url(url) in avoid:
-                continue
-            page = {"url": url, "kind": kind, "body": body, "charset": charset}
-            page["extracted"] = extract_text(body, charset)
-            if contaminated(page["extracted"], held_out) <= QUOTES:
-                yield page
+def crawl_sample(source: Path, avoid: set[str], held_out: np.ndarray,
+                 share: float) -> Iterator[tuple[dict, str]]:
+    """Pages of a source (a share of them by hash of the address) that may be trained on, and their
+    main text."""
+    for kind, url, body, charset in read_source(source):
+        if kind != "html" or digest64(f"sample {url}") >= share * 2**64 \
+                or normalise_url(url) in avoid:
+            continue
+        extracted = extract_text(body, charset)
+        if contaminated(extracted, held_out) <= QUOTES:
+            yield {"url": url, "kind": kind, "body": body, "charset": charset}, extracted
+
+
+def share(values: dict) -> None:
+    """Note in a worker process what all its tasks need."""
+    _shared.update(values)
+
+
+def tokens_of(text: str) -> tuple[np.ndarray, int]:
+    """(ids of a text with <|endoftext|> after it, its bytes)."""
+    tokenizer = _shared["tokenizer"]
+    ids = tokenizer.encode_to_numpy(text)
+    end = np.array([tokenizer.special_tokens[END_OF_TEXT]], ids.dtype)
+    return np.concatenate([ids, end]), len(text.encode("utf-8"))
+
+
+def read_one(source: Path) -> tuple[list[tuple[str, np.ndarray, int]], np.ndarray]:
+    """(stage, tokens, bytes) of all sampled pages of a source, and the held-out sequences in them.
+    """
+    rows, known = [], []
+    for page, extracted in crawl_sample(source, _shared["avoid"], _shared["quoted"],
+                                        _shared["share"]):
+        known.append(quotes(extracted, _shared["quoted"]))
+        rows += [(name, *tokens_of(text))
+                 for name, text in stage_texts(page, extracted, Settings()).items()]
+    return rows, np.unique(np.concatenate(known or [np.zeros(0, np.uint64)]))
+
+
+def read_texts(texts: list[str]) -> tuple[list[tuple[str, np.ndarray, int]], np.ndarray]:
+    """The same for finished pages of the corpus."""
+    known = [quotes(text, _shared["quoted"]) for text in texts]
+    return [("corpus", *tokens_of(text[:LONGEST])) for text in texts], \
+        np.unique(np.concatenate(known))
+
+
+def bits_per_byte(ids: np.ndarray) -> float:
+    """The judge's bits per byte under a counting model of these tokens."""
+    model = CountingModel(ids, _shared["tokenizer"].vocab_size)
+    nats = -model.log_probabilities(_shared["test"]).sum()
+    return float(nats / np.log(2) / _shared["size"])
 
 
 class TokenPool:
@@ -73,13 +115,11 @@ class TokenPool:
     def __init__(self, tokenizer: Tokenizer):
         self.tokenizer, self.documents, self.sizes, self.size = tokenizer, [], [], 0
 
-    def add(self, text: str) -> None:
-        """Tokenise one document and keep it."""
-        ids = self.tokenizer.encode_to_numpy(text)
-        end = np.array([self.tokenizer.special_tokens["<|endoftext|>"]], ids.dtype)
-        self.documents.append(np.concatenate([ids, end]))
-        self.sizes.append(len(text.encode("utf-8")))
-        self.size += len(ids) + 1
+    def add(self, ids: np.ndarray, size: int) -> None:
+        """Keep one document, given as tokens of so many bytes of text."""
+        self.documents.append(ids)
+        self.sizes.append(size)
+        self.size += len(ids)
 
     def pick(self, budget: int, seed: int) -> list[int]:
         """Numbers of documents in random order, the first that hold `budget` tokens."""
@@ -127,7 +167,7 @@ def save_steps(folder: Path, pools: dict[str, TokenPool], judge: TokenPool, most
             "format": 1, "tokenizer_sha256": file_sha256(tokenizer_path), "corpus_sha256": "",
             "vocab_size": judge.tokenizer.vocab_size, "domains": [name], "mixture": {},
             "dtype": {"<u2": "uint16", "<u4": "uint32"}[dtype], "splits": splits,
-            "eot": judge.tokenizer.special_tokens["<|endoftext|>"]})
+            "eot": judge.tokenizer.special_tokens[END_OF_TEXT]})
 
 
 def draw(path: Path, results: dict[str, list[float]], tokens: dict[str, int]) -> None:
@@ -192,6 +232,7 @@ def main() -> None:
     parser.add_argument("--share", type=within(above=0, high=1), default=0.3,
                         help="of the crawl's pages")
     parser.add_argument("--seeds", type=within(int, low=1), default=3)
+    parser.add_argument("--workers", type=within(int, low=1), default=os.cpu_count() or 1)
     parser.add_argument("--fresh", action="store_true", help="measure again even if up to date")
     parser.add_argument("--quick", action="store_true", help="a tenth of everything")
     args = parser.parse_args()
@@ -214,19 +255,21 @@ def main() -> None:
         raise BadInput("no page is held out to judge by: build a larger corpus")
     avoid, quoted = {p["url"] for p in held}, evaluation_ngrams([p["text"] for p in held])
     pools = {name: TokenPool(tokenizer) for name in STAGES}
-    known = []          # the held-out sequences that some training set holds
-    for page in tqdm(crawl_sample(sources, avoid, quoted, args.share), unit=" pages",
-                     desc="pages of the crawl", disable=None):
-        known.append(quotes(page["extracted"], quoted))
-        for name, text in stage_texts(page, Settings()).items():
-            pools[name].add(text)
-    for page in pages:
-        if page["split"] == "train" and digest64(f"sample {page['url']}") < 2**63:
-            known.append(quotes(page["text"], quoted))
-            pools["corpus"].add(page["text"][:LONGEST])
+    knowledge = {"tokenizer": tokenizer, "avoid": avoid, "quoted": quoted, "share": args.share}
+    share(knowledge)
+    known = [quoted[:0]]          # the held-out sequences that some training set holds
+    kept = [p["text"] for p in pages if p["split"] == "train"
+            and digest64(f"sample {p['url']}") < 2**63]
+    for function, tasks, what in ((read_one, sources, "pages of the crawl"),
+                                  (read_texts, list(batched(kept, 64)), "pages of the corpus")):
+        for rows, found in tqdm(bounded_map(function, tasks, args.workers, share, (knowledge,)),
+                                total=len(tasks), desc=what, unit=" parts", disable=None):
+            known.append(found)
+            for name, ids, size in rows:
+                pools[name].add(ids, size)
     judge = TokenPool(tokenizer)
-    for entry in unseen_entries(held, np.unique(np.concatenate(known or [quoted[:0]]))):
-        judge.add(entry)
+    for entry in unseen_entries(held, np.unique(np.concatenate(known))):
+        judge.add(*tokens_of(entry))
     budget = min(args.tokens, *(pool.size for pool in pools.values()))
     if budget < 1000 or not judge.size:
         raise BadInput("too few pages to compare: build a larger corpus, or raise --share")
@@ -234,14 +277,16 @@ def main() -> None:
     print(f"judge: {len(judge.documents):,} held-out entries that no training set quotes, "
           f"{size / 1e6:.2f} MB")
     save_steps(args.data / "steps", pools, judge, 2 * args.tokens, args.tokenizer)
-    results, tokens = {}, {}
     plan = [(name, budget) for name in STAGES] + [("all extracted", pools["extracted"].size)]
+    tokens = dict(plan)
+    draws = (pools["extracted" if name == "all extracted" else name].draw(count, seed)
+             for name, count in plan for seed in range(args.seeds))
+    measured = list(tqdm(bounded_map(bits_per_byte, draws, args.workers, share, (
+        {"tokenizer": tokenizer, "test": test, "size": size},)), desc="train",
+        total=len(plan) * args.seeds, unit=" models", disable=None))
+    results = {name: measured[i * args.seeds:(i + 1) * args.seeds]
+               for i, (name, _) in enumerate(plan)}
     for name, count in plan:
-        pool = pools["extracted" if name == "all extracted" else name]
-        tokens[name] = count
-        results[name] = [float(-CountingModel(pool.draw(count, seed), tokenizer.vocab_size)
-                               .log_probabilities(test).sum() / np.log(2) / size)
-                         for seed in range(args.seeds)]
         print(f"{name:14} {count / 1e6:6.2f}M tokens: {np.mean(results[name]):.4f} "
               f"+- {np.std(results[name]):.4f} bits per byte")
     write_json(target, {"bits_per_byte": results, "tokens": tokens, "test_bytes": size})

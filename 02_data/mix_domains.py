@@ -12,6 +12,7 @@ each. The judge is the mean loss over domains, each domain as important as the o
 Left out: a transformer. Chapter 4 may give these weights to its own batches.
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,10 @@ from dedup import digest64
 from funnel import save_figure
 from mixture import (cap_weights, choose_power, cross_predict, doremi_update, fit_mixing_law,
                      optimise, repetition_caps, sample_mixtures)
+from parts import bounded_map
 
 PIECE = 256             # tokens drawn together
+_shared: list = []      # pools, tests, vocabulary size: what every worker process knows
 SMALLEST = 100_000      # tokens; a domain with fewer cannot be judged
 
 
@@ -73,6 +76,18 @@ def losses(pools, tests, weights, budget, vocab_size, seed) -> np.ndarray:
     return np.array([-model.log_probabilities(test).mean() for test in tests])
 
 
+def share(*data) -> None:
+    """Note in a worker process the pools, tests and vocabulary size that all its tasks need."""
+    _shared[:] = data
+
+
+def losses_of(task: tuple) -> np.ndarray:
+    """`losses` of (weights, budget, seed) on what is shared."""
+    weights, budget, seed = task
+    pools, tests, vocab_size = _shared
+    return losses(pools, tests, weights, budget, vocab_size, seed)
+
+
 def doremi(pools, tests, natural, budget, vocab_size, steps: int = 8) -> np.ndarray:
     """DoReMi's weights: the mean over steps of weights that follow the excess loss."""
     reference = losses(pools, tests, natural, budget, vocab_size, 900)
@@ -117,6 +132,7 @@ def main() -> None:
                         help="tokens of a final model")
     parser.add_argument("--seeds", type=within(int, low=1), default=3,
                         help="final models per mixture")
+    parser.add_argument("--workers", type=within(int, low=1), default=os.cpu_count() or 1)
     parser.add_argument("--fresh", action="store_true", help="measure again even if up to date")
     parser.add_argument("--quick", action="store_true", help="24 mixtures of 100,000 tokens")
     args = parser.parse_args()
@@ -138,8 +154,10 @@ def main() -> None:
     # 1. small models on many mixtures; each is predicted by a law fitted without it
     mixtures = sample_mixtures(natural, args.mixtures)
     mixtures = mixtures[np.random.default_rng(0).permutation(len(mixtures))]
-    table = np.array([losses(pools, tests, w, args.small, vocab, 100)
-                      for w in tqdm(mixtures, desc="small models", disable=None)])
+    data, many = (pools, tests, vocab), args.workers
+    table = np.array(list(tqdm(bounded_map(
+        losses_of, ((w, args.small, 100) for w in mixtures), many, share, data),
+        desc="small models", total=len(mixtures), disable=None)))
     predicted = cross_predict(mixtures, table)
     published = cross_predict(mixtures, table, powers=(1.0,))
     r, r_published = (float(np.corrcoef(p.mean(1), table.mean(1))[0, 1])
@@ -151,9 +169,11 @@ def main() -> None:
     chosen = {"natural": natural, "uniform": cap_weights(np.ones(len(names)), caps),
               "law's optimum": optimise(law, caps),
               "DoReMi": cap_weights(doremi(pools, tests, natural, args.small, vocab), caps)}
-    results = {name: [float(losses(pools, tests, w, args.large, vocab, seed).mean())
-                      for seed in range(args.seeds)]
-               for name, w in tqdm(chosen.items(), desc="final models", disable=None)}
+    finals = list(tqdm(bounded_map(
+        losses_of, ((w, args.large, seed) for w in chosen.values() for seed in range(args.seeds)),
+        many, share, data), desc="final models", total=len(chosen) * args.seeds, disable=None))
+    results = {name: [float(x.mean()) for x in finals[i * args.seeds:(i + 1) * args.seeds]]
+               for i, name in enumerate(chosen)}
 
     print(f"mixtures the law has not seen: correlation {r:.3f}, mean error {error:.4f} nats (law "
           f"in r^{law.power:g}; the published one, in r: {r_published:.3f})")

@@ -46,8 +46,7 @@ def test_the_verdict_is_computed(tmp_path, monkeypatch, corpus, extracted, every
 
 def test_a_page_has_a_text_for_each_stage_it_reached():
     body = b"<html><body><nav>Menu</nav><p>Short.</p></body></html>"
-    page = {"url": "https://x.example", "kind": "html", "body": body, "charset": None,
-            "extracted": "Short."}
-    texts = measure_filters.stage_texts(page, Settings())
+    page = {"url": "https://x.example", "kind": "html", "body": body, "charset": None}
+    texts = measure_filters.stage_texts(page, "Short.", Settings())
     assert list(texts) == ["raw HTML", "tags stripped", "extracted"], "too short for the rules"
     assert "<p>" in texts["raw HTML"] and "<" not in texts["tags stripped"]

@@ -220,14 +220,15 @@ def test_digests_in_all_spellings(spelling, right):
     values = {"b32": base64.b32encode(raw).decode(), "hex": raw.hex(),
               "b64": base64.b64encode(raw).decode().rstrip("="), "hexx": other.hex(),
               "b32x": base64.b32encode(other).decode(), "b64x": base64.b64encode(other).decode()}
-    said = wrong_digest(Headers([("WARC-Payload-Digest", spelling.format(**values))]), block)
+    said = wrong_digest(Headers("WARC-Payload-Digest: " + spelling.format(**values)), block)
     assert (said is None) == right, said
-    assert "unknown kind: crc32" in wrong_digest(Headers([("WARC-Block-Digest", "crc32:1")]), block)
+    assert "unknown kind: crc32" in wrong_digest(Headers("WARC-Block-Digest: crc32:1"), block)
 
 
 def test_digests_of_revisits_and_of_resources_with_empty_lines():
-    story = Headers([("WARC-Payload-Digest", digest(b"one\n\ntwo")), ("Content-Type", "text/plain")])
-    assert wrong_digest(story, b"one\n\ntwo", "resource") is None, "all of the block is payload"
-    first = Headers([("WARC-Payload-Digest", digest(PAGE))])
+    TWO = b"one\n\ntwo"
+    story = Headers(f"WARC-Payload-Digest: {digest(TWO)}\nContent-Type: text/plain")
+    assert wrong_digest(story, TWO, "resource") is None, "all of the block is payload"
+    first = Headers(f"WARC-Payload-Digest: {digest(PAGE)}")
     assert wrong_digest(first, http(b""), "revisit") is None, "it is the digest of the page before"
     assert wrong_digest(first, http(b""), "response") is not None
