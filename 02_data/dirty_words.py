@@ -26,7 +26,7 @@ from artifacts import need
 # listed as DOUBTFUL: they are recognised in disguise, but are no evidence as they stand.
 ENDINGS = ("", "s", "es", "ed", "er", "ers", "in", "ing", "ty", "y")
 VULGAR = """fuck mindfuck shit bullshit wank tit titties boob pussies blowjob handjob dildo cum
-    cumshot jizz porn porno xxx horny milf bollock nudes piss goddamn buttfuck arse""".split()
+    cumshot jizz porn porno horny milf bollock nudes piss goddamn buttfuck arse""".split()
 # vulgar names for a person: both kinds
 NAMES = """motherfuck cunt cocksuck asshole arsehole bitch bastard dickhead twat whore slut tosser
     wanker faggot dumbass jackass fatass shithead retard""".split()
@@ -37,7 +37,8 @@ DOUBTFUL = """cock dick pussy ass prick penis nude naked sex boner ball sucker h
     pig liar whine parasite suck rape murder cancer terrorist nigger paki tranny""".split()
 KINDS = (("", DOUBTFUL), ("zinsult", INSULTS), ("zvulgar", VULGAR), ("zvulgar zinsult", NAMES))
 RUDE = {root + end: kind for kind, roots in KINDS for root in roots for end in ENDINGS}
-DIRTY_WORDS = frozenset(word for word, kind in RUDE.items() if "zvulgar" in kind)
+# "XXX" alone marks what a programmer has to do; three of them on a page mark something else.
+DIRTY_WORDS = frozenset(word for word, kind in RUDE.items() if "zvulgar" in kind) | {"xxx"}
 BY_LENGTH: dict[int, list[str]] = {}
 for _word in RUDE:
     BY_LENGTH.setdefault(len(_word), []).append(_word)
@@ -60,7 +61,9 @@ def meant(word: str) -> str | None:
     """
     low = word.lower()
     plain = low.translate(LEET)
-    # 0. Numbers and prices are no words: "2009" is not "boob".
+    # 0. Numbers and prices are no words: "2009" is not "boob"; *so* is emphasis.
+    if low.startswith("*") and low.endswith("*") and low[1:-1].isalnum():
+        return None
     if sum(map(str.isalpha, low)) < 1 + any(map(str.isdigit, low)):
         return None
     # 1. Digits that look like letters; repeated letters count once or twice ("fuuuck").

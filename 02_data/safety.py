@@ -27,6 +27,7 @@ from hashed_linear import HashedLinear, fit
 
 LOOKED_AT = 20_000        # characters of a page
 SURE = 0.7                # probability of one sentence that decides about its page
+SHORTEST = 3              # words of such a sentence
 EXAMPLES = Path(__file__).with_name("safety_examples.tsv")
 # One hard word in an address is enough, of soft words it takes two, substrings count anywhere.
 HARD_WORDS = frozenset("porn porno xxx xvideos pornhub redtube hentai camgirls sexcam milf nudes "
@@ -169,15 +170,16 @@ def classify(text: str, model: HashedLinear) -> tuple[str, float]:
     """The likelier label of a two-class model and its probability (0.5 or more).
 
     The model reads the text as `rude_words` gives it, as it did when it was trained, and each
-    sentence of a longer one: a page is as bad as its worst sentence, if that is surely bad (SURE),
-    for a threat among ten kind sentences is diluted to nothing. Of many harmless sentences one will
-    look a little bad by chance.
+    sentence of SHORTEST words or more of a longer one: a page is as bad as its worst sentence, if
+    that is surely bad, for a threat among ten kind sentences is diluted to nothing. Surely means a
+    probability of SURE, or 1 - 3 / n among n sentences: of many, one looks bad by chance.
     """
     text = text[:LOOKED_AT]
     p = model.score(rude_words(text))
-    if len(sentences := rude_sentences(text)) > 1:
+    sentences = [s for s in rude_sentences(text) if len(s.split()) >= SHORTEST]
+    if len(sentences) > 1:
         worst = float(model.score_many(sentences).max())
-        p = max(p, worst) if worst >= SURE else p
+        p = max(p, worst) if worst >= max(SURE, 1 - 3 / len(sentences)) else p
     return (model.labels[0], p) if p >= 0.5 else (model.labels[1], 1 - p)
 
 

@@ -36,7 +36,7 @@ BINARY = ((b"%PDF-", "PDF"), (b"\x89PNG", "picture"), (b"GIF8", "picture"),
           (b"wOF2", "font"), (b"RIFF", "picture or sound"), (b"SQLite format 3", "database"),
           (b"ARROW1", "Arrow table"), (b"\x93NUMPY", "numpy array"))
 PAGE = re.compile(rb"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
-WEB = re.compile(r"(?:https?|ftp|file|warc):|[^:/]*$|//")
+WEB = re.compile(r"(?:https?|ftp|file|warc):|[^:/]*$|//", re.IGNORECASE)
 
 
 def find_sources(warc: list[Path], text: list[Path]) -> list[Path]:

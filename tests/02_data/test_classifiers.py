@@ -243,7 +243,7 @@ def test_single_letters_in_a_row_are_a_word():
 
 @pytest.mark.parametrize("word", ["2**3", "a**2", "win32", "C*", "2009", "$39", "485", "e-mail", "B2B",
                                   "**kwargs", "Yahoo!!!", "coool", "www", "1st", "h264", "co-op",
-                                  "p@ss", "U.S.A.", "***", "as-is", "i18n", "613-2275"])
+                                  "p@ss", "*Lu*", "*****", "* * * *", "U.S.A.", "***", "as-is", "i18n", "613-2275"])
 def test_what_is_no_disguise_stays(word):
     assert spell_out(f"Oh, {word} said he.") == f"Oh, {word} said he.", meant(word)
 

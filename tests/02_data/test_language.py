@@ -145,3 +145,20 @@ def test_fast_enough():
     start = time.process_time()
     assert languages([page] * 100) == ["en"] * 100
     assert time.process_time() - start < 1, "under a hundred pages a second"
+
+
+@pytest.mark.parametrize("language, text", [
+    ("Hausa", "Gwamnati ta sanar cewa za a gina sabuwar gada a shekara mai zuwa, amma mazauna gari suna tsoron aikin."),
+    ("Zulu", "Uhulumeni umemezele ukuthi ibhuloho elisha lizokwakhiwa ngonyaka ozayo kodwa abantu bayesaba."),
+    ("Quechua", "Kamachikuq willarqa musuq chaka hamuq wata ruwasqa kananta, ichaqa runakuna manchakunku."),
+    ("Wolof", "Nguur gi yegle na ne dinanu tabax pont bu bees ci at mi di \u00f1\u00ebw waaye nit \u00f1i da\u00f1uy ragal."),
+])
+def test_a_language_it_has_not_learned_gets_a_low_probability(language, text):
+    code, probability = identify_language(text)
+    assert probability < 0.65, f"{language} is called {code} with {probability:.2f}"
+
+
+def test_an_address_does_not_swallow_the_chinese_after_it():
+    text = "https://example.com/abc\uff0c\u6211\u4eec\u5728\u8fd9\u91cc\u4e5f\u770b\u5230\u4e86\u65b0\u7684\u6865\u3002"
+    assert identify_language(text)[0] == "zh"
+    assert identify_language("\u13a0\u13a1\u13a2\u13a3") == ("und", 0.0), "Cherokee is no language we know"
