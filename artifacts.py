@@ -328,8 +328,8 @@ def command(main: Callable[[], int | None]) -> None:
     """Run a command's `main`; errors the reader can mend become one line and exit code 1."""
     keep_freed_memory()
     for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):    # a pipe on Windows is cp1252: what it lacks is \u2192,
-            stream.reconfigure(errors="backslashreplace")         # and no error after an hour's work
+        if hasattr(stream, "reconfigure"):    # a pipe on Windows is cp1252, and lacks most letters:
+            stream.reconfigure(errors="backslashreplace")    # no error for that after an hour's work
     try:
         sys.exit(main() or 0)
     except BadInput as error:

@@ -15,7 +15,6 @@ import unicodedata
 from array import array
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from itertools import chain
 from operator import itemgetter
 from typing import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,8 @@ from typing import Callable, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from artifacts import BadInput, shown
-from ascii_encode import AsciiEncoder
+from array_encode import ArrayEncoder
+from array_split import FAMILIES
 from bpe_hybrid import train_hybrid
 from bpe_textbook import count_pairs, merge_pair
 from byte_alphabet import HF_BYTE_ORDER
@@ -34,6 +34,8 @@ from pretokenize import (PATTERNS, Pattern, compiled, mend_surrogates, safe_bloc
 from token_ids import lookup_tables, special_ids
 
 LONG_TEXT = 4096          # characters: from here on numpy finds the pieces faster
+ARRAY_BLOCK = 1 << 17     # characters that numpy splits at once
+LEAST_BATCH = 1 << 17     # characters: fewer are encoded sooner than a process starts
 STREAM_BLOCK = 4096       # characters of a stream that are encoded at once
 STREAM_PIECES = 2048      # pieces that a stream remembers
 
@@ -154,7 +156,7 @@ class Tokenizer:
         whole = ordinary if whole_pieces else standing_whole(made, *tables)
         self._cache = PieceCache(whole, *tables)
         self.missing_bytes = self._cache.missing
-        self._ascii = None                    # made when the first long text comes
+        self._arrays = None                   # made when the first long text comes
         # A list is faster than a dict. Its second half is None, so that id -1 is an error too.
         self._table = [self.vocab.get(i) for i in range(self.vocab_size)] + self.vocab_size * [None]
 
@@ -212,15 +214,20 @@ class Tokenizer:
     def encode_batch(self, texts: Iterable[str], workers: int = 1,
                      allowed_special: str | Iterable[str] = ()) -> list[list[int]]:
         """`[encode(text) for text in texts]`, by `workers` processes."""
-        texts = list(texts)
-        if workers <= 1 or len(texts) < 2:
-            return [self.encode(text, allowed_special) for text in texts]
-        task = partial(self.pack, allowed_special=self._allowed(allowed_special))
-        # Packed bytes come back through the pipe five times faster than lists of ints.
-        with ProcessPoolExecutor(workers) as pool:
-            chunk = max(1, min(64, len(texts) // (2 * workers)))
-            return [memoryview(packed).cast("I").tolist()
-                    for packed in pool.map(task, texts, chunksize=chunk)]
+        texts, allowed = list(texts), self._allowed(allowed_special)
+        if workers <= 1 or sum(map(len, texts)) < LEAST_BATCH:
+            return [self.encode(text, allowed) for text in texts]
+        shares = [texts[len(texts) * k // workers:len(texts) * (k + 1) // workers]
+                  for k in range(workers)]
+        # A process gets the tokenizer once, when it starts (where processes fork: for nothing), and
+        # one share of the texts; this process is a worker too. Packed bytes come back through the
+        # pipe five times faster than lists of ints.
+        with ProcessPoolExecutor(workers - 1, initializer=_serve, initargs=(self,)) as pool:
+            later = [pool.submit(_pack_share, share, allowed) for share in shares[1:]]
+            packed = [self.pack(text, allowed) for text in shares[0]]
+            for share in later:
+                packed += share.result()
+        return [memoryview(ids).cast("I").tolist() for ids in packed]
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes that the ids stand for; an unknown id is BadInput: which, and where."""
@@ -310,12 +317,23 @@ class Tokenizer:
         if self.normalizer and not text.isascii():
             text = unicodedata.normalize(self.normalizer, text)
         lookup = self._cache.__getitem__
-        if len(text) < LONG_TEXT or self.pattern != "gpt2":
+        if len(text) < LONG_TEXT or self.pattern not in FAMILIES:
             return map(lookup, split(text, self.pattern))
-        # Long text that is plain ASCII, or has parts that are, takes the fast way.
-        if self._ascii is None:
-            self._ascii = AsciiEncoder(self._cache)
+        # Long text goes through numpy, in blocks that the processor's cache holds.
+        if self._arrays is None:
+            self._arrays = ArrayEncoder(self._cache, self.pattern)
+        blocks = safe_blocks([text], size=ARRAY_BLOCK, pattern=self.pattern)
         return chain.from_iterable(
-            [self._ascii.pack(block)] if block.isascii() and "\0" not in block else
-            map(lookup, split(block)) for block in
-            ([text] if text.isascii() else safe_blocks([text], size=2 * LONG_TEXT)))
+            [self._arrays.pack(block)] if "\0" not in block else
+            map(lookup, split(block, self.pattern)) for block in blocks)
+
+
+def _serve(tokenizer: Tokenizer) -> None:
+    """Keep the tokenizer of this worker process."""
+    global _served
+    _served = tokenizer
+
+
+def _pack_share(texts: list[str], allowed: tuple[str, ...]) -> list[bytes]:
+    """The packed ids of the texts, by the tokenizer of this process."""
+    return [_served.pack(text, allowed) for text in texts]

@@ -83,6 +83,7 @@ def merge_slot(cells: Cells, best: int) -> range:
                                           cells.places)
     left, right, length = cells.left, cells.right, cells.length
     new, born = len(length), len(left)
+    free = born                           # the next slot
     length_a, length_b = length[left[best]], length[right[best]]
     length.append(length_a + length_b)
     before, after = {}, {}                # neighbour -> slot of (neighbour, new) / (new, neighbour)
@@ -100,27 +101,31 @@ def merge_slot(cells: Cells, best: int) -> range:
             count[slot[p]] -= w
             s = before.get(x)
             if s is None:
-                s = before[x] = len(left)
-                left.append(x), right.append(new), count.append(0), places.append([])
+                s = before[x] = free
+                free += 1
+                left.append(x), right.append(new), count.append(w), places.append([p])
+            else:
+                count[s] += w
+                places[s].append(p)
             slot[p] = s
-            count[s] += w
-            places[s].append(p)
         # The same on the right.
         y = token[end]
         if y != EDGE:
             count[slot[j]] -= w
             s = after.get(y)
             if s is None:
-                s = after[y] = len(left)
-                left.append(new), right.append(y), count.append(0), places.append([])
+                s = after[y] = free
+                free += 1
+                left.append(new), right.append(y), count.append(w), places.append([i])
+            else:
+                count[s] += w
+                places[s].append(i)
             slot[i] = s
-            count[s] += w
-            places[s].append(i)
         # No pair may start inside the new token any more, and both its ends carry its name.
         slot[j] = NONE
         token[i] = token[end - 1] = new
     count[best], places[best] = 0, []
-    return range(born, len(left))
+    return range(born, free)
 
 
 def run_merges(cells: Cells, merges: int, key: Callable[[int, int], object],

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Iterable, Iterator
 
 from artifacts import BadInput, shown
-from ascii_split import count_ascii
+from array_split import FAMILIES, ArrayCounter
 from unicode_classes import ASTRAL, SPACE, character_class, translate
 
 # The patterns as published: openai/gpt-2 encoder.py; tiktoken cl100k_base (its first form, which is
@@ -223,24 +223,17 @@ def count_texts(texts: Iterable[str], pattern: Pattern = "gpt2",
 
     `count_texts(["a<|x|> a"], special_tokens=("<|x|>",))` is `Counter({'a': 1, ' a': 1})`.
     """
-    counts, plain, waiting = Counter(), [], 0
+    counts, arrays = Counter(), ArrayCounter(pattern)
     for text in texts:
         # Each segment is split alone, so that no piece and no look-ahead reaches across.
         for segment in split_special(text, special_tokens)[::2]:
-            if pattern != "gpt2":
+            # numpy counts the published patterns, many texts at once; NUL is its edge of a text.
+            if pattern in FAMILIES and "\0" not in segment:
+                arrays.add(segment if segment.isascii() else mend_surrogates(segment))
+            else:
                 counts.update(split(segment, pattern))
-                continue
-            # Plain ASCII is counted faster by ascii_split.py, many texts at once.
-            for part in [segment] if segment.isascii() else safe_blocks([segment], size=4096):
-                if part.isascii() and "\0" not in part:
-                    plain.append(part)
-                    waiting += len(part)
-                else:
-                    counts.update(split(part))
-        if waiting >= 8 * BLOCK:
-            counts.update(count_ascii(plain))
-            plain, waiting = [], 0
-    return counts + count_ascii(plain)
+    counts.update(arrays.total())
+    return counts
 
 
 def count_pretokens(paths_or_texts: Iterable[str | os.PathLike], pattern: Pattern = "gpt2",

@@ -10,13 +10,19 @@ patterns are published for.
 import re
 import unicodedata
 from functools import lru_cache
-from itertools import groupby
+
+import numpy as np
 
 UNICODE_VERSION = unicodedata.unidata_version
 # Unicode's White_Space property. Python's own \s also takes U+001C to U+001F, and cuts elsewhere.
 SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 ASTRAL = "\U00010000-\U0010ffff"          # beyond the first 65,536 code points: emoji, old scripts
-LAST_PLANE = 0x40000                      # no letter or number is assigned above plane 3
+
+
+@lru_cache(maxsize=2)
+def categories(last: int) -> np.ndarray:
+    """The general category of every code point below `last`: `categories(128)[65]` is `b"Lu"`."""
+    return np.frombuffer("".join(map(unicodedata.category, map(chr, range(last)))).encode(), "S2")
 
 
 @lru_cache(maxsize=None)
@@ -25,14 +31,12 @@ def code_points(category: str) -> tuple[tuple[int, int], ...]:
 
     `code_points("Nd")[0]` is `(48, 57)`, the digits 0 to 9. Source: the Unicode standard, 4.5.
     """
-    # Neighbours in the same class fall into one group; its ends are one range.
-    ranges, last = [], LAST_PLANE if category[0] in "LN" else 0x110000
-    for inside, run in groupby(range(last), key=lambda point: unicodedata.category(
-            chr(point)).startswith(category)):
-        if inside:
-            points = list(run)
-            ranges.append((points[0], points[-1]))
-    return tuple(ranges)
+    # No letter or number is assigned above plane 3; marks are.
+    known = categories(0x40000 if category[0] in "LN" else 0x110000)
+    inside = known.astype(f"S{len(category)}") == category.encode()
+    # Where the answer changes, a range begins or has just ended.
+    edges = np.flatnonzero(np.diff(inside, prepend=False, append=False))
+    return tuple(zip(edges[::2].tolist(), (edges[1::2] - 1).tolist()))
 
 
 def character_class(category: str, last: int = 0x10FFFF) -> str:

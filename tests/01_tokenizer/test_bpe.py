@@ -342,12 +342,24 @@ def test_special_tokens_may_be_allowed_by_name_and_unknown_names_are_refused(tok
         tokenizer.encode("a", {"<|end_of_text|>"})
 
 
-def test_batches_by_processes_are_the_same(tokenizer):
+def test_batches_by_processes_are_the_same(tokenizer, monkeypatch):
+    monkeypatch.setattr(bpe, "LEAST_BATCH", 0)
     texts = [random_text(random.Random(k)) for k in range(40)]
     expected = [tokenizer.encode(text, "all") for text in texts]
     assert tokenizer.encode_batch(texts, 1, "all") == expected
     assert tokenizer.encode_batch(texts, 2, "all") == expected
+    assert tokenizer.encode_batch(texts[:2], 3, "all") == expected[:2]
+    assert tokenizer.encode_batch([], 2) == []
     assert pickle.loads(pickle.dumps(tokenizer)).encode(texts[0], "all") == expected[0]
+
+
+def test_a_worker_gets_the_tokenizer_once_not_with_every_text(tokenizer, monkeypatch):
+    made = []
+    monkeypatch.setattr(Tokenizer, "__reduce__", lambda self: made.append(1) or (
+        Tokenizer, (self.vocab, self.merges, self.special_tokens)))
+    texts = [f"low lower {k} newest the widest" for k in range(20_000)]
+    assert tokenizer.encode_batch(texts, 2)[-1] == tokenizer.encode(texts[-1])
+    assert len(made) <= 1, f"the tokenizer was pickled {len(made)} times for two processes"
 
 
 @pytest.mark.parametrize("piece", ["a" * 100_000, "low" * 33_000, " " * 100_000, "9" * 100_000,
