@@ -119,9 +119,9 @@ def _contractions(code: np.ndarray, starts: np.ndarray, quote: np.ndarray, fold:
 
 
 class Pieces(NamedTuple):
-    """The pieces of a text: its UTF-8 bytes, where each piece starts in them, how long it is, and its
-    first and second eight bytes as numbers, the first byte lowest. Up to sixteen bytes, pieces are
-    equal if their numbers are."""
+    """The pieces of a text: its UTF-8 bytes, where each piece starts in them, how long it is, and
+    its first and second eight bytes as numbers, the first byte lowest. Up to sixteen bytes, pieces
+    are equal if their numbers are."""
 
     raw: bytes
     starts: np.ndarray

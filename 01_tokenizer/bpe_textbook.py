@@ -9,8 +9,8 @@
 
 Sennrich et al. 2016 (arXiv:1508.07909, algorithm 1) on bytes instead of letters. A token is a
 number: byte b is the token b, and the first merge makes the token 256. Every merge counts all pairs
-of all words again, so that 32,000 merges of 50 MB would take hours. The rungs above this one give the same
-merges: bpe_cells.py in seconds, bpe_hybrid.py a little faster. Left out: special tokens (bpe.py).
+of all words again, so that 32,000 merges of 50 MB would take hours. The rungs above this one give
+the same merges: bpe_cells.py in seconds, bpe_hybrid.py a little faster. Left out: special tokens (bpe.py).
 """
 
 import argparse
