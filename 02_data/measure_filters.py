@@ -4,7 +4,7 @@
 
 Reads the crawl and the built corpus; writes out/02_data/filters.json, filters.png and steps/.
 
-The same counting model (counting_model.py) is trained on equal numbers of tokens of: raw HTML, HTML
+The same counting model (ngram.py, order 4) is trained on equal numbers of tokens of: raw HTML, HTML
 without its tags, extracted text, text that passed the page rules, and the finished corpus; then on
 all of the extracted text there is: more tokens, but dirtier. The judge is held-out clean text.
 
@@ -26,7 +26,7 @@ from tqdm import tqdm
 from artifacts import (BadInput, CommandLine, Job, command, need, out, read_json, record_claim,
                        shown, whole, within, write_json)
 from bpe import Tokenizer
-from counting_model import CountingModel
+from ngram import NgramModel
 from decontaminate import contaminated, evaluation_ngrams
 from dedup import digest64, entries_of, normalise_url
 from extract import extract_text
@@ -104,7 +104,7 @@ def read_texts(texts: list[str]) -> tuple[list[tuple[str, np.ndarray, int]], np.
 
 def bits_per_byte(ids: np.ndarray) -> float:
     """The judge's bits per byte under a counting model of these tokens."""
-    model = CountingModel(ids, _shared["tokenizer"].vocab_size)
+    model = NgramModel(ids, _shared["tokenizer"].vocab_size, order=4)
     nats = -model.log_probabilities(_shared["test"]).sum()
     return float(nats / np.log(2) / _shared["size"])
 

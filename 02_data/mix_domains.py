@@ -4,7 +4,7 @@
 
 Reads train.bin and index.json of the built corpus; writes out/02_data/mix.json and mix.png.
 
-64 small counting models (counting_model.py) are trained on 64 mixtures; the loss of each is
+64 small counting models (ngram.py, order 4) are trained on 64 mixtures; the loss of each is
 predicted by an exponential law fitted on others. Then the natural mixture, the uniform one, the
 law's optimum under the cap on repetition and DoReMi's are trained at a larger budget, three seeds
 each. The judge is the mean loss over domains, each domain as important as the others.
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from artifacts import (CommandLine, Job, command, need, out, read_json, record_claim, shown, within,
                        write_json)
-from counting_model import CountingModel
+from ngram import NgramModel
 from dedup import digest64
 from funnel import save_figure
 from mixture import (cap_weights, choose_power, cross_predict, doremi_update, fit_mixing_law,
@@ -72,7 +72,7 @@ def draw_mixture(pools: list[np.ndarray], weights: np.ndarray, budget: int,
 def losses(pools, tests, weights, budget, vocab_size, seed) -> np.ndarray:
     """Nats per token on each domain's held-out text after training on one mixture: (D,)."""
     ids = draw_mixture(pools, weights, budget, seed)
-    model = CountingModel(ids, vocab_size)
+    model = NgramModel(ids, vocab_size, order=4)
     return np.array([-model.log_probabilities(test).mean() for test in tests])
 
 

@@ -11,7 +11,6 @@ import optimizers
 from batches import copies, pack
 from generate import KVCache, keep_top_p, penalise_repeats
 from gpt import RMSNorm, causal_attention, rotary
-from ngram import discounts
 from ngram_embedding import tokens_before
 from optimizers import (AdamW, Muon, clip_gradients, cosine_schedule, linear_schedule,
                         orthogonalise)
@@ -283,21 +282,6 @@ def test_layers_rows_and_calls_of_a_cache_do_not_mix():
         cache.length += part.shape[2]
     with pytest.raises(ValueError):
         cache.extend(0, parts[1], parts[1])
-
-
-@pytest.mark.exercise("4.17")
-@pytest.mark.parametrize("n", [(8, 4, 2, 1), (10, 1, 5, 9), (3, 3, 0, 4), (20, 5, 4, 0)])
-def test_discounts_stay_between_nothing_and_the_count(n):
-    counts = np.repeat([1, 2, 3, 4, 7], [*n, 6])
-    np.random.default_rng(0).shuffle(counts)
-    got = discounts(counts)
-    Y = n[0] / (n[0] + 2 * n[1])
-    for k in (1, 2, 3):
-        if n[k - 1]:
-            want = min(max(k - (k + 1) * Y * n[k] / n[k - 1], 0), k)
-            assert abs(got[k] - want) < 1e-6, f"D_{k} = {got[k]}, not {want}"
-        assert 0 <= got[k] <= k
-    assert got[0] == 0 and np.isfinite(discounts(np.array([5, 6]))).all()
 
 
 @pytest.mark.exercise("4.18")

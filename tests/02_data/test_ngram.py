@@ -6,14 +6,14 @@ import pytest
 from ngram import NgramModel, discounts
 
 
-@pytest.mark.exercise("4.17")
+@pytest.mark.exercise("2.32")
 def test_discounts_by_hand():
     counts = np.array([1] * 8 + [2] * 4 + [3] * 2 + [4] * 1)
     # Y = 8 / (8 + 2 * 4) = 0.5; D1 = 1 - 2 Y 4/8; D2 = 2 - 3 Y 2/4; D3 = 3 - 4 Y 1/2
     assert discounts(counts).tolist() == pytest.approx([0, 0.5, 1.25, 2.0]), discounts(counts)
 
 
-@pytest.mark.exercise("4.17")
+@pytest.mark.exercise("2.32")
 def test_discounts_stay_between_nothing_and_the_count():
     for counts in ([1, 1, 1], [5, 5], [1, 2, 2, 2, 3, 3, 3, 3, 3]):
         D = discounts(np.array(counts))
@@ -57,3 +57,18 @@ def test_higher_orders_learn_a_longer_pattern():
     bits = [-NgramModel(text, 4, k).log_probabilities(text)[20:].mean() for k in (1, 2, 3, 4)]
     assert bits == sorted(bits, reverse=True) and bits[3] < 0.1 < bits[2], \
         f"after '0 1' only three tokens of history tell 2 from 3; nats by order: {bits}"
+
+
+@pytest.mark.exercise("2.32")
+@pytest.mark.parametrize("n", [(8, 4, 2, 1), (10, 1, 5, 9), (3, 3, 0, 4), (20, 5, 4, 0)])
+def test_discounts_of_other_counts(n):
+    counts = np.repeat([1, 2, 3, 4, 7], [*n, 6])
+    np.random.default_rng(0).shuffle(counts)
+    got = discounts(counts)
+    Y = n[0] / (n[0] + 2 * n[1])
+    for k in (1, 2, 3):
+        if n[k - 1]:
+            want = min(max(k - (k + 1) * Y * n[k] / n[k - 1], 0), k)
+            assert abs(got[k] - want) < 1e-6, f"D_{k} = {got[k]}, not {want}"
+        assert 0 <= got[k] <= k
+    assert got[0] == 0 and np.isfinite(discounts(np.array([5, 6]))).all()
