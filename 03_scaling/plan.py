@@ -28,6 +28,7 @@ from inference_aware import claim_150
 from machine_speed import CPU, Trial, in_turns, promising
 from model_shapes import WIDTHS, batch_rows, model_of
 from on_paper import answer, claim_gpus, gpu_flops, text
+from power_laws import optimal_allocation, predict
 from ranks import device_named
 from run_table import read_rows
 from scaling_figures import draw_forecast
@@ -231,7 +232,8 @@ def main() -> None:
     plan = make_plan(args, laws, index)
     write_json(target, plan)
     runs = [r for r in read_rows(args.laws.with_name("runs.csv")) if r["family"] == "gpt"]
-    draw_forecast(figure, law_of(laws),
+    law = law_of(laws)
+    draw_forecast(figure, lambda C: predict(law, *optimal_allocation(law, C)),
                   [float(r["flops"]) for r in runs], [float(r["loss"]) for r in runs],
                   plan["flops"], plan["forecast"])
     f = plan["forecast"]

@@ -20,6 +20,7 @@ from log_lines import fit_envelope
 from robust_fit import minimise
 from run_checks import checked_runs, different_runs, spread_across
 from run_table import load_points
+from scaling_figures import draw_residuals
 
 
 @dataclass(frozen=True)
@@ -226,8 +227,7 @@ def main() -> None:
         raise BadInput(f"{shown(args.csv)}: {why}") from why
     print(report(fit, N, D, L, args.bootstrap, args.seed))
     if args.figure:
-        from scaling_figures import draw_residuals
-        draw_residuals(args.figure, fit, N, D, L)
+        draw_residuals(args.figure, predict(fit, N, D), N, D, L)
     if args.save:
         thin = fit.samples[::max(1, len(fit.samples) // 200)][:200]
         write_json(args.save, {"constants": list(map(float, fit)), "runs": len(L),

@@ -4,10 +4,9 @@ Each function writes one .png from plain arrays; nothing is computed here that i
 """
 
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
-
-from power_laws import ParametricFit, optimal_allocation, predict
 
 
 def _axes(wide: float = 6.4, high: float = 4.2, panels: int = 1):
@@ -66,14 +65,15 @@ def draw_isoflop(path: Path | str, laws: dict, budgets, N, L) -> None:
     _save(figure, path)
 
 
-def draw_parametric(path: Path | str, fit: ParametricFit, N, D, L) -> None:
-    """Measured against fitted loss over tokens, one curve per model size."""
+def draw_parametric(path: Path | str, fit, predicted: Callable, N, D, L) -> None:
+    """Measured against fitted loss over tokens, one curve per model size; `predicted(N, D)` is the
+    loss by the law `fit`, whose constants stand in the title."""
     figure, axis = _axes(7.6)
     N, D, L = (np.asarray(x, float) for x in (N, D, L))
     sizes = sorted(set(N))
     grid = np.geomspace(D.min() * 0.8, D.max() * 3, 80)
     for colour, size in zip(_colours(len(sizes)), sizes):
-        axis.plot(grid, predict(fit, size, grid), color=colour, lw=1)
+        axis.plot(grid, predicted(size, grid), color=colour, lw=1)
         axis.plot(D[N == size], L[N == size], "o", color=colour, label=f"N = {size:,.0f}")
     axis.set(xscale="log", xlabel="training tokens D", ylabel="held-out loss (nats per token)",
              title=f"L = {fit.E:.2f} + {fit.A:.3g}/N^{fit.alpha:.2f} + "
@@ -82,10 +82,10 @@ def draw_parametric(path: Path | str, fit: ParametricFit, N, D, L) -> None:
     _save(figure, path)
 
 
-def draw_residuals(path: Path | str, fit: ParametricFit, N, D, L) -> None:
-    """How far each run lies from the law, in per cent, over N and over D."""
+def draw_residuals(path: Path | str, predicted, N, D, L) -> None:
+    """How far each run's loss lies from the predicted one, in per cent, over N and over D."""
     figure, axes = _axes(5, 3.6, panels=2)
-    error = 100 * (np.asarray(L) / predict(fit, N, D) - 1)
+    error = 100 * (np.asarray(L) / predicted - 1)
     for axis, x, name in zip(axes, (N, D), ("parameters N", "training tokens D")):
         axis.axhline(0, color="k", lw=1)
         axis.plot(x, error, "o", ms=3, alpha=0.6)
@@ -93,12 +93,13 @@ def draw_residuals(path: Path | str, fit: ParametricFit, N, D, L) -> None:
     _save(figure, path)
 
 
-def draw_forecast(path: Path | str, fit: ParametricFit, budgets, L, C: float, planned: dict,
+def draw_forecast(path: Path | str, best: Callable, budgets, L, C: float, planned: dict,
                   truth: float | None = None) -> None:
-    """The sweep's runs over compute, the law's frontier, and the forecast run with its interval."""
+    """The sweep's runs over compute, the law's frontier `best(FLOPs)`, and the forecast run with
+    its interval."""
     figure, axis = _axes()
     compute = np.geomspace(min(budgets) * 0.7, C * 1.6, 100)
-    axis.plot(compute, predict(fit, *optimal_allocation(fit, compute)), color="tab:blue",
+    axis.plot(compute, best(compute), color="tab:blue",
               label="the law's best for each budget")
     axis.plot(budgets, L, "o", color="0.5", ms=4, label="runs of the sweep")
     down, up = planned["loss"] - planned["low"], planned["high"] - planned["loss"]

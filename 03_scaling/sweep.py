@@ -15,6 +15,7 @@ import os
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Callable
@@ -33,7 +34,7 @@ from gpt import GPT, GPTConfig
 from machine_speed import Trial, in_turns, promising
 from model_shapes import model_of, parts_of, steps_for
 from on_paper import claim_twenty
-from power_laws import ParametricFit
+from power_laws import ParametricFit, predict
 from run_table import COLUMNS, load_points, read_rows, write_rows
 from scaling_figures import draw_isoflop, draw_parametric
 from training_loop import Recipe, mean_loss, train
@@ -239,7 +240,8 @@ def main() -> None:
     fresh = [row for row in rows if row["family"] == "gpt"]
     budgets = np.array([float(row["budget_flops"]) for row in fresh])
     laws = fit_laws(N, D, L, budgets, args.bootstrap, args.seed)
-    laws["half_life"] = half_life_of(rows, law_of(laws))
+    law = law_of(laws)
+    laws["half_life"] = half_life_of(rows, law)
     both = [(float(r["whole_loss"]), float(r["loss"])) for r in rows if r.get("whole_loss")]
     laws |= {"format": 1, "tokenizer_sha256": shard.tokenizer_sha256,
              "corpus_sha256": shard.corpus_sha256, "sequence_length": args.sequence_length,
@@ -247,9 +249,9 @@ def main() -> None:
              "whole_over_part": both[0][0] / both[0][1] if both else 1.0}
     write_json(args.out / "laws.json", laws)
     draw_isoflop(args.out / "isoflop.png", laws, budgets, N, L)
-    draw_parametric(args.out / "parametric.png", law_of(laws), N, D, L)
+    draw_parametric(args.out / "parametric.png", law, partial(predict, law), N, D, L)
     again = float(effective_tokens(2, 1, laws["half_life"])) - 1
-    print(summary(laws, len(fresh)) + "\n  " + claim_twenty(laws, law_of(laws)))
+    print(summary(laws, len(fresh)) + "\n  " + claim_twenty(laws, law))
     print(f"  a second epoch is worth {again:.0%} of fresh text (R* = {laws['half_life']:.2g})")
     print("wrote " + ", ".join(shown(args.out / name) for name in
                                ("runs.csv", "laws.json", "isoflop.png", "parametric.png")))
