@@ -69,25 +69,6 @@ trap 'jobs -p | xargs kill 2> /dev/null || true' EXIT
 # threads took 18 s for an update that takes 1.1 s so.
 export OMP_WAIT_POLICY=passive
 
-# Two commands that do not need each other, divided by "--", side by side; the first one's words
-# come when both are done.
-both() {
-  local began=$SECONDS first=() pid log
-  while [ "$1" != -- ]; do first+=("$1"); shift; done
-  shift
-  log=$(mktemp)
-  printf '\n\033[1m$ %s\n$ %s\033[0m   (side by side)\n' "${first[*]}" "$*"
-  "${first[@]}" > "$log" 2> "$log.bars" &
-  pid=$!
-  trap 'kill $pid 2> /dev/null || true' EXIT INT
-  "$@" || exit 1
-  wait $pid || { cat "$log"; tail -n 3 "$log.bars"; exit 1; }
-  trap - EXIT INT
-  cat "$log"
-  rm -f "$log" "$log.bars"
-  printf '(%d s)\n' $((SECONDS - began))
-}
-
 if [ $walk = test ]; then
   step python -m pytest -q
   # Tests that fork ranks are skipped where torch sees a GPU: hide it for these.
@@ -126,9 +107,13 @@ step python 04_model_pretrain/architectures.py --recorded
 step python 05_posttrain/instructions.py $quick
 step python 05_posttrain/sft.py $quick
 step python 05_posttrain/preferences.py $quick
-both python 05_posttrain/reward_model.py $quick -- python 05_posttrain/dpo.py $quick
-both python 05_posttrain/rejection_sampling.py $quick -- python 05_posttrain/ppo.py $quick
+aside python 05_posttrain/reward_model.py $quick
+step python 05_posttrain/dpo.py $quick
+settle
+aside python 05_posttrain/rejection_sampling.py $quick
+step python 05_posttrain/ppo.py $quick
 step python 05_posttrain/reinforce.py $quick
+settle
 step python 05_posttrain/compare.py $quick
 step python 05_posttrain/right_answers.py $quick
 step python 05_posttrain/recorded_claims.py
