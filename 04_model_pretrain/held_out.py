@@ -1,9 +1,9 @@
-"""Loss on held-out documents, in nats per token and in bits per byte, in two ways.
+"""Loss on held-out documents: nats per token as in training, and the one number of bits per byte.
 
     evaluation = Evaluation(shard, length=256, rows=8, precision="fp32", part=30_000)
     evaluation(model)                  # a fixed part, packed like the training rows: quick
     evaluation(model, whole=True)      # all documents: what the forecast is about
-    sliding_loss(model, shard, 256)    # every token with at least half a row of context
+    held_out_bits(model, shard, 256)   # bits per byte, each token with half a row of context
 
 A token at the beginning of a row has no context, and a row of 256 begins in the middle of most
 documents. That is how the model was trained, so the forecast is about it; but it is not all that
@@ -23,7 +23,7 @@ LN2 = 0.6931471805599453
 
 
 class Evaluation:
-    """Mean loss over the rows of a shard, each token once, as {val_loss, val_bits_per_byte}."""
+    """Mean loss over the rows of a shard, each token once, as {val_loss}: nats per token."""
 
     def __init__(self, shard: Shard, length: int, rows: int, precision: str, part: int) -> None:
         self.batches = PackedBatches(shard, length, rows, shuffle=False, use_mixture=False)
@@ -34,12 +34,11 @@ class Evaluation:
         self.precision = precision
 
     def __call__(self, model: GPT, whole: bool = False) -> dict:
-        """{val_loss, val_bits_per_byte} on a fixed part of the documents, or on all of them."""
+        """{val_loss} on a fixed part of the documents, or on all of them."""
         batches, count = ((self.batches, len(self.batches)) if whole else
                           (self.drawn, self.some))
         loss = mean_loss(model, batches, count, self.precision)
-        return {"val_loss": round(loss, 6),
-                "val_bits_per_byte": round(loss / LN2 * self.tokens_per_byte, 6)}
+        return {"val_loss": round(loss, 6)}
 
 
 def windows(lengths: np.ndarray, T: int) -> Iterator[tuple[int, int, int, int]]:
@@ -61,7 +60,8 @@ def windows(lengths: np.ndarray, T: int) -> Iterator[tuple[int, int, int, int]]:
 
 def sliding_loss(model: GPT, shard: Shard, T: int, precision: str = "fp32", rows: int = 8
                  ) -> float:
-    """Mean loss in nats per token over the shard's documents in overlapping windows."""
+    """Mean loss in nats per token of text over the shard's documents in overlapping windows; the
+    end tokens are no text and do not count."""
     # windows of similar length side by side: hardly any padding
     todo = sorted(windows(shard.length, T), key=lambda w: (w[3] - w[1], w))
 
@@ -74,6 +74,19 @@ def sliding_loss(model: GPT, shard: Shard, T: int, precision: str = "fp32", rows
             start = shard.start[document]
             text = np.append(shard.eot, shard.tokens[start:start + end])
             ids[line, :end - begin] = text[begin:end]           # the token before each target
-            targets[line, counted - begin:end - begin] = text[counted + 1:end + 1]
+            wanted = text[counted + 1:end + 1]
+            targets[line, counted - begin:end - begin] = np.where(wanted == shard.eot, IGNORE,
+                                                                  wanted)
         return torch.from_numpy(ids), torch.from_numpy(targets)
     return mean_loss(model, batch, -(-len(todo) // rows), precision)
+
+
+def held_out_bits(model: GPT, shard: Shard, T: int, precision: str = "fp32") -> float:
+    """Bits per byte of the held-out documents: THE number of this project for a model of text.
+
+    Nats of all tokens of text (not of the end tokens) over ln 2 and the bytes of the text, each
+    token read with at least half a context of T before it. Chapter 6 computes the same.
+    """
+    last = shard.tokens[shard.start + shard.length - 1]
+    count = int(shard.length.sum() - (last == shard.eot).sum())
+    return sliding_loss(model, shard, T, precision) * count / LN2 / int(shard.bytes.sum())

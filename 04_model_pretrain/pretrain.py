@@ -30,7 +30,7 @@ from checkpoint import file_digest, save_checkpoint
 from flop_rate import flops_per_token, measured_peak
 from generate import generate
 from gpt import GPT
-from held_out import LN2, Evaluation, sliding_loss
+from held_out import LN2, Evaluation, held_out_bits
 from machine import fitted
 from plan_file import Plan, make_plan
 from ranks import Ranks, join
@@ -229,12 +229,13 @@ def finish(plan: Plan, model: GPT, final: dict, timing: dict, train: Shard, held
         - (0 if plan.model.tied else model.lm_head.weight.numel()),
         "forecast": checked, "ngram": {"bits_per_byte": scores[5], "by_order": scores}} | timing)
     draw_copying(folder, final, plan.steps)
-    draw_loss(folder, final, loss * scores[5] / bits, plan.forecast)
+    tokens_per_byte = float(held_out.length.sum() / held_out.bytes.sum())
+    draw_loss(folder, final, scores[5] * LN2 / tokens_per_byte, plan.forecast)
     record_claims(final, scores, checked)
     print(f"{params / 1e6:.2f}M parameters, {plan.tokens / 1e6:.2f}M tokens in "
           f"{timing['seconds'] / 60:.1f} min ({timing['tokens_per_second']:,.0f} tokens/s, "
-          f"MFU {timing['mfu']:.0%})\nheld-out documents: {loss:.4f} nats per token, {bits:.4f} "
-          f"bits per byte in separate rows, {final['val_bits_per_byte_sliding']:.4f} with context; "
+          f"MFU {timing['mfu']:.0%})\nheld-out documents: {bits:.4f} bits per byte ({loss:.4f} nats "
+          f"per token in separate rows, as in training); "
           f"5-gram {scores[5]:.4f}, 2-gram {scores[2]:.4f}, 1-gram {scores[1]:.4f}")
     print(f"random tokens said twice: {final['copy_first']:.2f} nats per token the first time, "
           f"{final['copy_second']:.2f} the second")
@@ -278,8 +279,7 @@ def main() -> None:
     if not ranks.first:
         return
     final = evaluation(model, whole=True) | copying_loss(model)
-    sliding = sliding_loss(model, held_out, length, plan.precision)
-    final["val_bits_per_byte_sliding"] = round(sliding / LN2 * evaluation.tokens_per_byte, 6)
+    final["val_bits_per_byte"] = round(held_out_bits(model, held_out, length, plan.precision), 6)
     save_checkpoint(folder / "base.pt", model=model, step=plan.steps,
                     extra=final | {"seed": plan.seed}, tokenizer_sha256=shard.tokenizer_sha256)
     write_json(folder / "timing.json", timing)

@@ -83,25 +83,25 @@ def make_optimizers(model: GPT, recipe: Recipe, precision: str = "fp32"
     Muon's own products are of the run's `precision`, "fp32" or "bf16": a processor without
     16-bit products imitates them, and its step of width 128 then took 793 ms instead of 45.
     """
-    matrices, groups = [], {"embedding": [], "head": [], "vector": []}
+    matrices, groups = [], {"embedding": [], "tied": [], "head": [], "vector": []}
     for name, p in model.named_parameters():
         if p.dim() < 2:
             groups["vector"].append(p)
-        elif "embedding" in name:
-            groups["embedding"].append(p)
+        elif "embedding" in name:       # a table that is the head too: all rows have gradients
+            groups["tied" if p is model.lm_head.weight else "embedding"].append(p)
         elif "lm_head" in name:
             groups["head"].append(p)
         else:
             matrices.append(p)
     if recipe.optimizer == "adamw":
         # decay is for matrices: pulling a gain towards zero would switch its channel off
-        decayed = matrices + groups["embedding"] + groups["head"]
+        decayed = matrices + groups["embedding"] + groups["tied"] + groups["head"]
         made = [AdamW([dict(params=decayed, weight_decay=recipe.weight_decay),
                        dict(params=groups["vector"])], lr=recipe.learning_rate,
                       betas=recipe.betas)]
     elif recipe.optimizer == "muon":
-        rates = {"embedding": recipe.embedding_rate, "head": recipe.head_rate,
-                 "vector": recipe.vector_rate}
+        rates = {"embedding": recipe.embedding_rate, "tied": recipe.embedding_rate,
+                 "head": recipe.head_rate, "vector": recipe.vector_rate}
         adamw = AdamW([dict(params=group, lr=rates[kind], lazy=kind == "embedding")
                        for kind, group in groups.items() if group], betas=recipe.betas)
         muon = Muon(matrices, lr=recipe.learning_rate, momentum=recipe.momentum,

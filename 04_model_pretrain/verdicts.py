@@ -28,14 +28,14 @@ def ngram_scores(train: Shard, held_out: Shard, orders: tuple[int, ...] = (1, 2,
     """Bits per byte on the held-out split of n-gram models counted on the training split.
 
     They read the tokens that the GPT reads (at most `limit` of them), and like it they predict
-    every token of every document, the end token too, from an <|endoftext|> before it.
+    every token of text of every document, its first from the <|endoftext|> before it.
     """
     counted = np.asarray(train.tokens[:limit])
     stream = np.concatenate([[held_out.eot], np.asarray(held_out.tokens)])
     scores = {}
     for order in orders:
         model = NgramModel(counted, train.vocab_size, order)
-        nats = -model.log_probabilities(stream)[1:].sum()
+        nats = -model.log_probabilities(stream)[1:][stream[1:] != held_out.eot].sum()
         scores[order] = round(bits_per_byte(float(nats), int(held_out.bytes.sum())), 4)
     return scores
 
@@ -134,7 +134,7 @@ def check_forecast(forecast: dict, loss: float) -> dict:
 def record_claims(final: dict, scores: dict[int, float], checked: dict | None) -> None:
     """Record `next-token`, and `predictable` if there was a forecast."""
     one, two, five = scores[1], scores[2], scores[5]
-    gpt = final["val_bits_per_byte_sliding"]        # both with all the context they can use
+    gpt = final["val_bits_per_byte"]                # both with all the context they can use
     verdict = ("holds" if gpt < five < two < one else
                "holds in part" if gpt < two < one else "does not hold here")
     record_claim(

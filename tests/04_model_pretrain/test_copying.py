@@ -133,3 +133,17 @@ def test_copying_is_learned_in_a_few_updates_with_late_keys():
         train(model, batches, 120, Recipe())
         losses[late] = copying_loss(model, length=16)["copy_second"]
     assert losses[True] < 3.0 < losses[False], losses
+
+
+def test_the_committed_ladder_says_what_the_lesson_says(capsys):
+    """Each rung needs fewer bits or copies better, and the last one does both."""
+    import copying_experiment
+    from artifacts import read_json
+    result = read_json(copying_experiment.RECORDED, "copying_experiment.py")
+    copying_experiment.show(result)
+    assert "said twice" in capsys.readouterr().out
+    ladder = {name: (np.mean([r["bits_per_byte"] for r in rows]),
+                     np.mean([r["curve"][-1]["copy_second"] for r in rows]))
+              for name, rows in result["ladder"].items()}
+    assert ladder["said twice"][0] < 0.95 * ladder["before"][0], ladder
+    assert ladder["said twice"][1] < ladder["before"][1] - 2, ladder

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from gpt import GPT, GPTConfig
-from held_out import sliding_loss, windows
+from held_out import held_out_bits, sliding_loss, windows
 
 torch.set_num_threads(1)
 
@@ -40,8 +40,24 @@ def test_sliding_loss_equals_whole_documents_when_they_fit():
     torch.nn.init.normal_(model.blocks[0].attention.out.weight)
     shard, nats = FakeShard(), 0.0
     for start, length in zip(shard.start, shard.length):
-        text = torch.tensor(np.append(shard.eot, shard.tokens[start:start + length]))[None]
-        nats += model(text[:, :-1], text[:, 1:])[1].item() * length
+        if length > 1:          # without its end token, which is no text
+            text = torch.tensor(np.append(shard.eot, shard.tokens[start:start + length - 1]))[None]
+            nats += model(text[:, :-1], text[:, 1:])[1].item() * (length - 1)
     got = sliding_loss(model, shard, 16, rows=2)
-    assert got == pytest.approx(nats / 15, abs=1e-5), \
-        f"15 tokens, each document from an end token: expected {nats / 15:.5f}, got {got:.5f}"
+    assert got == pytest.approx(nats / 12, abs=1e-5), \
+        f"12 tokens of text, each document from an end token: {nats / 12:.5f}, got {got:.5f}"
+
+
+class SameIn6(FakeShard):
+    bytes = np.array([20, 3, 11])
+
+
+def test_bits_per_byte_are_those_of_chapter_6():
+    from perplexity import evaluate_perplexity
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=31, sequence_length=4, layers=1, width=16, heads=2)).eval()
+    torch.nn.init.normal_(model.blocks[0].attention.out.weight)
+    shard = SameIn6()
+    documents = [shard.tokens[s:s + n - 1].tolist() for s, n in zip(shard.start, shard.length)]
+    theirs = evaluate_perplexity(model, documents, start=shard.eot, byte_counts=[20, 3, 11])
+    assert held_out_bits(model, shard, 4) == pytest.approx(theirs["bits_per_byte"], rel=2e-3)
