@@ -54,21 +54,19 @@ def train_one(job: dict) -> dict:
     """Train and measure one model in a process of its own; gives its line of runs.csv.
 
     `job`: data, config (GPTConfig fields), recipe, steps, rows, seed, precision, budget, run,
-    evaluation_tokens, whole (also measure on all of the held-out text), epochs (over documents
-    drawn for it; absent: all documents, none of them read twice).
+    evaluation_tokens, whole (also measure on all of the held-out text), epochs (over the first
+    rows of the run, read again; absent: none is read twice).
     """
     torch.set_num_threads(1)
     torch.manual_seed(job["seed"])
     config = GPTConfig(**job["config"])
     T, recipe, began = config.sequence_length, Recipe(**job["recipe"]), time.monotonic()
     tokens, shard = job["steps"] * job["rows"] * T, Shard(job["data"], "train")
-    if job.get("epochs"):
-        order = np.random.default_rng(job["seed"]).permutation(len(shard.length))
-        shard = shard.part(order[np.cumsum(shard.length[order]) <= tokens / job["epochs"]])
     batches = SayTwice(PackedBatches(shard, T, job["rows"], job["seed"]), recipe.said_twice)
-    model = GPT(config)
-    train(model, batches, job["steps"], recipe, precision=job["precision"],
-          accumulate=parts_of(job["rows"], T))
+    fresh_steps = max(1, job["steps"] // job.get("epochs", 1))
+    model = GPT(config)     # a second epoch is the same rows again, drawn from all documents
+    train(model, lambda step: batches(step % fresh_steps), job["steps"], recipe,
+          precision=job["precision"], accumulate=parts_of(job["rows"], T))
     # The same held-out documents, packed the same way, as in chapter 4's final evaluation; but
     # only every k-th batch of them, since a sweep evaluates often.
     held_out = PackedBatches(Shard(job["data"], "val"), T, EVALUATION_ROWS, shuffle=False,
@@ -85,7 +83,8 @@ def train_one(job: dict) -> dict:
             "tokens": tokens, "flops": training_flops(config, tokens), "loss": loss,
             "seed": job["seed"], "learning_rate": recipe.learning_rate,
             "seconds": time.monotonic() - began, "width": config.width, "layers": config.layers,
-            "whole_loss": whole, "unique_tokens": int(shard.length.sum())}
+            "whole_loss": whole, "unique_tokens": fresh_steps * job["rows"] * T
+            if job.get("epochs") else int(shard.length.sum())}
 
 
 def speeds(config: GPTConfig, rounds: int = 3, rows: int = 4) -> dict[str, float]:

@@ -159,7 +159,7 @@ def test_a_plan_for_another_corpus_is_refused(undisturbed, tmp_path):
 
 
 @pytest.mark.parametrize("flags, message", [
-    (("--rows", "0"), "--rows: 0 must be at least 1"), (("--layers", "0"), "--layers: 0"),
+    (("--rows", "0"), "--rows: 0 must be at least 1"), (("--layers", "0"), "--layers 0"),
     (("--device", "abacus"), "--device abacus is not known"), (("--width", "33"), "no model")])
 def test_flags_that_make_no_run_are_refused_in_one_line(flags, message, undisturbed, tmp_path,
                                                         monkeypatch, capsys):
