@@ -275,3 +275,19 @@ def test_a_closure_is_called_and_its_loss_given_back(kind, exercise):
     assert loss is not None and loss.item() == 4.0, f"step(closure) should give 4, gave {loss}"
     assert (p < 1).all(), "and take a step with the gradients that the closure made"
     assert optimizer.step() is None
+
+
+@pytest.mark.parametrize("foreach", [False, True])
+def test_adamw_is_torchs_to_the_bit(foreach):
+    """Of torch 2.13's three forms two are ours, bit for bit; the fused one rounds otherwise."""
+    torch.manual_seed(0)
+    ours = torch.nn.Parameter(torch.randn(33, 17))
+    theirs = torch.nn.Parameter(ours.detach().clone())
+    options = dict(lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1)
+    mine, torchs = AdamW([ours], **options), torch.optim.AdamW([theirs], foreach=foreach, **options)
+    for step in range(10):
+        ours.grad = torch.randn(33, 17, generator=torch.Generator().manual_seed(step))
+        theirs.grad = ours.grad.clone()
+        mine.step()
+        torchs.step()
+        assert torch.equal(ours, theirs), f"step {step + 1}: {(ours - theirs).abs().max():.1e} apart"
