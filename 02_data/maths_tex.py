@@ -20,11 +20,8 @@ from mathml import mathml_tex
 # Only pages with one of these are looked at, one in a hundred: a word that is quick to look for,
 # and what it must be part of.
 HINTS = {"math": re.compile("<math|math/(?:tex|asc)|mwe-math|math-tex|mathtex|r/math"),
-         "math.now": re.compile("sh"),
          "atex": re.compile("atex"), "imetex": re.compile("imetex"), "codecogs": re.compile("cogs"),
          "cht=tx": re.compile("cht"), "/equation?": re.compile("tex="),
-         "upmath.me": re.compile("up"),
-         "numberempire.com": re.compile("render"), "s2cms.ru": re.compile("s2"),
          "data-expr": re.compile("data-expr"), '="tex': re.compile('="tex(?:error)?[" ]')}
 # No pattern may run past the next "<", or a page of unclosed tags would take quadratic time.
 ATTRIBUTES = r"""((?:[^<>"']++|"[^"<]*+"|'[^'<]*+'|["'])*+)"""      # a ">" may stand in quotes
@@ -38,11 +35,10 @@ IMAGE = re.compile(r"""<img\b(?:[^<>"']{1,3000}+|"[^"]{0,3000}+"|'[^']{0,3000}+'
 IMAGE_CLASS = re.compile(r"\b(?:latex|tex|mwe-math-fallback-image\S*|mathtex|wp-latex|eqn?|"
                          r"math-inline|displaymath|katex)\b", re.I)
 # Services that draw a formula from its TeX in the address: as the whole query (there "+" and "&"
-# are TeX), as one field of a form ("+" is a blank), or as the last part of the path.
-DRAWN = re.compile(r"""(?:codecogs\.com/[^?]*|mathtex\.cgi|mimetex\.cgi|numberempire\.com/render)
-    \?(?P<whole>.+)|(?:latex\.php|chart(?=\?(?:.*&)?cht=tx)|/equation|render/math|math\.now\.sh/?)
-    \?(?:.*&)?(?:latex|chl|tex|math|from)=(?P<field>[^&]+)|
-    (?:upmath\.me|s2cms\.ru)/(?:svg|png)/(?P<path>[^?]+)""", re.I | re.X | re.S)
+# are TeX), or as one field of a form ("+" is a blank).
+DRAWN = re.compile(r"""(?:codecogs\.com/[^?]*|mathtex\.cgi|mimetex\.cgi)\?(?P<whole>.+)|
+    (?:latex\.php|chart(?=\?(?:.*&)?cht=tx)|/equation|render/math)
+    \?(?:.*&)?(?:latex|chl|tex|math)=(?P<field>[^&]+)""", re.I | re.X | re.S)
 SIZES = re.compile(r"\\(?:inline|dpi\s?\{\d+\}|[bf]g_\w+|fn_\w+)\s*")    # codecogs' own commands
 ELEMENT = re.compile(r"<(span|div|mjx-container)\b" + ATTRIBUTES + ">", re.I)
 TWIN = re.compile(r"(?<![\w-])(?:katex-html|MathJax_Preview|MathJax_Display|MathJax_SVG|MathJax|"
@@ -204,7 +200,7 @@ def replace_images(page: str) -> str:
         elif drawn and drawn["field"]:
             tex = unquote(drawn["field"].replace("+", " "))
         elif drawn:
-            tex = SIZES.sub("", unquote(drawn["path"] or drawn["whole"].replace("&space;", " ")
+            tex = SIZES.sub("", unquote(drawn["whole"].replace("&space;", " ")
                                         .replace("&hash;", "#")))
         else:
             return tag

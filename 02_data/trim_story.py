@@ -49,10 +49,11 @@ LAST = re.compile(r"""\W*(?:related\ (?:stor|article|post|news|link|content|cove
 # ... and by all that they say (beside a number): these words begin other headings too.
 LAST_WORDS = re.compile(r"""[\W\d]*(?:related|read\ more|recommended|popular|trending|latest|
     comments?|subscribe|newsletter|follow|tags|see\ also|what['’]s\ next|further\ reading|
-    external\ links|references|previous|next|advertisement|share|relacionad\w*|artículos|artikel|похож\w*|
-    altri|kommentare?|teilen|schlagw\w*|meistgelesen|commentaires?|partage\w*|comentarios?|commenti|
-    condividi|comentários?|reacties|podobne|komentarze|dodaj|powiązane|kommentarer|комментари[ий]|
-    оставить|поделиться|отзывы|leia|veja|lire|читайте)(?:\ on\ .*)?[\W\d]*$""", re.I | re.X)
+    external\ links|references|previous|next|advertisement|share|relacionad\w*|artículos|artikel|
+    похож\w*|altri|kommentare?|teilen|schlagw\w*|meistgelesen|commentaires?|partage\w*|
+    comentarios?|commenti|condividi|comentários?|reacties|podobne|komentarze|dodaj|powiązane|
+    kommentarer|комментари[ий]|оставить|поделиться|отзывы|leia|veja|lire|читайте)
+    (?:\ on\ .*)?[\W\d]*$""", re.I | re.X)
 # Who wrote it and when, before the text.
 BYLINE = re.compile(r"""\W*(?:(?i:(?:written\ )?by|von|por|par|door|di)\ [A-ZÄÖÜÉ]|
     (?i:posted|published|updated|last\ (?:updated|modified)|publicado|publié|mis\ à\ jour|stand:|

@@ -62,6 +62,9 @@ NAMELESS = HEADINGS | frozenset("html body article main dt summary pre code opti
 DROPPED_TAGS = {"nav": SURE, "footer": SURE, "aside": SURE, "dialog": WEAK, "menu": WEAK,
                 "legend": WEAK, "fieldset": WEAK, "dir": WEAK, "figcaption": WEAK}
 ROLES = frozenset("complementary contentinfo navigation dialog alertdialog search".split())
+# What attributes must hold to say anything, in lower case.
+TELLING = re.compile(UNWANTED.pattern + r"|lightbox|comments|hidden|none|role\s*=|"
+                     r"cookie|consent|gdpr|disqus|popup|widget-?area|navigation")
 NOTICE = re.compile(r"admonition|callout|\bnotes?\b|\btips?\b|warning|caution|important|\binfo\b|"
                     r"alert|\bhint|footnote|example|definition")
 
@@ -72,7 +75,6 @@ class Evidence(NamedTuple):
     word: str
 
 
-@functools.lru_cache(1 << 14)
 def attributes_of(written: str) -> dict[str, str]:
     """A block's attributes as they are written -> name (lower case): value; the first counts."""
     found: dict[str, str] = {}
@@ -107,7 +109,6 @@ def names_of(attributes: dict[str, str]) -> tuple[str, str]:
     return " ".join(classes + others).lower(), attributes.get("id", "").lower()
 
 
-@functools.lru_cache(1 << 14)
 def judge_name(name: str) -> Evidence | None:
     """What a name says against its block: "cookie-bar" -> SURE, "post sidebar" -> WEAK, "story" and
     "article-body share" -> None."""
@@ -148,41 +149,49 @@ def made_from_heading(name: str, node: Node) -> bool:
     return bool(wanted) and set(wanted) <= set(re.findall(r"[^\W_]+", heading))
 
 
+class Judged(NamedTuple):
+    """What a block's attributes say against it: in any case; by its names; by its id `own`."""
+    certain: Evidence | None = None
+    named: Evidence | None = None
+    by_id: Evidence | None = None
+    own: str = ""
+    opens: bool = False       # it can be opened by a key or a click: a dialog, a fold
+
+
+@functools.lru_cache(1 << 14)
+def judge_attributes(written: str) -> Judged | None:
+    """The attributes of a block as they are written, judged; None if they say nothing."""
+    if not TELLING.search(written.lower()):
+        return None                     # most blocks
+    attributes = attributes_of(written)
+    if is_hidden(attributes):
+        return Judged(certain=Evidence(HIDING, "hidden"))
+    role = attributes.get("role", "").lower() in ROLES
+    name, own = names_of(attributes)
+    found = Judged(Evidence(SURE, "role") if role else None, judge_name(name) if name else None,
+                   judge_name(own) if own else None, own, "tabindex" in attributes)
+    return found if found.certain or found.named or found.by_id else None
+
+
 def evidence(node: Node) -> Evidence | None:
     """What speaks against this block by itself; None if nothing does."""
+    judged = judge_attributes(node.attributes) if node.attributes else None
+    kind = DROPPED_TAGS.get(node.tag)
+    if judged is None and kind is None or node.tag in ("html", "body"):
+        return None
     # what holds a formula is worth more than a picture's name or a style
     if any(type(c) is Run and "$" in c.text and FORMULA.search(c.text) for c in node.children):
         return None
-    kind = DROPPED_TAGS.get(node.tag)
     if kind is not None:
-        if node.tag == "aside" and node.attributes and NOTICE.search(
-                attributes_of(node.attributes).get("class", "").lower()):
-            return None
-        return Evidence(kind, node.tag)
-    if not node.attributes or node.tag in ("html", "body"):
-        return None
-    attributes = attributes_of(node.attributes)
-    if is_hidden(attributes):
-        return Evidence(HIDING, "hidden")
-    if attributes.get("role", "").lower() in ROLES:
-        return Evidence(SURE, "role")
-    if node.tag in NAMELESS:
-        return None
-    return named(node, attributes)
-
-
-def named(node: Node, attributes: dict[str, str]) -> Evidence | None:
-    """What a block's names say against it, where they are to be believed."""
-    name, own = names_of(attributes)
-    found = judge_name(name) if name else None
-    if found is None and own:
-        found = judge_name(own)
-        if found and made_from_heading(own, node):
-            found = None
-    if found is None:
-        return None
-    # Paragraphs and the like are not called after what is around them.
-    prose = node.mass >= PROSE and 5 * node.link < node.size and "tabindex" not in attributes
-    if prose and (found.kind == WEAK and found.word in ORDINARY or node.tag == "p"):
+        note = node.tag == "aside" and NOTICE.search(node.attribute("class").lower())
+        return None if note else Evidence(kind, node.tag)
+    if judged.certain or node.tag in NAMELESS:
+        return judged.certain
+    found = judged.named
+    if found is None and judged.by_id and not made_from_heading(judged.own, node):
+        found = judged.by_id
+    # Prose is not called after what is around it: a paragraph at all, a block by an ordinary word.
+    if found and node.mass >= PROSE and 5 * node.link < node.size and not judged.opens \
+            and (node.tag == "p" or found.kind == WEAK and found.word in ORDINARY):
         return None
     return found
