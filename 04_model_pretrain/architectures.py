@@ -133,7 +133,8 @@ def measure(data: Path, tokens: int, seconds: float, seeds: list[int]) -> dict:
             bar.update()
     bench = Bench(data, tokens, seeds[0])
     nano = replace(bench.base, **GPT2)
-    recipes = {"ours": (replace(bench.base, ngram_rows=32_768), recipe)} | {
+    ours = replace(bench.base, ngram_rows=32_768, tied=True, late_keys=True)
+    recipes = {"ours": (ours, recipe)} | {
         f"nanoGPT at {rate:g}": (nano, Recipe(
             optimizer="adamw", learning_rate=rate, schedule="cosine", warmup=0.05,
             weight_decay=0.1, betas=(0.9, 0.95))) for rate in RATES}

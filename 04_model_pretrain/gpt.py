@@ -49,6 +49,8 @@ class GPTConfig:
                               ("norm", ("rms", "layer")), ("positions", ("rotary", "learned"))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} {getattr(self, name)!r} is not among {allowed}")
+        if self.late_keys and self.positions != "rotary":
+            raise ValueError("late keys need rotary positions")
         D = self.head_size or (0 if self.width % self.heads else self.width // self.heads)
         if D < 2 or D % 2 or self.heads % (self.kv_heads or self.heads):
             raise ValueError(f"{self.heads} heads must divide width {self.width} into even parts, "
@@ -291,5 +293,6 @@ class GPT(nn.Module):
         return logits, total / (targets != -100).sum().clamp(min=1)
 
 
+# GPTConfig(**GPT2, ...): the model of Radford et al. 2019
 GPT2 = dict(mlp="gelu", norm="layer", positions="learned", qk_norm=False, bias=True, tied=True,
-            mix_previous=False)         # GPTConfig(**GPT2, ...): the model of Radford et al. 2019
+            mix_previous=False, late_keys=False)
