@@ -89,7 +89,7 @@ def main() -> None:
     add("--answers", type=int, default=8, help="answers to each, of which one is kept")
     add("--epochs", type=float, default=1.0)
     add("--batch", type=int, default=32, help="conversations per step")
-    add("--learning-rate", type=float, default=RATES["sft"])
+    add("--learning-rate", type=float, default=RATES["rft"])
     add_common(parser)
     args = parsed(parser)
     if args.quick:

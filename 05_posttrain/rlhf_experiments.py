@@ -150,7 +150,7 @@ def policies(bench: Bench, sft, pairs: list[dict], reward, seed: int) -> dict[st
     def by_choice(name):
         chosen = sample_and_keep(sft, reward, bench.tokenizer, asked[:60 if small else 1000],
                                  3 if small else 8, seed)
-        return fine_tuned(sft, chosen[name], bench.pad, 1.0, 32, RATES["sft"], seed), None
+        return fine_tuned(sft, chosen[name], bench.pad, 1.0, 32, RATES["rft"], seed), None
     return {"rft": lambda: by_choice("rft"), "rft_random": lambda: by_choice("rft_random"),
             "dpo 0.05": lambda: by_dpo(0.05), "dpo 0.2": lambda: by_dpo(0.2),
             "reinforce": by_reinforce, "ppo 0.1": lambda: by_ppo(0.1), "grpo": by_grpo}

@@ -29,8 +29,8 @@ from responses import collate, in_order_of_length, response_logprobs, token_logp
 from rollouts import sample_answers
 from sound_step import last_good_kept, save_stage, take_step
 from training_stage import (RATES, Progress, add_common, batch_indices, in_precision, open_model,
-                            open_tokenizer, optimizer_for, planned_precision, read_conversations,
-                            result, set_rate, write_jsonl)
+                            open_tokenizer, optimizer_for, planned, planned_precision,
+                            read_conversations, result, set_rate, write_jsonl)
 
 
 def sft_loss(logits: Tensor, ids: Tensor, mask: Tensor, total: float) -> Tensor:
@@ -136,7 +136,7 @@ def parse() -> argparse.Namespace:
     add("--learning-rate", type=float, default=RATES["sft"])
     add("--precision", choices=("fp32", "bf16"), default=planned_precision(),
         help="default: what chapter 3 found faster here")
-    add_common(parser)
+    add_common(parser, planned("threads", 1))
     args = parsed(parser)
     if args.quick:
         args.examples = min(args.examples, 800)

@@ -25,8 +25,10 @@ FOLDER = "05_posttrain"
 # matrices of size 0.3 and embeddings of size 1.3, where AdamW alone leaves 0.02, and a step of
 # AdamW is as long as its rate. On one walk's model and 7,900 pairs the reward model named .66 of
 # the better answers at 0.001, .69 at 0.003 and .73 at 0.01, of .81 that the noise allows. SFT
-# forgets more than it learns at 0.003 (held-out loss 4.30 against 4.12).
-RATES = {"sft": 1e-3, "reward": 1e-2, "dpo": 1e-3, "ppo": 1e-3, "grpo": 1e-3, "reinforce": 1e-3}
+# forgot more than it learned at 0.003 when most answers came from memory (held-out loss 4.30
+# against 4.12 at 0.001); to copy from a page it has more to learn (MEASURED.md).
+RATES = {"sft": 2e-3, "reward": 1e-2, "dpo": 1e-3, "ppo": 1e-3, "grpo": 1e-3,
+         "reinforce": 1e-3, "rft": 1e-3}
 SCALED = {"reward": 96, "dpo": 96, "grpo": 96}      # fall as 1 / width from this width on
 
 
@@ -46,12 +48,13 @@ def result(name: str) -> Path:
     return out(FOLDER, name)
 
 
-def add_common(parser: argparse.ArgumentParser) -> None:
-    """The options of every training command: tokenizer, seed, threads, quick, fresh."""
+def add_common(parser: argparse.ArgumentParser, threads: int = 1) -> None:
+    """The options of every training command: tokenizer, seed, threads, quick, fresh. `threads` is
+    the default: 1 for what the walk runs side by side or in several processes."""
     group = parser.add_argument_group("every stage")
     group.add_argument("--tokenizer", type=Path, default=out("01_tokenizer", "tokenizer.json"))
     group.add_argument("--seed", type=int, default=0)
-    group.add_argument("--threads", type=int, default=1, help="torch threads")
+    group.add_argument("--threads", type=int, default=threads, help="torch threads")
     group.add_argument("--quick", action="store_true", help="a few seconds' worth of training")
     group.add_argument("--fresh", action="store_true", help="make again even if up to date")
 
@@ -146,11 +149,17 @@ def optimizer_for(parameters, learning_rate: float, eps: float = 1e-8) -> torch.
                              weight_decay=0.0, fused=True)
 
 
+def planned(setting: str, otherwise):
+    """What chapter 3 measured to be fastest here ("precision", "threads"), `otherwise` without a
+    plan."""
+    plan = out("03_scaling", "plan.json")
+    found = read_json(plan, "03_scaling/plan.py").get(setting) if plan.exists() else None
+    return found or otherwise
+
+
 def planned_precision() -> str:
     """"bf16" if chapter 3 measured that this machine is faster in it, else "fp32"."""
-    plan = out("03_scaling", "plan.json")
-    return read_json(plan, "03_scaling/plan.py").get("precision", "fp32") if plan.exists() \
-        else "fp32"
+    return planned("precision", "fp32")
 
 
 def in_precision(precision: str) -> torch.autocast:

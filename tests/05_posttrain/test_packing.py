@@ -93,3 +93,17 @@ def test_a_changed_neighbour_changes_nothing(tiny_model):
     same = ids == ids_after
     assert same.any() and not same.all()
     assert (before - after)[same].abs().max() == 0, "a neighbour's words reached this answer"
+
+
+def test_packed_equals_unpacked_where_keys_come_a_token_late():
+    """A head with late keys sees the token after the one that its key is of: at the border of two
+    conversations that would be the neighbour's."""
+    from gpt import GPT, GPTConfig
+    torch.manual_seed(0)
+    model = GPT(GPTConfig(vocab_size=133, sequence_length=64, layers=2, width=32, heads=4, tied=True,
+                          late_keys=True, ngram_rows=512)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    test_packed_logits_equal_unpacked(model)
+    test_a_changed_neighbour_changes_nothing(model)
