@@ -178,8 +178,8 @@ def main() -> None:
     pairs = [p for p in read_jsonl(folder / "preferences.jsonl", "05_posttrain/preferences.py")
              if p["split"] == "val"]
     labels = {name: label_accuracy(pairs, without) for name, without in (
-        ("the whole rule", ()), ("without relevance", ("relevance",)),
-        ("form alone", ("relevance", "repetition")))}
+        ("the whole rule", ()), ("without relevance", ("relevance", "on page")),
+        ("form alone", ("relevance", "on page", "repetition")))}
     print("held-out labels named rightly by "
           + ", ".join(f"{name} {share:.3f}" for name, share in labels.items()))
     sft, _ = open_model(stages["sft"], args.tokenizer, "05_posttrain/sft.py")

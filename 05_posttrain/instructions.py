@@ -31,7 +31,7 @@ from option_ranges import parsed
 # and about things that do not exist (made_up.py). "open" has its page in front (open_book.py).
 SHARES = {"does": 0.20, "open": 0.34, "returns": 0.05, "module": 0.07, "kind": 0.06,
           "arguments": 0.06}
-MADE_UP = {"open": 0.10, "arguments": 0.06, "kind": 0.03, "repeat": 0.03}
+MADE_UP = {"open": 0.10, "arguments": 0.10, "kind": 0.06, "repeat": 0.04}
 
 
 def argument_names(arguments: str) -> list[str]:
