@@ -23,6 +23,7 @@ from torch import Tensor
 
 from artifacts import CommandLine, BadInput, command, read_json, shown
 from checkpoint import empty_model, file_digest, save_checkpoint
+from export import export_gguf, export_hf         # noqa: F401  the way out, told from here too
 from generate import generate
 from gguf import read_gguf
 from gpt import GPT, GPTConfig
