@@ -165,6 +165,11 @@ class Tokenizer:
         return Tokenizer, (self.vocab, self.merges, self.special_tokens, self.pattern,
                            self.whole_pieces, self.normalizer)
 
+    def forget(self) -> None:
+        """Drop the pieces that were encoded, so that the next text finds empty caches."""
+        self._cache.clear()
+        self._arrays = None
+
     @property
     def vocab_size(self) -> int:
         """The number of ids: the greatest id plus one."""

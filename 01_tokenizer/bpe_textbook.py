@@ -13,11 +13,10 @@ of all words again, so that 32,000 merges of 50 MB would take hours. The rungs a
 the same merges: bpe_cells.py in seconds, bpe_hybrid.py a little faster. Left out: special tokens (bpe.py).
 """
 
-import argparse
 from collections import Counter
 from typing import Mapping, Sequence
 
-from artifacts import BadInput, command
+from artifacts import BadInput, CommandLine, command
 from pretokenize import split
 
 Word = tuple[int, ...]                     # the tokens of a piece of text, in order
@@ -109,7 +108,7 @@ def token_bytes(merges: Sequence[Merge]) -> list[bytes]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = CommandLine(__doc__)
     parser.add_argument("text", nargs="?", default=FOUR_WORDS,
                         help="what to train on (default: low 5 times, lower 2, newest 6, widest 3)")
     parser.add_argument("--vocab-size", type=int, default=263, help="tokens, with the 256 bytes")

@@ -37,11 +37,15 @@ def special_ids(special_tokens: Mapping[str, int] | Sequence[str], vocab: dict[i
 
     `special_ids(["<|end|>"], {0: b"a"}, [])` is `{"<|end|>": 1}`.
     """
+    wanted = {name.encode() for name in special_tokens}
     # A merge may happen to spell a special token; that id belongs to ordinary text.
-    ordinary = {a + b for a, b in merges} | {bytes([b]) for b in range(256)}
+    ordinary = {bytes([b]) for b in range(256)}
     of_bytes = {}
-    for i, token in vocab.items():
-        of_bytes.setdefault(token, []).append(i)
+    if wanted:
+        ordinary |= wanted & {a + b for a, b in merges}
+    for i, token in vocab.items() if wanted else ():
+        if token in wanted:
+            of_bytes.setdefault(token, []).append(i)
     named = {}
     for name in special_tokens:
         token = name.encode()

@@ -5,8 +5,8 @@
 
 The text is Python source of the installed packages, documents joined by <|endoftext|>. All numbers
 are CPU seconds of one process, contestants take turns, the best of --repeats counts, and every
-output is compared before a number is printed. The peers tokenizers, tiktoken, rustbpe and regex
-take part if they are installed; nothing else here needs them. Writes
+output is compared before a number is printed. The peers tokenizers, tiktoken, rustbpe, gigabpe and
+regex take part if they are installed; nothing else here needs them. Writes
 out/01_tokenizer/benchmark.json. Left out: several processes, whose sum of work is the same.
 """
 
@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import random
+import tempfile
 import time
 import unicodedata
 from pathlib import Path
@@ -111,7 +112,7 @@ def show(title: str, seconds: dict[str, float], against: str, faster: bool = Fal
 def training(documents: list[str], args: argparse.Namespace) -> dict:
     """Text in memory to merges: ours by three rungs, HF's and rustbpe's trainer."""
     tables, joined = {}, END.join(documents)
-    hf, rust = peer("tokenizers"), peer("rustbpe")
+    hf, rust, giga = peer("tokenizers"), peer("rustbpe"), peer("gigabpe")
     megabytes = len(joined.encode()) / 1e6
 
     def ours(trainer: Callable, size: int) -> list:
@@ -123,12 +124,16 @@ def training(documents: list[str], args: argparse.Namespace) -> dict:
                        "ours, hybrid (fast)": lambda: ours(train_hybrid, size)}
         if hf:
             contestants["HF tokenizers"] = lambda: train_hf(hf, documents, size)
+        if giga:
+            contestants["gigabpe"] = lambda: train_giga(giga, documents, size)
         if rust:
             contestants["rustbpe"] = lambda: train_rust(rust, documents, size)
         seconds, merges = turns(contestants, args.repeats)
         assert merges["ours, cells (taught)"] == merges["ours, hybrid (fast)"]
         if hf:
             assert merges["ours, hybrid (fast)"] == merges["HF tokenizers"], "merges differ from HF"
+        if giga:
+            assert merges["ours, hybrid (fast)"] == merges["gigabpe"], "merges differ from gigabpe"
         if rust:
             assert merges["rustbpe"] == as_rustbpe(joined, size), "tokens differ from rustbpe"
         tables |= show(f"training, {megabytes:.0f} MB, {size:,} tokens, merges equal", seconds,
@@ -151,6 +156,16 @@ def train_hf(hf, documents: list[str], size: int) -> list[tuple[bytes, bytes]]:
         vocab_size=size, special_tokens=[END], show_progress=False,
         initial_alphabet=hf.pre_tokenizers.ByteLevel.alphabet()))
     merges = json.loads(tokenizer.to_str())["model"]["merges"]
+    return [(unprintable(a), unprintable(b)) for a, b in merges]
+
+
+def train_giga(giga, documents: list[str], size: int) -> list[tuple[bytes, bytes]]:
+    """The merges of gigabpe on one thread; it reads files, so that writing them is in its time."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "text.txt")
+        path.write_text(END.join(documents), encoding="utf-8", newline="")
+        merges = giga.train_bpe([str(path)], vocab_size=size, pretokenizer="bytelevel",
+                                special_tokens=[END], threads=1)[1]
     return [(unprintable(a), unprintable(b)) for a, b in merges]
 
 
@@ -177,7 +192,7 @@ def coding(documents: list[str], args: argparse.Namespace) -> dict:
     tokenizer = Tokenizer(vocab, merges)
 
     def cold() -> list[np.ndarray]:
-        tokenizer._cache.clear()
+        tokenizer.forget()
         return [tokenizer.encode_to_numpy(text) for text in documents]
 
     encoders = {"ours, cold cache": cold,

@@ -1,4 +1,4 @@
-"""Two pictures of a tokenizer: a text in coloured tokens, and compression by vocabulary size."""
+"""Three pictures of a tokenizer: merges as cells, a text in tokens, compression by vocabulary."""
 
 from pathlib import Path
 from typing import Mapping, Sequence
@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 
 from bpe import Tokenizer
 from bpe_shapes import bytes_per_token, shrunk
+from bpe_textbook import FOUR_WORDS, encode, token_bytes, train
 from show_tokens import token_names
 
 PASTELS = ("#fbd5d5", "#d5f0d5", "#d8dcf8", "#fbeec2", "#e8d5f4", "#cdeeee")
@@ -21,6 +22,31 @@ for i in range(10):
 unbelievable, antidisestablishmentarianism
 Die Straße führt über Köln nach Zürich.
 Привет, мир! Καλημέρα κόσμε."""
+
+
+def draw_merges(path: Path, merges: int = 7) -> Path:
+    """Draw the lesson's four words as cells, a row per merge: each cell is a token; `path`."""
+    words, learned = list(dict.fromkeys(FOUR_WORDS.split())), train(FOUR_WORDS, 256 + merges)
+    tokens = [token.decode("latin-1") for token in token_bytes(learned)]
+    figure, axes = plt.subplots(figsize=(7.2, 0.42 * (merges + 2)), dpi=150)
+    axes.set_xlim(-4.2, sum(map(len, words)) + len(words)), axes.set_ylim(merges + 0.6, -0.6)
+    axes.axis("off")
+    for row in range(merges + 1):
+        new = 255 + row                       # the token that this row's merge made
+        label = " + ".join(side.decode() for side in learned[row - 1]) if row else "bytes"
+        axes.text(-0.5, row, label, family="DejaVu Sans Mono", fontsize=9, ha="right", va="center")
+        column = 0
+        for word in words:
+            for token in encode(word, learned[:row]):
+                wide = len(tokens[token])
+                shade = "#fbc9a0" if token == new and row else "#dfe6f3" if token > 255 else "white"
+                axes.add_patch(plt.Rectangle((column + 0.04, row - 0.36), wide - 0.08, 0.72,
+                                             facecolor=shade, edgecolor="#555555", linewidth=0.8))
+                axes.text(column + wide / 2, row, tokens[token], family="DejaVu Sans Mono",
+                          fontsize=9, ha="center", va="center")
+                column += wide
+            column += 1
+    return _save(figure, path)
 
 
 def draw_tokens(tokenizer: Tokenizer, path: Path, text: str = SAMPLE, width: int = 64) -> Path:

@@ -24,9 +24,9 @@ from bpe_shapes import report_shapes
 from docstrings import Document, sample_documentation
 from byte_alphabet import printable
 from pretokenize import count_pretokens, read_text
-from tokenizer_figures import draw_compression, draw_tokens
+from tokenizer_figures import draw_compression, draw_merges, draw_tokens
 
-SIDE_FILES = ("tokens.png", "compression.png", "compression.json", "shapes.json")
+SIDE_FILES = ("merges.png", "tokens.png", "compression.png", "compression.json", "shapes.json")
 SPECIAL_TOKENS = ("<|endoftext|>", "<|user|>", "<|assistant|>", "<|end|>", "<|pad|>")
 
 
@@ -90,6 +90,7 @@ def main() -> None:
     print("bytes per token: " + ", ".join(f"{domain} {line[tokenizer.vocab_size]:.2f}"
                                           for domain, line in numbers.items()))
     draw_tokens(tokenizer, folder / "tokens.png")
+    draw_merges(folder / "merges.png")
     write_json(folder / "compression.json", numbers)
     report_shapes(tokenizer, folder / "shapes.json")
     print(f"wrote {shown(args.out)}, and tokens.png and compression.png beside it\n"

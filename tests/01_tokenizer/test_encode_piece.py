@@ -31,6 +31,10 @@ CASES = [
     ([A, B, C], {(A, B): 0, (7, C): 1}, [7, 9], [9], "a merged token merges on"),
     ([C, A, B], {(A, B): 0, (C, 7): 1}, [7, 9], [9], "with what stands left of it as well"),
     ([A, B, A, B], {(A, B): 0, (7, 7): 1}, [7, 9], [9], "and with its like"),
+    ([B, C, A, B, A, B], {(A, B): 0, (B, C): 1, (9, 9): 2}, [9, 9, 8], [8, 9],
+     "a token that two pairs make (Llama 3's file has them all): still the leftmost first"),
+    ([A, B, A, B], {(7, A): 0, (A, B): 1}, [8, 7], [8, B],
+     "a pair of lower rank is born in the middle: it goes before the rest of its elder"),
     ([A], {(A, B): 0}, [7], [A], "one token"),
     ([A, C], {(A, B): 0}, [7], [A, C], "no pair with a rank"),
 ]
