@@ -13,8 +13,8 @@ units, no words for numbers.
 
 import re
 
-STATED = re.compile(r"(?:answer|choice|option)\s*(?:is|:|=)\s*:?\s*[*_\s]*[(\[]?([A-Z])\b(?!['’])",
-                    re.IGNORECASE)
+STATED = re.compile(r"(?:answer|choice|option)\s*(?:is|:|=)\s*:?\s*[*_\s]*[(\[]?([A-Z])\b"
+                    r"(?!['’])", re.IGNORECASE)
 NUMBER = re.compile(r"(?<![\w.,])[-−]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d+)?")
 
 

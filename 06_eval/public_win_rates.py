@@ -1,4 +1,4 @@
-"""What 223 published win rates say about length: AlpacaEval 2's own board, with and without control.
+"""What 223 published win rates say about length: AlpacaEval 2's board, with control and without.
 
     python 06_eval/public_win_rates.py                      # the table, two seconds
     python 06_eval/public_win_rates.py --figure win_rates.svg

@@ -40,12 +40,12 @@ def test_without_a_gpu_nothing_is_measured_and_the_answer_is_one_line(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_empty_table_says_so_and_the_lesson_shows_what_was_measured():
+def test_an_empty_table_says_so_and_the_page_shows_what_was_measured():
     assert all("not measured" in line for line in gpu_tables.lines({})[2:])
-    lesson = (Path(gpu_benchmark.__file__).parents[1] / "07_systems" / "README.md").read_text(
+    page = (Path(gpu_benchmark.__file__).parents[1] / "07_systems" / "MEASURED.md").read_text(
         encoding="utf-8")
     for line in gpu_tables.lines({n: gpu_benchmark.recorded(n) for n in gpu_benchmark.TABLES}):
-        assert line in lesson, f"the lesson does not show: {line}"
+        assert line in page, f"MEASURED.md does not show: {line}"
 
 
 def attention(speed, rival):
