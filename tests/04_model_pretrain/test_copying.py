@@ -19,6 +19,7 @@ def numbered(H: int = 3, T: int = 4) -> torch.Tensor:
     return (10 * torch.arange(H)[:, None] + torch.arange(T) + 1.0)[None, :, :, None]
 
 
+@pytest.mark.exercise("4.19")
 def test_every_second_head_is_one_token_late():
     late = late_keys(numbered(), None, torch.ones(4, 1, dtype=torch.bool))[0, :, :, 0]
     assert late[0].tolist() == [1, 2, 3, 4] and late[2].tolist() == [21, 22, 23, 24], \
@@ -26,6 +27,7 @@ def test_every_second_head_is_one_token_late():
     assert late[1].tolist() == [0, 11, 12, 13], f"head 1 is one late, zero first: {late[1]}"
 
 
+@pytest.mark.exercise("4.19")
 def test_a_late_key_goes_on_from_the_pass_before_and_not_over_the_beginning_of_a_text():
     before = torch.full((1, 3, 1, 1), 99.0)
     goes_on = torch.tensor([True, True, False, True])[:, None]
