@@ -175,6 +175,11 @@ def dedup_lines(documents: list[str], keep: str = "first", minimum: int = 0) -> 
     return out
 
 
+def is_signature(line: str) -> bool:
+    """True for a line that defines something: "f(x, y=1)", "class A(B)", but not "See also:"."""
+    return _SIGNATURE.match(line) is not None
+
+
 def entries_of(text: str) -> list[str]:
     """Cut a text into entries: a definition with its documentation, or a paragraph.
 

@@ -14,7 +14,7 @@ from typing import Iterable
 
 import numpy as np
 
-from dedup import entries_of
+from dedup import entries_of, is_signature
 from hashed_linear import HashedLinear, fit
 
 LABELS = ("wiki", "cc")
@@ -29,16 +29,19 @@ def default_examples(texts: Iterable[str], each: int = 1500,
                      seed: int = 0) -> tuple[list[str], list[str]]:
     """Weak labels from documentation: (hand-written entries, packed stubs), `each` at most.
 
-    Hand-written: an entry whose text under the first line has 40 words or more. Stub: under 6. As a
+    Hand-written: an entry of 40 words or more, without its signature. Stub: a signature with under
+    6 words about it. A heading, an item or a short paragraph is no stub: it has no signature. As a
     stub is short, 12 of them make one example, so that length alone does not tell.
     """
     written, stubs = [], []
     for text in texts:
         for entry in entries_of(text):
-            words = len(entry.partition("\n")[2].split())
+            first, _, below = entry.strip().partition("\n")
+            defines = is_signature(first)
+            words = len((below if defines else entry).split())
             if words >= 40:
                 written.append(entry[:2000])
-            elif words < 6 and entry.strip():
+            elif words < 6 and defines:
                 stubs.append(entry.strip())
     random = np.random.default_rng(seed)
     stubs = [stubs[i] for i in random.permutation(len(stubs))[:12 * each]]

@@ -159,6 +159,14 @@ def test_default_examples_have_equal_lengths_and_a_seed():
     assert quality.default_examples([text]) == (positives, negatives)
 
 
+def test_paragraphs_on_one_line_are_no_stubs():
+    page = "\n\n".join(["Generics", "A type that works over many types is what we call a generic. " * 6,
+                        "- one\n- two", "See also:", "identity(value)"])
+    written, stubs = quality.default_examples([page] * 12)
+    assert len(written) == 12 and written[0].startswith("A type"), "a paragraph is hand-written text"
+    assert stubs == ["\n".join(["identity(value)"] * 12)], "headings, items and links are no stubs"
+
+
 @pytest.mark.exercise("2.26")
 @pytest.mark.parametrize("url, blocked", [
     ("https://numpy.org/doc/stable", False), ("https://free-xxx.example/page", True),
