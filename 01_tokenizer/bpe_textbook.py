@@ -10,7 +10,7 @@
 Sennrich et al. 2016 (arXiv:1508.07909, algorithm 1) on bytes instead of letters. A token is a
 number: byte b is the token b, and the first merge makes the token 256. Every merge counts all pairs
 of all words again, so that 32,000 merges of 50 MB would take hours. The rungs above this one give
-the same merges: bpe_cells.py in seconds, bpe_hybrid.py a little faster. Left out: special tokens (bpe.py).
+the same merges: bpe_cells.py in seconds, bpe_hybrid.py faster. Left out: special tokens (bpe.py).
 """
 
 from collections import Counter

@@ -38,10 +38,10 @@ def main() -> None:
     parser.add_argument("--ranks", type=Path, help="a rank file of tiktoken (default: cl100k_base)")
     parser.add_argument("--pattern", choices=list(PATTERNS), default="gpt4")
     parser.add_argument("--megabytes", type=float, default=20, help="size of the text")
-    parser.add_argument("--mixed", action="store_true", help="words in ten scripts between the code")
+    parser.add_argument("--mixed", action="store_true", help="words in ten scripts between code")
     parser.add_argument("--repeats", type=int, default=2, help="turns; the best one counts")
-    parser.add_argument("--out", type=Path, default=out("01_tokenizer", "vocabulary_benchmark.json"),
-                        help="file of the numbers")
+    parser.add_argument("--out", type=Path, help="file of the numbers",
+                        default=out("01_tokenizer", "vocabulary_benchmark.json"))
     parser.add_argument("--quick", action="store_true", help="2 MB")
     args = parser.parse_args()
     path = args.ranks or offline_ranks()
