@@ -14,6 +14,7 @@
     python learn.py grade handed_in/* --chapter 4 --csv marks.csv       a class, a line each
     python learn.py grade moodle.zip --class --chapter 4 --csv marks.csv
     python learn.py gradescope --chapter 4 autograder.zip         what Gradescope takes
+    python learn.py questions 4 --format gift --out questions.gift      for Moodle; or csv
     python learn.py selfcheck 4      grade the graders: each planted bug is caught, by its own
 
 The reference is the only source: a listed function's docstring is the statement, the comments in
@@ -116,6 +117,10 @@ def arguments() -> argparse.ArgumentParser:
     grade.add_argument("--json", type=Path, dest="report",
                        help="results in Gradescope's format; of several submissions, a folder")
     grade.add_argument("--csv", type=Path, help="a table of marks: a line for each submission")
+    questions = actions.add_parser("questions", help="multiple choice, for Moodle and others")
+    questions.add_argument("chapter", type=int, nargs="?")
+    questions.add_argument("--format", choices=("gift", "csv"), default="gift")
+    questions.add_argument("--out", type=Path, help="the file to write; else it is printed")
     itself = actions.add_parser("selfcheck", help="grade the graders")
     itself.add_argument("only", nargs="?", help="a chapter or an exercise")
     itself.add_argument("--workers", type=int, default=cores)
@@ -138,6 +143,9 @@ def main() -> int | None:
     if args.action == "gradescope":
         from learning.workflows import gradescope
         return gradescope(args.chapter, args.file)
+    if args.action == "questions":
+        from learning.quiz import questions
+        return questions(args.chapter, args.format, args.out)
     if args.action == "status":
         from learning.progress import status
         return status({"json": args.json, "summary": args.summary, "junit": args.junit})

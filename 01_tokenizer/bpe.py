@@ -299,7 +299,7 @@ class Tokenizer:
         Takes the options of `encode`, whose ValueError names the token and where it begins, as
         in "'<e>' at character 2" of "ab<e>". Leaves no character of `text` out: where it holds an
         allowed special token, its id stands there, and the text before and after it is split
-        for itself.
+        for itself. A lone surrogate is no UTF-8: `mend_surrogates` first.
         """
         allowed = self._allowed(allowed_special)
         refused = [s for s in self._allowed(disallowed_special) if s not in allowed]

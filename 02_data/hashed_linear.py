@@ -185,7 +185,8 @@ def calibration(probability: np.ndarray, y: np.ndarray, bins: int = 10) -> tuple
     """Do 70 % of the texts scored 0.7 hold? Rows (mean score, share positive, count), and the gap.
 
     The gap is the expected calibration error: the mean of |score - share| weighted by count, over
-    `bins` equal intervals; empty bins are left out (Guo et al. 2017).
+    `bins` equal intervals, each with its lower end, the last one with 1 too; empty bins are left
+    out, rows ascend (Guo et al. 2017).
     """
     probability, y = np.asarray(probability, float), np.asarray(y, float)
     # `bins` equal intervals of [0, 1]; a score of exactly 1 belongs to the last one.

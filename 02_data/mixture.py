@@ -186,7 +186,8 @@ def doremi_update(weights: np.ndarray, excess: np.ndarray, step: float = 1.0,
                   smoothing: float = 1e-4) -> np.ndarray:
     """One step of DoReMi: domains with excess loss gain weight (Xie et al. 2023, algorithm 1).
 
-    `excess` (D,) is each domain's mean of max(proxy loss - reference loss, 0). The new weights are
+    `excess` (D,) is each domain's mean of max(proxy loss - reference loss, 0); what is below 0
+    counts as 0. The new weights are
     (1 - c) softmax(log w + step * excess) + c / D with c = `smoothing`, so none ever dies.
     doremi_update([.5, .5], [log 3, 0], smoothing=0) = [.75, .25].
     """

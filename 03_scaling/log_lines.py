@@ -57,7 +57,8 @@ def fit_power_law(x, y, bootstrap: int = 0, seed: int = 0) -> PowerLaw:
 def fit_envelope(N, D, L, bootstrap: int = 0, seed: int = 0) -> PowerLaw:
     """Chinchilla's approach 1: N against C along the lower envelope of all runs.
 
-    A run is on the envelope if no run of less or equal compute C = 6 N D has a lower loss.
+    A run is on the envelope if every run of less compute C = 6 N D has a higher loss, and no run of
+    equal compute a lower one; of several with the same C and loss one counts. Any order of runs.
     Gives N = constant * C^exponent through those runs. ValueError if fewer than three are, or for
     a number that is not finite and positive.
     Source: Hoffmann et al. 2022, section 3.1 (there with every point of the training curves).

@@ -44,7 +44,8 @@ class AdamW(torch.optim.Optimizer):
         With step count t (from 1), gradient g, rate lr and decay wd, per parameter:
         p <- p (1 - lr wd);  m <- b1 m + (1 - b1) g;  v <- b2 v + (1 - b2) g^2;
         p <- p - lr m_hat / (sqrt(v_hat) + eps), m_hat = m / (1 - b1^t), v_hat = v / (1 - b2^t).
-        The first step moves every number by about lr, whatever the size of its gradient.
+        The first step moves every number by about lr, whatever the size of its gradient. t counts
+        the steps of THIS parameter. Rows of a matrix in a `lazy` group: `_step_rows` does them.
         """
         loss = called(closure)
         for group in self.param_groups:
@@ -193,7 +194,8 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     """Scale all gradients together so that their joint length is at most `max_norm`.
 
     Gives the joint length before clipping, sqrt(sum of squares over ALL gradients), a scalar
-    tensor; gradients shorter than `max_norm` are left alone. Directions do not change.
+    tensor; gradients shorter than `max_norm` are left alone. Directions do not change. Parameters
+    without a gradient are left out (none has one: 0), and may come from a generator, read once.
     Source: Pascanu et al. 2013, algorithm 1.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]

@@ -33,7 +33,8 @@ def average_naive(parameters: Iterable[nn.Parameter], group=None) -> None:
     """Replace every gradient by its mean over the ranks, one all-reduce per parameter.
 
     Call after backward on every rank. Parameters without a gradient are left out (they must be
-    the same ones on every rank). Gradients 1 and 3 on two ranks become 2 on both.
+    the same ones on every rank). The ranks are those of `group` (None: all). Gradients 1 and 3 on
+    two ranks become 2 on both.
     """
     for p in parameters:
         if p.grad is None:
@@ -47,7 +48,8 @@ def average_flat(parameters: Iterable[nn.Parameter], group=None) -> None:
     """Replace every gradient by its mean over the ranks, with ONE all-reduce in all.
 
     As `average_naive`, but each call costs a latency whatever its size, and a small model has
-    hundreds of small gradients: copy them into one vector, reduce that, copy back.
+    hundreds of small gradients: copy them into one vector, reduce that, copy back. No gradient at
+    all: no call.
     """
     grads = [p.grad for p in parameters if p.grad is not None]
     if not grads:

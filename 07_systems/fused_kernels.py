@@ -72,8 +72,9 @@ def loss_and_gradient_(logits: Tensor, targets: Tensor, scale: float | Tensor) -
     """Cross-entropy of each row in nats, (n,); the logits BECOME scale * d loss / d logits.
 
     logits (n, V), changed in place; targets (n,), where -100 means no loss and no gradient.
-    Plain torch. For logits [0, 0] and target 1 the loss is ln 2 and, with scale 1, the logits
-    become [0.5, -0.5]. A target outside of 0 .. V-1 is an IndexError.
+    Plain torch. 16 bits are computed in fp32, and their losses are fp32; fp32 and fp64 stay. For
+    logits [0, 0] and target 1 the loss is ln 2 and, with scale 1, the logits become [0.5, -0.5].
+    A target outside of 0 .. V-1 is an IndexError.
     """
     check_targets(targets, logits.shape[1])
     counted = targets != -100

@@ -14,5 +14,7 @@
     allowed_code     what a graded file may not name
     limited_runs     strangers' code under limits of time, memory and place
     write_fence      inside such a run: writes stay at home, judges stay what they were
-    quiz, contest    questions with wrong ideas behind them; a race for the best small model
+    callers_data     a function leaves what its caller passes as it was: the watch over that
+    sealed_bodies    the right body of a bug hunt, packed
+    quiz             questions with the wrong idea behind each wrong option
 """

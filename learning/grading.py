@@ -124,11 +124,17 @@ def grade_one(submission: Submission, exercise: dict, listed: list[dict], comput
             return {**row, "output": output, "score": float(exercise["points"] * (right is True))}
         helpers = helper_files(submission, exercise, text)
         share, output = grade_written(exercise, text, listed, limit, helpers)
-        return {**row, "output": output, "score": round(exercise["points"] * share, 2)}
+        return {**row, "output": output, "score": round(exercise["points"] * earned(share), 2)}
     except Exception as error:              # whatever came in, the next exercise is graded
         said = str(error) or type(error).__name__
         return {**row, "output": said if said.startswith(work_file(exercise))
                 else f"{work_file(exercise)}: {said}"}
+
+
+def earned(share: float) -> float:
+    """The part of the points for a share of passed tests: a constant may pass a few of them by
+    chance, so half of the tests earn nothing, three quarters one half, all of them everything."""
+    return max(0.0, 2 * share - 1)
 
 
 def grade_written(exercise: dict, text: str, listed: list[dict], limit: float,

@@ -13,7 +13,8 @@ from xml.sax.saxutils import quoteattr
 from learning.exercises import ROOT, chapter_folders, fail
 
 
-GITHUB = """# One table of points for every push, in the run's summary. No Classroom, no third party.
+GITHUB = """\
+# One table of points for every push, in the run's summary. No Classroom, no third party.
 # Students can edit tests/ and learn.py here: grade for marks with your own copy (learn.py grade).
 name: exercises
 on: [push, workflow_dispatch]
@@ -42,7 +43,8 @@ jobs:
         path: points.json
 """
 
-GITLAB = """# One test report for every push, a line for each exercise, in the merge request and pipeline.
+GITLAB = """\
+# One test report for every push, a line for each exercise, in the merge request and pipeline.
 # Students can edit tests/ and learn.py here: grade for marks with your own copy (learn.py grade).
 exercises:
   image: python:3.12-slim

@@ -188,7 +188,7 @@ def test_a_skip_by_the_code_under_test_is_a_failure(repo, tmp_path):
     (tmp_path / "work" / "toyshapes.py").write_text(
         TOY.replace("y = 2 * x  # no overflow in Python", body), encoding="utf-8")
     scores, output = graded(repo, tmp_path, tmp_path / "work")
-    assert scores == [2, 6] and "skipped by the code under test" in output, (scores, output)
+    assert scores == [0, 6] and "skipped by the code under test" in output, (scores, output)
 
 
 def test_what_torch_replaces_by_itself_is_no_cheating():
