@@ -2,6 +2,7 @@
 
     python 05_posttrain/chat.py                    # the SFT model; --model base, dpo, ppo, grpo
     python 05_posttrain/chat.py --model out/05_posttrain/ppo.pt --temperature 0.5
+    python 05_posttrain/chat.py --model smollm2    # a published model: GGUF file or folder too
     echo "What does numpy.argsort do?" | python 05_posttrain/chat.py
 
 Ask about anything that is installed beside it, "What does json.dumps do?": the documentation of the
@@ -12,7 +13,7 @@ template: it gets the bare text and continues it.
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from chat_template import DOCUMENT_END, END, fit_prompt, plain_ids, special_id
 from generate import generate
 from installed_docs import with_documentation
 from option_ranges import parsed
+from published_chat import is_published, open_chatter
 from training_stage import open_model, open_tokenizer, result
 
 MADE_BY = {"base": "04_model_pretrain/pretrain.py"}
@@ -61,36 +63,53 @@ def reply(model, tokenizer, messages: list[dict], *, is_base: bool, temperature:
 def main() -> None:
     parser = CommandLine(__doc__)
     add = parser.add_argument
-    add("--model", default="sft", help="base, sft, dpo, ppo, grpo, or the path of a checkpoint")
+    add("--model", default="sft", help="base, sft, dpo, ppo, grpo, the path of a checkpoint, "
+        "smollm2, or a published model's GGUF file or folder")
+    add("--bits", type=int, default=16, choices=(4, 8, 16, 32),
+        help="of a published model's weights; 4 is fastest")
     add("--tokenizer", type=Path, default=out("01_tokenizer", "tokenizer.json"))
     add("--temperature", type=float, default=0.7, help="0: always the likeliest token")
     add("--max-new-tokens", type=int, default=80)
     add("--closed-book", action="store_true", help="answer from memory, look nothing up")
     add("--seed", type=int, default=0)
     args = parsed(parser)
+    generator = torch.Generator().manual_seed(args.seed)
+    sys.stdout.reconfigure(encoding="utf-8", errors="replace")
+    if is_published(args.model):
+        chatter = open_chatter(args.model, args.bits)
+        talk(args.model, lambda messages: chatter.reply(
+            messages, args.temperature, args.max_new_tokens, generator), lambda asked: (asked, ""))
+        return
     path = checkpoint_path(args.model)
     tokenizer = open_tokenizer(args.tokenizer)
     model, _ = open_model(path, args.tokenizer, MADE_BY.get(
         args.model, f"05_posttrain/{args.model if path == result(path.name) else 'sft'}.py"))
     is_base = args.model == "base"
-    generator = torch.Generator().manual_seed(args.seed)
-    sys.stdout.reconfigure(encoding="utf-8", errors="replace")
+    talk(args.model, lambda messages: reply(
+        model, tokenizer, messages, is_base=is_base, generator=generator,
+        temperature=args.temperature, max_new_tokens=args.max_new_tokens),
+        (lambda asked: (asked, "")) if is_base or args.closed_book else with_documentation)
+
+
+def talk(name: str, answer: Callable[[list[dict]], Iterator[str]],
+         look_up: Callable[[str], tuple[str, str]]) -> None:
+    """Questions from the terminal, one a line, each answered as it is drawn, until an empty one.
+
+    `look_up` gives the question with what was found about it, and the name of what was found.
+    """
     messages: list[dict] = []
     try:
         while (asked := input("\nyou> " if sys.stdin.isatty() else "").strip()):
             if asked == "/new":
                 messages = []
                 continue
-            found = ""
-            if not (is_base or args.closed_book):
-                asked, found = with_documentation(asked)
+            asked, found = look_up(asked)
             if found:
                 print(f"(looked up {found})")
             messages.append({"role": "user", "content": asked})
-            print(f"{args.model}> ", end="", flush=True)
+            print(f"{name}> ", end="", flush=True)
             said = ""
-            for piece in reply(model, tokenizer, messages, is_base=is_base, generator=generator,
-                               temperature=args.temperature, max_new_tokens=args.max_new_tokens):
+            for piece in answer(messages):
                 said += piece
                 print(piece, end="", flush=True)
             print()
