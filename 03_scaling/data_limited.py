@@ -28,6 +28,7 @@ def effective_tokens(tokens, unique, half_life: float = HALF_LIFE):
         raise ValueError("there must be some unique tokens, and R* must be above zero")
     # Repetitions after the first reading; none if the text is not even read once.
     repeats = np.maximum(tokens / unique - 1, 0)
+    # What repeating adds runs out: each further reading is worth a fixed share less.
     worth = unique + unique * half_life * (1 - np.exp(-repeats / half_life))
     return np.where(tokens <= unique, tokens, worth)
 

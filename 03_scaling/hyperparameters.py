@@ -73,6 +73,7 @@ def mup_rates(rate: float, width: int, base_width: int) -> dict[str, float]:
     """
     # A neuron adds up `width` inputs, each moved by one step in a correlated way: the sum of
     # all those moves must not grow, so each one shrinks.
+    # What does not read the width (a table's row, a vector) has nothing to add up.
     slower = rate * base_width / width
     return {"embedding": rate, "vector": rate, "matrix": slower, "head": slower}
 

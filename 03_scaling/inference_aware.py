@@ -28,6 +28,7 @@ def tokens_to_reach(fit: ParametricFit, loss: float, N):
     E, A, B, alpha, beta = fit
     # What is left for the data term; none left: the model is too small for this loss.
     left = loss - E - A / np.asarray(N, float) ** alpha
+    # The data term alone must make up the rest: turn B / D^beta = left round.
     with np.errstate(divide="ignore", over="ignore"):
         return np.where(left > 0, (B / np.maximum(left, 1e-300)) ** (1 / beta), np.inf)
 

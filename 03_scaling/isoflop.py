@@ -46,6 +46,7 @@ def parabola_minimum(N: np.ndarray, L: np.ndarray) -> tuple[float, float, np.nda
     c2, c1, c0 = np.polyfit(x - middle, L, 2)
     if c2 <= 0:
         raise ValueError("the parabola opens downwards")
+    # Where the slope is zero; the coefficients are those of the centred x.
     bottom = -c1 / (2 * c2)
     if not x.min() - np.log(2) <= bottom + middle <= x.max() + np.log(2):
         raise ValueError("the minimum lies outside the sizes that were tried")

@@ -65,6 +65,7 @@ def fit_envelope(N, D, L, bootstrap: int = 0, seed: int = 0) -> PowerLaw:
     """
     N, D, L = checked_runs(N=N, D=D, L=L)
     C = 6 * N * D
+    # Cheapest first; among equally cheap ones the lowest loss first.
     order = np.lexsort((L, C))
     # Walking up in compute, a run counts if it beats everything cheaper.
     before = np.minimum.accumulate(np.concatenate([[np.inf], L[order][:-1]]))

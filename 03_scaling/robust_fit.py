@@ -20,6 +20,7 @@ def huber(residual: np.ndarray, delta: float) -> np.ndarray:
     Any shape -> the same shape. An outlier pulls with a constant force, however far away it is.
     huber([0.5, 3], 1) is [0.125, 2.5]. Source: Huber 1964.
     """
+    # Both signs alike.
     size = np.abs(residual)
     # Both pieces have value delta^2 / 2 and slope delta where they meet.
     return np.where(size <= delta, 0.5 * residual ** 2, delta * (size - 0.5 * delta))

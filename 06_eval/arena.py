@@ -241,6 +241,7 @@ def rank_with_uncertainty(low: dict[str, float], high: dict[str, float]) -> dict
     Models whose intervals overlap share a rank: the votes do not order them.
     Example: intervals [5, 9], [8, 12], [13, 15] -> ranks 2, 2, 1.
     """
+    # The best possible rank is 1; overlapping intervals order nothing.
     # Only a model that is surely better, lower bound above our upper one, pushes us down.
     return {name: 1 + sum(low[other] > high[name] for other in low) for name in low}
 
@@ -256,6 +257,7 @@ def votes_needed(gap: float, scale: float = 400.0, power: float = 0.8) -> int:
         raise ValueError(f"power {power} must lie between 0 and 1")
     if not 0 < gap < math.inf:
         raise ValueError("no number of votes orders two equal models")
+    # By the ratings, how often does the better one win? Far from one half is seen early.
     chance = 1.0 / (1.0 + 10.0 ** (-gap / scale))
     # 1.95996 and the power's own quantile are distances in standard errors.
     quantile = statistics.NormalDist().inv_cdf(power)

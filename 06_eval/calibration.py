@@ -22,6 +22,7 @@ def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, flo
     share = successes / n
     # The centre is pulled towards one half, by more the smaller n is.
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    # The width keeps a part that does not vanish at 0 or n of n: nobody is sure after ten tries.
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)
 

@@ -152,6 +152,7 @@ def place_answers(questions: Sequence[Question], rng: random.Random) -> list[Que
     for start in range(0, len(questions), 4):
         # Each four questions use each place once: a constant guess scores 25 %, not 27 %.
         for q, place in zip(questions[start:start + 4], rng.sample(range(4), 4)):
+            # The wrong ones keep their order; the right one is put in between them.
             wrong = [option for i, option in enumerate(q.options) if i != q.answer]
             options = (*wrong[:place], q.options[q.answer], *wrong[place:])
             placed.append(Question(q.subject, q.question, options, place))

@@ -47,6 +47,7 @@ def judge_both_orders(judge: Judge, question: str, answer: str, other: str) -> t
     for verdict in (shown_first, shown_second):
         if not 0.0 <= verdict <= 1.0:
             raise ValueError(f"the judge said {verdict}, which is no probability")
+    # Both verdicts must be turned to speak of the same answer before they are compared.
     # In the second order the judge's number speaks for the other answer.
     mirrored = 1.0 - shown_second
     consistent = (shown_first - 0.5) * (mirrored - 0.5) > 0 or shown_first == mirrored == 0.5

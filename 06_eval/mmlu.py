@@ -156,6 +156,7 @@ def format_prompt(question: Question, shots: Sequence[Question], style: str) -> 
         "harness": f"{opening} {subject}.\n\n",
         "cloze": f"The following are questions (with answers) about {subject}.\n\n",
     }.get(style, "")
+    # Worked examples with their answers first, then the question, whose answer is left open.
     blocks = [_block(shot, style, with_answer=True) for shot in shots]
     return about + "\n\n".join([*blocks, _block(question, style, with_answer=False)])
 

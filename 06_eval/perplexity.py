@@ -44,6 +44,7 @@ def windows(length: int, context: int, stride: int) -> list[tuple[int, int, int]
         raise ValueError(f"stride {stride} must lie in 1 .. {context}, the context")
     spans, end = [], 0
     while end < length:
+        # What earlier windows have predicted stays theirs: the new targets begin behind it.
         fresh = end + 1
         # The first window takes all it can; each later one moves by the stride, at most to the end.
         end = min(length, context if end == 0 else end + stride)

@@ -86,6 +86,7 @@ def worst_case(right: Sequence[Sequence[bool]]) -> float:
     `right` holds one row of booleans per version of the questions.
     Example: [[1, 1, 0], [1, 0, 0]] -> 1/3.
     """
+    # One wrong version spoils a question: the worst case is what counts.
     # Over the versions (axis 0) every one must be right; over the questions, the mean.
     return float(np.asarray(right, dtype=bool).all(axis=0).mean())
 

@@ -37,6 +37,7 @@ def average_naive(parameters: Iterable[nn.Parameter], group=None) -> None:
     two ranks become 2 on both.
     """
     for p in parameters:
+        # Nothing arrived here, and on no other rank: there is nothing to exchange.
         if p.grad is None:
             continue
         # The mean: sum first, then divide, so that every rank holds the same bits.

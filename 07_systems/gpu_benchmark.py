@@ -159,8 +159,23 @@ def attention_table(device: str, dry: bool) -> dict:
             row[name] = {"forward": forward, "backward": backward, "both": both,
                          "forward_tflops": flops / forward["ms"] / 1e9,
                          "backward_tflops": 2.5 * flops / backward["ms"] / 1e9}
+        if not dry:
+            row["rung 4"] = rung_4(q, k, v, flops)
         rows.append(row)
     return {"ceilings": ceilings(device, dry), "rows": rows}
+
+
+def rung_4(q: Tensor, k: Tensor, v: Tensor, flops: float) -> dict:
+    """The warp-specialised forward: its greatest distance from rung 3, and its speed."""
+    try:
+        from specialised_attention import launch
+        with torch.no_grad():
+            gap = (launch(q, k, v, True)[0].float() - flash_attention(q, k, v).float()).abs().max()
+            forward = milliseconds(lambda: launch(q, k, v, True), False)
+    except (ImportError, AttributeError, RuntimeError, ValueError) as why:  # an older Triton
+        return {"error": str(why).splitlines()[0][:100]}
+    return {"forward": forward, "forward_tflops": flops / forward["ms"] / 1e9,
+            "distance_from_rung_3": gap.item()}
 
 
 def rows_table(device: str, dry: bool) -> dict:

@@ -65,6 +65,7 @@ def storage_bytes(tensors: Iterable[Tensor]) -> int:
     for tensor in tensors:
         storage = tensor.untyped_storage()
         storages[storage._cdata] = storage.nbytes()
+    # Each storage once, by its identity; its own size, whatever part of it is shown.
     return sum(storages.values())
 
 

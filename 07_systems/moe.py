@@ -79,6 +79,7 @@ def update_bias(bias: Tensor, counts: Tensor, rate: float = 1e-3) -> Tensor:
     """The bias of each expert after a step: up by `rate` if it got fewer tokens than the mean,
     down if more, unchanged if equal. bias and counts (E,). Source: Wang et al. 2024, algorithm 1.
     """
+    # Below the mean: be chosen more often, so the bias goes up.
     # Only the sign: a step of fixed size cannot overshoot when the imbalance is large.
     return bias + rate * torch.sign(counts.float().mean() - counts.float())
 

@@ -34,6 +34,7 @@ def gpipe(stages: int, micros: int) -> Schedule:
     """
     # Nothing is thrown away before the last forward: every stage keeps all m activations.
     forward = [("F", micro) for micro in range(micros)]
+    # The last one in is the first one out: its activations are the freshest.
     backward = [("B", micro) for micro in reversed(range(micros))]
     return [forward + backward for _ in range(stages)]
 
@@ -68,6 +69,7 @@ def live_micros(order: list[tuple[str, int]]) -> int:
     for action, _ in order:
         # Forward keeps activations until the same micro-batch's backward.
         live += 1 if action == "F" else -1
+        # What counts is the fullest moment, not what is left at the end.
         most = max(most, live)
     return most
 

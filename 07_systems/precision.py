@@ -30,6 +30,7 @@ def spacing(value: float, dtype: torch.dtype) -> float:
     Adam step of 0.001 on a weight of 1 is lost. From finfo.eps, the spacing at 1.
     """
     # Numbers between two powers of two are evenly spaced: eps times the lower power.
+    # The power of two at or below the value: round its base-2 logarithm down.
     power = 2.0 ** torch.tensor(value, dtype=torch.float64).log2().floor().item()
     return torch.finfo(dtype).eps * power
 

@@ -100,7 +100,7 @@ def measure(model: GPT, ids: Tensor, steps: int) -> dict[str, float]:
 
 def main() -> None:
     parser = CommandLine(__doc__)
-    parser.add_argument("--layers", type=within(int, low=1), default=8)
+    parser.add_argument("--layers", type=within(int, low=1), default=8, help="of the model")
     parser.add_argument("--width", type=within(int, low=64), default=128, help="channels")
     parser.add_argument("--length", type=within(int, low=2), default=256, help="tokens of a row")
     parser.add_argument("--rows", type=within(int, low=1), default=4, help="rows of a batch")
