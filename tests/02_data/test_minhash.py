@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+import likely_pairs as lp
 import minhash as m
 import shingles as s
 
@@ -315,3 +316,44 @@ def test_time_grows_with_the_text_not_with_its_square():
     seconds(template_pages(100))
     small, large = (seconds(template_pages(n)) for n in (400, 1600))
     assert large < 9 * small, f"four times the pages took {large / small:.1f} times the time"
+
+
+def pairs_by_definition(sets, threshold):
+    """Which pairs share a rare shingle and may reach the threshold, and the frequent counts."""
+    holders = {}
+    for i, shingles in enumerate(sets):
+        for x in shingles.tolist():
+            holders.setdefault(x, []).append(i)
+    frequent = [sum(len(holders[x]) > lp.FEW for x in s.tolist()) for s in sets]
+    pairs = []
+    for i in range(len(sets)):
+        for j in range(i + 1, len(sets)):
+            both = set(sets[i].tolist()) & set(sets[j].tolist())
+            rare = sum(len(holders[x]) <= lp.FEW for x in both)
+            bound = threshold / (1 + threshold) * (len(sets[i]) + len(sets[j]))
+            if rare and rare + min(frequent[i], frequent[j]) >= bound - 1e-6:
+                pairs.append((i, j))
+    return pairs, frequent
+
+
+@pytest.mark.exercise("2.33")
+@pytest.mark.parametrize("template, own, kin", [(30, 8, 12), (3, 20, 25), (60, 4, 3), (0, 9, 8)])
+def test_pairs_worth_comparing_are_those_of_the_bound(template, own, kin):
+    rng = np.random.default_rng(template)
+    sets = []
+    for i in range(40):
+        parts = [np.arange(template - i % 5 if template else 0),
+                 1000 + i // 2 * 50 + np.arange(kin - i % 3), 10_000 + i * 50 + np.arange(own * (i % 2))]
+        sets.append(np.unique(np.concatenate(parts).astype(np.uint64)
+                              * np.uint64(0x9E3779B97F4A7C15)))
+    order = rng.permutation(40)
+    sets = [sets[i] for i in order]
+    got, frequent = lp.rare_pairs(sets, 0.6)
+    want, counts = pairs_by_definition(sets, 0.6)
+    assert list(frequent) == counts, "a shingle of more than FEW sets is frequent"
+    assert sorted(map(tuple, got)) == want, f"{len(got)} pairs, {len(want)} can reach the threshold"
+    close = [(i, j) for i in range(40) for j in range(i) if m.jaccard(sets[i], sets[j]) >= 0.6]
+    values, held = np.unique(np.concatenate(sets), return_counts=True)
+    rare = set(values[held <= lp.FEW].tolist())
+    assert all((j, i) in want for i, j in close
+               if set(sets[i].tolist()) & set(sets[j].tolist()) & rare), "no true pair is lost"
