@@ -48,8 +48,8 @@ def render_published(tokenizer, settings: dict[str, Any], messages: list[dict]) 
     whose template is of another layout, and for another role.
     """
     layout = next((parts for mark, parts in LAYOUTS.items()
-                   if mark in tokenizer.special_tokens and mark in (settings["chat_template"] or "")),
-                  None)
+                   if mark in tokenizer.special_tokens
+                   and mark in (settings["chat_template"] or "")), None)
     if layout is None:
         raise BadInput(f"{settings['name']} has no chat template of a layout known here "
                        f"({' or '.join(LAYOUTS)}): it can continue a text, not chat")

@@ -91,6 +91,12 @@ class ArenaRoom:
                max_tokens: int = 80) -> Iterator[str]:
         """The answer of model `name` to a conversation, in pieces of text as they are drawn."""
         contestant = self.contestants[name]
+        if contestant.stage == "published":     # it brings its own template and tokenizer
+            with self.lock:
+                generator = torch.Generator().manual_seed(self._draw(2 ** 31))
+            yield from contestant.model.reply(list(messages), temperature,
+                                              min(max_tokens, LONGEST_ANSWER), generator)
+            return
         limit = contestant.model.config.sequence_length
         room = min(max_tokens, LONGEST_ANSWER, limit // 2)
         # A long talk keeps its newest part; the answer needs its share of the context.
@@ -104,12 +110,16 @@ class ArenaRoom:
     def chat(self, name: object, messages: object, temperature: object = 0.7,
              max_tokens: object = 80) -> Iterator[str]:
         """A streamed answer in a talk with a named model. Refused (404) for an unknown model,
-        (400) for a talk that is not {"role": "user" | "assistant", "content": text} in turns."""
+        (400) for a talk that is not {"role": "user" | "assistant", "content": text} in turns. A
+        first message of the system reaches published models; ours know no such role."""
         if not isinstance(name, str) or name not in self.contestants:
             raise Refused(404, f"no model is called {name!r:.40}")
         if not isinstance(messages, list) or not 1 <= len(messages) <= 40:
             raise Refused(400, "a talk has 1 to 40 messages")
-        talk = []
+        talk, system = [], []
+        if isinstance(messages[0], dict) and messages[0].get("role") == "system":
+            system, messages = [{"role": "system", "content": clean_question(
+                messages[0].get("content"))}], messages[1:]
         for place, message in enumerate(messages):
             role = "user" if place % 2 == 0 else "assistant"
             if not isinstance(message, dict) or message.get("role") != role:
@@ -117,10 +127,11 @@ class ArenaRoom:
             content = message.get("content")
             talk.append({"role": role, "content": content if role == "assistant" and content == ""
                          else clean_question(content)})
-        if len(talk) % 2 == 0:
+        if not talk or len(talk) % 2 == 0:
             raise Refused(400, "the talk must end with the user")
         heat = _within(temperature, 0.0, 2.0, "temperature")
         length = int(_within(max_tokens, 1, LONGEST_ANSWER, "max_tokens"))
+        talk = (system if self.contestants[name].stage == "published" else []) + talk
         return self._gated(self.pieces(name, talk, heat, length))
 
     def _gated(self, pieces: Iterator) -> Iterator:

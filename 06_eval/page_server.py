@@ -1,4 +1,4 @@
-"""The web around the arena room: six fixed addresses, streaming, limits; no file is ever served.
+"""The web around the arena room: eight fixed addresses, streaming, limits; no file is ever served.
 
     server = PageServer(("127.0.0.1", 8000), room, token=None)
     server.serve_forever()
@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Iterable
 from urllib.parse import SplitResult, urlsplit
 
-from arena_room import ArenaRoom, Refused
+import openai_api
+from arena_room import LONGEST_ANSWER, ArenaRoom, Refused
 
 LARGEST_BODY = 64 * 1024
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -92,12 +93,14 @@ class PageHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The page, the models, the board."""
-        self._answer({"/": self._page, "/api/models": self._models, "/api/board": self._board})
+        self._answer({"/": self._page, "/api/models": self._models, "/api/board": self._board,
+                      "/v1/models": lambda: self._json(
+                          openai_api.model_list(self.server.room.contestants))})
 
     def do_POST(self) -> None:
         """Chat, battle, vote."""
         self._answer({"/api/chat": self._chat, "/api/battle": self._battle,
-                      "/api/vote": self._vote})
+                      "/api/vote": self._vote, "/v1/chat/completions": self._completions})
 
     def _answer(self, routes: dict) -> None:
         length = self.headers.get("Content-Length", "")
@@ -128,7 +131,8 @@ class PageHandler(BaseHTTPRequestHandler):
             raise Refused(403, "this server answers to localhost only")
 
     def _check_token(self) -> None:
-        given = self.headers.get("X-Class-Token", "")
+        given = self.headers.get("X-Class-Token") or \
+            self.headers.get("Authorization", "").removeprefix("Bearer ")
         if self.server.token and not hmac.compare_digest(given.encode("utf-8", "replace"),
                                                          self.server.token.encode()):
             raise Refused(401, "the class token is missing or wrong: open the address that the "
@@ -187,20 +191,30 @@ class PageHandler(BaseHTTPRequestHandler):
         try:
             if self.command == "POST" and self.unread != 0:
                 self._drain()
-            self._json({"error": message}, status)
+            self._json({"error": {"message": message, "type": "invalid_request_error"}
+                        if self.path.startswith("/v1/") else message}, status)
         except OSError:
             self.close_connection = True
 
-    def _stream(self, values: Iterable) -> None:
-        """Values as lines of JSON, each sent at once as one chunk."""
+    def _completions(self) -> None:
+        model, talk, heat, length, stream = openai_api.asked(self._body())
+        length = min(length, LONGEST_ANSWER) if type(length) in (int, float) else length
+        pieces = self.server.room.chat(model, talk, heat, length)
+        if stream:
+            self._stream(openai_api.events(model, pieces), "text/event-stream; charset=utf-8")
+        else:
+            self._json(openai_api.completion(model, pieces))
+
+    def _stream(self, values: Iterable, kind: str = "application/x-ndjson; charset=utf-8") -> None:
+        """Values as lines of JSON, or bytes as they are, each sent at once as one chunk."""
         source = iter(values)
         # The first value before the header: a refusal can still have its own status.
         first = next(source, None)
-        self._headers(200, "application/x-ndjson; charset=utf-8", None)
+        self._headers(200, kind, None)
         self.end_headers()
         try:
             while first is not None:
-                data = json.dumps(first).encode() + b"\n"
+                data = first if isinstance(first, bytes) else json.dumps(first).encode() + b"\n"
                 self.wfile.write(b"%X\r\n%b\r\n" % (len(data), data))
                 self.wfile.flush()
                 first = next(source, None)

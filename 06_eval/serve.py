@@ -2,10 +2,12 @@
 
     python 06_eval/serve.py                          # then open http://127.0.0.1:8000
     python 06_eval/serve.py --host 0.0.0.0           # for a class on one network; prints the token
+    python 06_eval/serve.py --published smollm2      # a published model beside ours
 
 Reads the tokenizer and every checkpoint that chapters 4 and 5 have left (or --model NAME=PATH);
 writes out/06_eval/votes.jsonl, one vote a line, on the disk before the voter is thanked. The votes
 become preferences with: python 05_posttrain/preferences.py --votes out/06_eval/votes.jsonl
+A chat program that speaks OpenAI's API finds /v1/chat/completions here (openai_api.py).
 Standard library only; the page asks no other server for anything. Leaves out: TLS, accounts.
 """
 
@@ -19,9 +21,10 @@ import torch
 from artifacts import BadInput, CommandLine, command, need, out, shown, within
 from arena_room import ArenaRoom
 from bpe import Tokenizer
-from contestants import default_paths, named_paths, open_contestants
+from contestants import Contestant, default_paths, named_paths, open_contestants
 from measurements import read_lines
 from page_server import LOOPBACK, PageServer
+from published_chat import open_chatter
 from votes import VoteLog
 
 EXAMPLES = ["What does numpy.argsort do?", "What does os.path.join return?",
@@ -55,6 +58,8 @@ def parse() -> argparse.Namespace:
     group.add_argument("--per-minute", type=int, default=60, help="requests of one reader")
     group = parser.add_argument_group("what is served")
     group.add_argument("--model", action="append", metavar="NAME=PATH", default=[])
+    group.add_argument("--published", action="append", metavar="MODEL", default=[],
+                       help="smollm2, or a published model's GGUF file or folder")
     group.add_argument("--tokenizer", default=out("01_tokenizer", "tokenizer.json"))
     group.add_argument("--questions", default=out("05_posttrain", "sft_val.jsonl"),
                        help="questions that the page suggests, .jsonl")
@@ -66,10 +71,14 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     args = parse()
     torch.set_num_threads(args.threads)
-    need(args.tokenizer, "01_tokenizer/train_tokenizer.py")
     paths = named_paths(args.model) if args.model else default_paths()
-    contestants = open_contestants(paths, args.tokenizer)
-    tokenizer = Tokenizer.load(args.tokenizer)
+    contestants, tokenizer = {}, None
+    if paths or not args.published:
+        tokenizer = Tokenizer.load(need(args.tokenizer, "01_tokenizer/train_tokenizer.py"))
+        contestants = open_contestants(paths, args.tokenizer)
+    for name in args.published:
+        short = Path(name).stem
+        contestants[short] = Contestant(short, "published", open_chatter(name))
     room = ArenaRoom(contestants, tokenizer, VoteLog(args.votes),
                      suggestions(Path(args.questions)))
     for name in contestants:            # the first pass of a model is slow: take it before anyone
