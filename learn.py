@@ -14,6 +14,7 @@
     python learn.py grade handed_in/* --chapter 4 --csv marks.csv       a class, a line each
     python learn.py grade moodle.zip --class --chapter 4 --csv marks.csv
     python learn.py gradescope --chapter 4 autograder.zip         what Gradescope takes
+    python learn.py contest entry.py --minutes 5      who trains the best small model?
     python learn.py questions 4 --format gift --out questions.gift      for Moodle; or csv
     python learn.py selfcheck 4      grade the graders: each planted bug is caught, by its own
 
@@ -117,6 +118,11 @@ def arguments() -> argparse.ArgumentParser:
     grade.add_argument("--json", type=Path, dest="report",
                        help="results in Gradescope's format; of several submissions, a folder")
     grade.add_argument("--csv", type=Path, help="a table of marks: a line for each submission")
+    race = actions.add_parser("contest", help="the best small model in so many CPU minutes")
+    race.add_argument("entry", type=Path, nargs="*", help="Python files; see learning/contest.py")
+    race.add_argument("--minutes", type=float, default=5.0, help="CPU minutes to train")
+    race.add_argument("--data", type=Path, default=ROOT / "out" / "02_data", help="the shards")
+    race.add_argument("--out", type=Path, default=ROOT / "out" / "contest", help="a folder")
     questions = actions.add_parser("questions", help="multiple choice, for Moodle and others")
     questions.add_argument("chapter", type=int, nargs="?")
     questions.add_argument("--format", choices=("gift", "csv"), default="gift")
@@ -143,6 +149,9 @@ def main() -> int | None:
     if args.action == "gradescope":
         from learning.workflows import gradescope
         return gradescope(args.chapter, args.file)
+    if args.action == "contest":
+        from learning.contest import contest
+        return contest(args.entry, args.minutes, args.data, args.out)
     if args.action == "questions":
         from learning.quiz import questions
         return questions(args.chapter, args.format, args.out)

@@ -16,8 +16,8 @@ def discounts(counts: np.ndarray) -> np.ndarray:
     """What to take from a count of 0, 1, 2, and 3 or more, to have something left for the unseen.
 
     counts (n,) of n-grams -> (4,), the first 0. With n_k = how many n-grams have count k and
-    Y = n_1 / (n_1 + 2 n_2): D_k = k - (k + 1) Y n_{k+1} / n_k, kept between 0 and k. In tiny texts an
-    n_k may be 0: the answer is finite all the same.
+    Y = n_1 / (n_1 + 2 n_2): D_k = k - (k + 1) Y n_{k+1} / n_k, kept between 0 and k. In tiny texts
+    an n_k may be 0: the answer is finite all the same.
     n_1..n_4 = 8, 4, 2, 1 give [0, 0.5, 1.25, 2]. Source: Chen and Goodman 1998, equation 26.
     """
     n = np.bincount(np.minimum(counts, 5), minlength=6)[:5].astype(float)

@@ -16,5 +16,6 @@
     write_fence      inside such a run: writes stay at home, judges stay what they were
     callers_data     a function leaves what its caller passes as it was: the watch over that
     sealed_bodies    the right body of a bug hunt, packed
+    contest          a race for the best small model; contest_judge runs in its clean copy
     quiz             questions with the wrong idea behind each wrong option
 """
