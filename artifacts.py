@@ -267,7 +267,8 @@ USUAL = {"--out": "file or folder that is written", "--data": "folder of the tok
          "--train": "conversations to train on, .jsonl",
          "--val": "held-out conversations, .jsonl", "--votes": "votes of the arena, .jsonl",
          "--seed": "of every random draw", "--seeds": "how many draws",
-         "--threads": "torch threads", "--workers": "processes", "--device": "cpu or cuda; auto: a GPU if there is one",
+         "--threads": "torch threads", "--workers": "processes",
+         "--device": "cpu or cuda; auto: a GPU if there is one",
          "--precision": "fp32, or bf16 with weights and optimizer in 32 bits",
          "--steps": "optimizer steps", "--epochs": "passes over the data",
          "--learning-rate": "peak learning rate", "--max-new-tokens": "tokens to make at most",
@@ -329,7 +330,7 @@ def command(main: Callable[[], int | None]) -> None:
     keep_freed_memory()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):    # a pipe on Windows is cp1252, and lacks most letters:
-            stream.reconfigure(errors="backslashreplace")    # no error for that after an hour's work
+            stream.reconfigure(errors="backslashreplace")    # no error after an hour's work
     try:
         sys.exit(main() or 0)
     except BadInput as error:

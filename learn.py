@@ -97,7 +97,8 @@ def arguments() -> argparse.ArgumentParser:
     check.add_argument("exercise")
     check.add_argument("--limit", type=float, default=180, help="seconds")
     check.add_argument("--all", action="store_true", help="show every failure, not the first only")
-    check.add_argument("--watch", action="store_true", help="check again whenever the file is saved")
+    check.add_argument("--watch", action="store_true",
+                       help="check again whenever the file is saved")
     run = actions.add_parser("run", help="a command of the pipeline, on your code")
     run.add_argument("script")
     run.add_argument("arguments", nargs=argparse.REMAINDER)

@@ -235,7 +235,8 @@ def finish(plan: Plan, model: GPT, final: dict, timing: dict, train: Shard, held
     print(f"{params / 1e6:.2f}M parameters, {plan.tokens / 1e6:.2f}M tokens in "
           f"{timing['seconds'] / 60:.1f} min ({timing['tokens_per_second']:,.0f} tokens/s, "
           f"MFU {timing['mfu']:.0%})\nheld-out documents: {bits:.4f} bits per byte ({loss:.4f} "
-          f"nats per token in separate rows, as in training); 5-gram {scores[5]:.4f}, 2-gram {scores[2]:.4f}, 1-gram {scores[1]:.4f}")
+          f"nats per token in separate rows, as in training); 5-gram {scores[5]:.4f}, "
+          f"2-gram {scores[2]:.4f}, 1-gram {scores[1]:.4f}")
     print(f"random tokens said twice: {final['copy_first']:.2f} nats per token the first time, "
           f"{final['copy_second']:.2f} the second")
     if checked:

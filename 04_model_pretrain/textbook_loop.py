@@ -79,7 +79,8 @@ def main() -> None:
     text = b"\n".join(path.read_bytes() for path in parser.parse_args().files or lessons)
     if len(text) < 1000:
         raise BadInput(f"{len(text)} bytes are too few to learn from: give a text of 1,000 or more")
-    print(f"{len(text):,} bytes; a model that knows nothing would need {math.log(256):.3f} nats each")
+    print(f"{len(text):,} bytes; a model that knows nothing would need {math.log(256):.3f} nats "
+          "each")
     torch.set_num_threads(1)        # so small a model gains nothing from threads that wait
     model = learn_bytes(text, steps=300)
     print(continue_text(model, b"The model ", 200).decode(errors="replace"))
