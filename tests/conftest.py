@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import sys
+import threading
 import tomllib
 from pathlib import Path
 
@@ -30,6 +31,16 @@ sys.path[:0] = [str(ROOT), *map(str, CHAPTERS)]
 from learning import callers_data  # noqa: E402
 from learning.write_fence import fence, look_at_judges, replaced  # noqa: E402
 
+
+def bars_of_its_own() -> None:
+    """A forked child's progress bars wait for nobody: tqdm's lock is one for all processes, and a
+    child that a test kills while it holds that lock would stop every later bar for good."""
+    if "tqdm" in sys.modules:
+        sys.modules["tqdm"].tqdm.set_lock(threading.RLock())
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=bars_of_its_own)
 outcomes = {}
 judges = {}                     # while grading: what the tests judge with, as it was before
 
