@@ -69,8 +69,9 @@ def forward_flops(config, batch: int = 1, length: int | None = None, causal: boo
     (2 x 2 H D x T (T + 1) / 2), which a good kernel really computes. torch's counter counts it all.
     """
     T = length or config.sequence_length
+    # The matrices: each token meets every weight of a product once, with a multiply and an add.
     weights = 2 * parameters(config)["products"] * batch * T
-    # Each of T queries meets T keys, or on average (T + 1) / 2 of them.
+    # The tokens among themselves: each of T queries meets T keys, or on average (T + 1) / 2.
     pairs = T * (T + 1) // 2 if causal else T * T
     return weights + 2 * 2 * config.layers * batch * pairs * config.heads * config.D
 
@@ -89,6 +90,7 @@ def training_flops(config, tokens: int, convention: str = "exact") -> float:
     if convention not in CONVENTIONS:
         raise ValueError(f"convention {convention!r} is not one of {CONVENTIONS}")
     count, T = parameters(config), config.sequence_length
+    # The two rules of thumb need no shapes: 6 FLOPs a token for each parameter that they count.
     if convention == "6N":
         return 6.0 * count["total"] * tokens
     if convention == "kaplan":

@@ -1,6 +1,6 @@
 """The one dial: how long may the main run take? Measure this machine, ask the law, write the plan.
 
-    python 03_scaling/plan.py --minutes 8           the model, tokens and forecast of chapter 4
+    python 03_scaling/plan.py --minutes 6           the model, tokens and forecast of chapter 4
     python 03_scaling/plan.py --flops 5.76e23       on paper: the best model for this compute
     python 03_scaling/plan.py --gpus 10000 --days 30 --gpu h100 --mfu 0.4
 
@@ -185,7 +185,7 @@ def parse() -> argparse.Namespace:
     parser = CommandLine(__doc__)
     dial = parser.add_argument_group("the dial")
     dial.add_argument("--minutes", type=within(above=0),
-                      help="of training here (default 8; quick 0.6)")
+                      help="of training here (default 6; quick 0.6)")
     dial.add_argument("--flops", type=within(above=0), help="on paper: training FLOPs")
     dial.add_argument("--gpus", type=within(above=0), help="on paper: number of GPUs")
     dial.add_argument("--days", type=within(above=0), help="on paper: days of training")
@@ -207,7 +207,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--fresh", action="store_true", help="measure and plan again")
     args = parser.parse_args()
-    args.minutes = args.minutes or (0.6 if args.quick else 8)
+    args.minutes = args.minutes or (0.6 if args.quick else 6)
     return args
 
 

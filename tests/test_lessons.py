@@ -1,5 +1,6 @@
 """The seven lessons: one skeleton, every exercise named, every command in them really accepted."""
 
+import ast
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import sys
 import pytest
 
 import learn
+from learning.handout import first_command
 
 LESSONS = {k: (folder / "README.md").read_text(encoding="utf-8")
            for k, folder in learn.chapter_folders().items()}
@@ -62,6 +64,33 @@ def test_the_skeleton_and_every_exercise(chapter):
         named |= {f"{chapter}.{n}" for n in range(int(first), int(last) + 1)}
     for exercise in learn.load_exercises(chapter):
         assert exercise["id"] in named, f"{exercise['id']} {exercise['title']} is not listed"
+
+
+def imported_from(folder, name: str) -> set[str]:
+    """The files of one chapter that its file `name` imports, itself and theirs included."""
+    found, todo = set(), [name]
+    while todo:
+        file = todo.pop()
+        if file in found or not (folder / file).exists():
+            continue
+        found.add(file)
+        for node in ast.walk(ast.parse((folder / file).read_bytes())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [
+                node.module] if isinstance(node, ast.ImportFrom) else []
+            todo += [f"{module}.py" for module in names]
+    return found
+
+
+@pytest.mark.parametrize("chapter", LESSONS)
+def test_a_handout_says_which_exercises_the_first_command_needs(chapter):
+    folder = learn.chapter_folders()[chapter]
+    command, needs = first_command(folder)
+    reached = imported_from(folder, command.split()[1].split("/")[1])
+    written = {e["id"]: e["file"] for e in learn.load_exercises(chapter) if e["kind"] == "write"}
+    assert set(needs) <= set(written), "first_command_needs names what nobody writes"
+    assert all(written[name] in reached for name in needs), f"{command} imports no such file"
+    # Whether a body is called cannot be read from imports; that none is imported, can.
+    assert needs or not reached & set(written.values()), f"{command}: first_command_needs is empty"
 
 
 def test_the_teachers_table_says_how_long_all_exercises_take():
