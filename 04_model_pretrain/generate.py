@@ -243,14 +243,14 @@ def main() -> None:
     parser.add_argument("--model", default=out("04_model_pretrain", "base.pt"))
     parser.add_argument("--tokenizer", default=out("01_tokenizer", "tokenizer.json"))
     parser.add_argument("--max-new-tokens", type=int, default=200)
-    parser.add_argument("--temperature", type=float, default=0.7, help="0: always the likeliest")
+    parser.add_argument("--temperature", type=float, default=0.8, help="0: always the likeliest")
     parser.add_argument("--top-k", type=int, default=None,
                         help="sample among the k likeliest tokens")
     parser.add_argument("--top-p", type=float, default=0.95,
                         help="sample among the likeliest tokens of this total probability")
     parser.add_argument("--min-p", type=float, default=None,
                         help="leave out tokens under this share of the likeliest one's probability")
-    parser.add_argument("--repetition-penalty", type=float, default=1.0,
+    parser.add_argument("--repetition-penalty", type=float, default=1.2,
                         help="divide the score of tokens already there; 1: off")
     parser.add_argument("--device", default="auto", help="cpu or cuda; auto: a GPU if any")
     parser.add_argument("--seed", type=int, default=0)

@@ -194,8 +194,9 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     """Scale all gradients together so that their joint length is at most `max_norm`.
 
     Gives the joint length before clipping, sqrt(sum of squares over ALL gradients), a scalar
-    tensor; gradients shorter than `max_norm` are left alone. Directions do not change. Parameters
-    without a gradient are left out (none has one: 0), and may come from a generator, read once.
+    tensor (in 64 bits for gradients of 64); shorter gradients are left alone. Directions stay.
+    Parameters without a gradient are left out (none has one: 0), and may come from a generator,
+    read once.
     Source: Pascanu et al. 2013, algorithm 1.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]

@@ -64,8 +64,8 @@ def balance_loss(scores: Tensor, experts: Tensor) -> Tensor:
     """E sum_e f_e P_e: 1 if all experts are used alike, E if one gets everything.
 
     scores (n, E) probabilities, experts (n, k) choices. f_e: the share of all choices that went
-    to e (no gradient); P_e: the mean probability of e (its gradient pushes used ones down).
-    Source: Fedus et al. 2021, equation 4.
+    to e (no gradient); P_e: the mean probability of e (its gradient pushes used ones down). No
+    tokens at all: 0. Source: Fedus et al. 2021, equation 4.
     """
     E = scores.shape[1]
     # Where tokens really went: a count, which has no gradient.
