@@ -36,7 +36,8 @@ END = "<|endoftext|>"
 def main() -> None:
     parser = CommandLine(__doc__)
     parser.add_argument("--ranks", type=Path, help="a rank file of tiktoken (default: cl100k_base)")
-    parser.add_argument("--pattern", choices=list(PATTERNS), default="gpt4")
+    parser.add_argument("--pattern", choices=list(PATTERNS), default="gpt4",
+                        help="how that vocabulary's text is split")
     parser.add_argument("--megabytes", type=float, default=20, help="size of the text")
     parser.add_argument("--mixed", action="store_true", help="words in ten scripts between code")
     parser.add_argument("--repeats", type=int, default=2, help="turns; the best one counts")

@@ -15,7 +15,7 @@ def said():
     """What one self-check over all chapters prints: a line for everything that went wrong."""
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTEST_ADDOPTS")}
     done = subprocess.run([sys.executable, str(ROOT / "learn.py"), "selfcheck"],
-                          capture_output=True, text=True, timeout=900, env=environment)
+                          capture_output=True, text=True, timeout=2400, env=environment)
     assert re.search(r"^\d+ exercises, \d+ planted bugs, \d+ misses", done.stdout, re.M), \
         f"the self-check did not come to an end:\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     return done.stdout

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import threading
+import types
 
 import pytest
 
@@ -62,7 +63,8 @@ def test_a_reader_votes(tmp_path, size):
     class Two:
         special_tokens = {}
 
-    room = HostileRoom({"sft": None, "dpo": None}, Two(), VoteLog(tmp_path / "votes.jsonl"),
+    stage = types.SimpleNamespace(stage="sft")
+    room = HostileRoom({"sft": stage, "dpo": stage}, Two(), VoteLog(tmp_path / "votes.jsonl"),
                        [HOSTILE], seed=0)
     server = PageServer(("127.0.0.1", 0), room)
     server.page = server.page.replace("</body>", DRIVER)
