@@ -61,7 +61,8 @@ class Level:
         self.keys = keys
         context = keys // V
         total = np.bincount(context, weights=counts, minlength=contexts)
-        D = discounts(counts)[np.minimum(counts, 3)]
+        # Never nothing: a context that gives up nothing would make the unseen impossible there.
+        D = np.maximum(discounts(counts), 0.05)[np.minimum(counts, 3)]
         # (c - D(c)) / c(context): the part of p that was really seen ...
         self.share = ((counts - D) / total[context]).astype(np.float32)
         # ... and what the discounts of a context leave for the shorter context to spread.

@@ -72,3 +72,11 @@ def test_discounts_of_other_counts(n):
             assert abs(got[k] - want) < 1e-6, f"D_{k} = {got[k]}, not {want}"
         assert 0 <= got[k] <= k
     assert got[0] == 0 and np.isfinite(discounts(np.array([5, 6]))).all()
+
+
+def test_nothing_is_impossible_even_where_every_discount_is_zero():
+    # every bigram stands three times or more, ever more of them the more often: D_3 would be 0
+    ids = np.array([0, 1] * 3 + [0, 2] * 4 + [0, 3] * 4 + [0, 4] * 5 + [0, 5] * 5 + [0, 6] * 5)
+    for order in (2, 3, 4):
+        logs = NgramModel(ids, 9, order).log_probabilities(np.array([0, 1, 2, 8, 0, 7, 3, 3]))
+        assert np.isfinite(logs).all(), f"order {order}: {logs}"
