@@ -3,7 +3,7 @@
 #        and on npm, do the same: <mfrac linethickness="0"> has no bar, so it is a binomial.
 # seen:  the npm package keeps the binomial (\genfrac with a bar of 0pt). The one of PyPI drops linethickness and writes
 #        \frac{n}{k}: "n over k" has become "n divided by k", the very string that a true fraction in brackets gives.
-#        No warning, and the TeX compiles, so no check of syntax finds it.
+#        Nothing is said, and it is valid TeX all the same.
 # versions and day: latex2mathml 3.81.1, mathml-to-latex 1.0.0 (PyPI) and 1.8.0 (npm), Node 20; 2026-11-30.
 # who meets it: whoever makes mathematics for training out of web pages or EPUBs. Look for linethickness="0" before the
 #        conversion, or take the TeX annotation where the page has one.
