@@ -200,6 +200,8 @@ class Job:
             return True
         if target.exists() and (why := self.changes()):
             print(f"{shown(target)} is made again: {why}")
+        if self.fresh:      # stopped half-way, the same work without --fresh must go on, not rest
+            self.note.unlink(missing_ok=True)
         for folder in {path.parent for path in self.writes}:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):

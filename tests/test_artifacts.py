@@ -72,6 +72,7 @@ def test_current_until_input_settings_code_or_an_output_change(program, tmp_path
     assert job(workers=7).is_current(), "how many processes work is no setting of the result"
     assert not job(size=2).is_current(), "settings changed"
     assert not job(fresh=True).up_to_date(), "--fresh asks for work"
+    job().done()
     source.write_text("1", encoding="utf-8")
     assert job().is_current(), "the same bytes, written again"
     source.write_text("changed", encoding="utf-8")
@@ -83,6 +84,16 @@ def test_current_until_input_settings_code_or_an_output_change(program, tmp_path
         path.write_text("1", encoding="utf-8")
     (program.parent / "later.py").write_text("x = 2\n", encoding="utf-8")
     assert not job().is_current(), "the code of a module that a late import brings changed"
+
+
+def test_fresh_work_that_was_stopped_is_not_up_to_date(program, tmp_path):
+    target = tmp_path / "out.txt"
+    target.write_text("made", encoding="utf-8")
+    artifacts.Job(program, {}, [], [target]).done()
+    assert not artifacts.Job(program, {"fresh": True}, [], [target]).up_to_date()
+    # ... stopped here: the old result still lies there, and is not what was asked for
+    assert not artifacts.Job(program, {}, [], [target]).up_to_date(), "the stopped work is forgotten"
+    assert target.read_text(encoding="utf-8") == "made", "nothing made is lost"
 
 
 def test_an_input_that_changes_during_the_work_makes_the_result_old(program, tmp_path):
