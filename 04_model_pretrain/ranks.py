@@ -6,6 +6,7 @@ Plain data parallelism: every rank holds the whole model and takes its rows of e
 DDP averages the gradients. Chapter 7 writes DDP out and goes on from there.
 """
 
+import atexit
 import datetime
 import os
 from dataclasses import dataclass
@@ -50,7 +51,19 @@ class Ranks:
     def leave(self) -> None:
         """Close the connections to the other ranks."""
         if self.world > 1:
-            dist.destroy_process_group()
+            leave_group()
+
+
+def leave_group() -> None:
+    """Close the connections of the default group, in any order with the models that used it.
+
+    torch's DDP holds the group too. If it lives longer than the group's Python object, then its
+    end is the group's: that waits for gloo's thread without giving up Python's lock, and the
+    thread may wait for just that lock to free the last tensor it sent. Both wait for ever (seen
+    on a busy machine, rank 1 of 2). So one reference stays until the interpreter ends.
+    """
+    atexit.register(id, dist.group.WORLD)
+    dist.destroy_process_group()
 
 
 def device_named(name: str) -> torch.device:

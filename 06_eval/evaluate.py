@@ -194,6 +194,8 @@ def print_tables(results: dict) -> None:
         gold = sum(a["gold"] for a in rows) / len(rows)
         print(f"{name:8}{report['bits_per_byte']:11.3f}{report['perplexity']:12.1f}{gold:7.2f}"
               f"{rating:>18}")
+    for remark in results["arena"]["remarks"]:
+        print(f"the arena's votes cannot say: {remark}")
     gap = results["formats_spread"]
     print(f"one model asked in {len(results['formats'])} ways: accuracy "
           f"{gap['worst']['accuracy']:.3f} ({gap['worst']['style']}, {gap['worst']['scorer']}) "

@@ -166,7 +166,9 @@ def arena_part(results: dict) -> str:
                                                   "Overlapping intervals are not an order.")
                      + table(("model", "rank", "Bradley-Terry", "length-controlled", "Elo, K = 4"),
                              [(m, r["rank"], f"{r['rating']:.0f}", f"{r['length_controlled']:.0f}",
-                               f"{board['elo'][m]:.0f}") for m, r in rows.items()]))
+                               f"{board['elo'][m]:.0f}") for m, r in rows.items()])
+                     + "".join(f"<p>What the votes cannot say: {escape(remark)}.</p>"
+                               for remark in board.get("remarks", [])))
     arena = results["arena"]
     if not arena["votes"]:
         return missing("The arena (it takes two models)", "05_posttrain/sft.py")

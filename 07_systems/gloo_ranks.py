@@ -23,6 +23,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from ranks import leave_group
+
 
 class RankFailed(RuntimeError):
     """A rank raised, died, or did not end in time; the message says which, and how."""
@@ -45,7 +47,7 @@ def _rank_main(function, rank, ranks, rendezvous, timeout, answer, args) -> None
         # A rank that needed no other must not hang up while a slow one is still dialling.
         with contextlib.suppress(RuntimeError):
             dist.barrier()
-        dist.destroy_process_group()
+        leave_group()
     sys.exit(result[0] != "ok")
 
 

@@ -28,7 +28,7 @@ from flash_attention import use_flash_attention
 from gpt import GPT
 from parallelise import METHODS, Method, parallelise
 from plan_file import Plan, make_plan
-from ranks import Ranks, join
+from ranks import Ranks, join, leave_group
 from run_files import Journal
 from sharded_checkpoint import load, save
 from training_loop import rate_at
@@ -162,7 +162,7 @@ def run(args: argparse.Namespace, plan: Plan, ranks: Ranks, shard: Shard) -> boo
             finish(args, plan, ranks, method, shard.tokenizer_sha256)
         elif ranks.first:
             print("stopped by SIGTERM and saved; the same command goes on")
-        dist.destroy_process_group()
+        leave_group()
     except RuntimeError as why:             # what torch raises when another rank is gone
         raise BadInput(f"rank {ranks.rank}: another rank has failed ({str(why).splitlines()[0]}): "
                        "the same command goes on from the last checkpoint") from why

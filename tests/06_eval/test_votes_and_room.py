@@ -268,6 +268,7 @@ def test_the_page_carries_all_it_needs(served):
     assert "http://" not in page and "https://" not in page, "the page asks another server"
     assert "default-src 'none'" in policy and "unsafe" not in policy
     assert "innerHTML" not in page, "model output must enter as text only"
+    assert "data.remarks.map" in page and 'id="remarks"' in page, "what the votes cannot say"
     assert "prefers-color-scheme" in page and "viewport" in page
 
 

@@ -4,6 +4,7 @@ import functools
 
 import pytest
 import torch
+import torch._dynamo        # torch's DDP asks for it: once here, not in every forked rank
 import torch.distributed as dist
 
 import collectives
@@ -13,6 +14,7 @@ import pieces
 import zero
 from memory import bytes_by_kind
 from gloo_ranks import RankFailed, run_ranks
+from ranks import leave_group
 
 torch.set_num_threads(1)
 
@@ -275,6 +277,21 @@ def test_ours_against_pytorchs_own_engine(engine, ours):
     theirs = run_ranks(torch_engines, 2, engine)
     gap = equality.gaps(trained(ours, 2), theirs[0]["losses"], theirs[0]["weights"])
     assert gap["loss_gap"] <= 1e-6 and gap["weight_gap"] <= 1e-5, f"{ours} and {engine}: {gap}"
+
+
+def leave_before_ddp_ends(rank):
+    """Sum, leave, free DDP: when the group ends, gloo's thread has a tensor in its hands that it
+    can only free with Python's lock."""
+    wrapped = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(2, 2))
+    wrapped(torch.ones(1, 2)).sum().backward()
+    dist.all_reduce(torch.ones(1_000_000), async_op=True)
+    leave_group()
+    del wrapped
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+
+
+def test_leaving_the_group_before_ddp_ends_does_not_wait_for_ever():
+    assert run_ranks(leave_before_ddp_ends, 2, timeout=20) == [None, None]
 
 
 def fail(rank, how):

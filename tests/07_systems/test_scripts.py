@@ -12,6 +12,7 @@ import math
 
 import pytest
 import torch
+import torch._dynamo        # torch's DDP asks for it: once here, not in every forked rank
 import torch.distributed as dist
 
 import ddp

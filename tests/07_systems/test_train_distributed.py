@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch._dynamo        # torch's DDP asks for it: once here, not in every forked rank
 import torch.distributed as dist
 
 import train_distributed
