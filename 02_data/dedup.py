@@ -62,10 +62,14 @@ def _names_the_visitor(key: str, value: str) -> bool:
 def normalise_url(url: str) -> str:
     """One spelling for the many URLs of one page; a URL that cannot be parsed comes back as it is.
 
-    Lower-case scheme and host (see `plain_host`), https for http, no user, default port, "www.",
-    fragment, campaign or session parameters (of DOUBTFUL_KEYS only if the value is a long code);
-    dot segments and double slashes resolved; percent codes of unreserved characters decoded, others
-    in upper case; query parameters sorted; no slash at the end, no index.html.
+    Blanks around it go; what is not http or https stays as it is. Lower-case host as `plain_host`
+    writes it, https for http; no user, no default port of its scheme, no full stop behind the host,
+    no "www." or "www2." before it, no fragment. In the path: no ";jsessionid=...", percent codes of
+    unreserved characters decoded and others in upper case, dot segments (".." above the top is
+    nothing) and double slashes resolved, no slash at the end, no index or default .htm, .html,
+    .php, .asp, .aspx (in any case) as its last segment. In the query: without campaign and session
+    parameters (`_names_the_visitor`), sorted by key and value, as `urlencode` writes them, empty
+    values kept ("?b=&c" -> "?b=&c=") and bytes that are no UTF-8 too ("%e4" -> "%E4").
     normalise_url("HTTP://www.Example.com:80/a/./b/?b=2&a=1#top")
     = "https://example.com/a/b?a=1&b=2".
     Two different pages can share one key (rarely: an order of parameters that matters).
@@ -183,11 +187,13 @@ def is_signature(line: str) -> bool:
 def entries_of(text: str) -> list[str]:
     """Cut a text into entries: a definition with its documentation, or a paragraph.
 
-    After a blank line (and at the start) a new entry begins at a line that is a signature ("f(x)",
-    "class A(B)", or a lower-case name above deeper lines), or that is indented no deeper than the
-    line which began the last entry and is not the next paragraph of its documentation. So each
-    method of a class is an entry, blank lines and headings in its documentation stay with it, and
-    in prose every paragraph is one. "".join of the entries gives `text` back.
+    An entry may begin only after a blank line, and at the first line that is not blank. There it
+    does begin if the line is indented no deeper than the one which began the last entry, or is a
+    signature (_SIGNATURE: "f(x)", "class A(B)"), or a lower-case name (_NAME) whose next line is
+    indented deeper. All else is the next paragraph of the open entry. So each method of a class is
+    an entry, blank lines and headings in its documentation stay with it, and in prose every
+    paragraph is one. Blank lines belong to the entry before them, those at the very start to the
+    first; lines keep their ends, and "".join of the entries gives `text` back.
     """
     # Keep the line ends, so that the entries join to the text; a blank line has indent -1.
     lines = text.splitlines(keepends=True)

@@ -96,9 +96,12 @@ def end_of_headers(data: bytes, start: int = 0) -> tuple[int, int]:
 def unchunk(body: bytes) -> bytes:
     """Undo HTTP's chunked transfer encoding (RFC 9112, 7.1).
 
-    b"5\\r\\nhello\\r\\n0\\r\\n\\r\\n" -> b"hello". Many archives keep the header but store the body
-    already joined: what does not start as a chunk is returned as it is. A body that breaks off
-    keeps the chunks that are there.
+    b"5\\r\\nhello\\r\\n0\\r\\n\\r\\n" -> b"hello". A chunk is a line with its size in hexadecimal
+    (up to 8 digits in either case; blanks around them and an extension after a semicolon do not
+    matter), so many bytes, and a line end that is not part of them; lines end in CRLF or LF alone.
+    Size 0 is the end, whatever follows. Many archives keep the header but store the body already
+    joined: what does not start with such a line is returned as it is. A body that breaks off, or
+    goes on with another line, keeps what is there, the beginning of a chunk too.
     """
     pieces, at = [], 0
     while at < len(body):

@@ -61,7 +61,8 @@ def rare_pairs(sets: list[np.ndarray], threshold: float) -> tuple[list, np.ndarr
     """(pairs of places that share rare shingles and may pass, frequent shingles of each (G,)).
 
     A shingle is rare that 2 to FEW of the sets hold. A pair may pass if its rare shingles in common
-    and the smaller number of frequent ones reach t / (1 + t) of both sizes: more cannot be shared.
+    and the smaller number of frequent ones reach t / (1 + t) of both sizes together: more cannot be
+    shared. Exactly that is enough, however the floats are rounded: no copy may be lost.
     """
     sizes = np.array(list(map(len, sets)))
     owner = np.repeat(np.arange(len(sets)), sizes)

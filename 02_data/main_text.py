@@ -31,7 +31,8 @@ TEXTUAL = frozenset("p ul ol dl pre blockquote table figure details h2 h3 h4".sp
 
 
 def weigh(nodes: list[Node]) -> None:
-    """Fill in `mass`, `size` (characters) and `link` (characters in links) of every node.
+    """Fill in `mass`, `size` (characters) and `link` (characters in links) of every node, and the
+    `mass` of every run, whatever stood there before.
 
     `nodes` are in document order. A run's mass is its length (blanks at the ends do not count) if
     it has SHORTEST characters or more, less than half of them in links, and a sign that ends or

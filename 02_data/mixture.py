@@ -68,7 +68,8 @@ def law_error(parameters: np.ndarray, weights: np.ndarray, loss: np.ndarray, rid
 
     parameters = (c, b, t_1 ... t_D); the law says c + exp(b + t . r) for a mixture r, a row of
     `weights` (R, D), and e is what it says too much of `loss` (R,). The error of a residual e is
-    sqrt(1 + (e/delta)^2) - 1: quadratic for small ones, linear for outliers.
+    sqrt(1 + (e/delta)^2) - 1: quadratic for small ones, linear for outliers. b + t . r counts as
+    50 at most, so that nothing overflows.
     """
     c, b, t = parameters[0], parameters[1], parameters[2:]
     scale = np.exp(np.minimum(b + weights @ t, 50.0))       # k exp(t r), (R,)
@@ -148,9 +149,13 @@ def repetition_caps(available: np.ndarray, budget: float,
 def cap_weights(weights: np.ndarray, caps: np.ndarray) -> np.ndarray:
     """Scale `weights` to sum to 1 with none above its cap; what a cap cuts goes to the others.
 
-    cap_weights([0.8, 0.1, 0.1], [0.5, 1, 1]) = [0.5, 0.25, 0.25].
+    cap_weights([0.8, 0.1, 0.1], [0.5, 1, 1]) = [0.5, 0.25, 0.25]. The others keep their
+    proportions, again and again until all caps hold; a weight of 0 counts as a very small one, so
+    that it takes what is left over. Caps of 1 or less in all leave no choice: caps / their sum.
     """
     w, caps = np.maximum(np.asarray(weights, float), 1e-12), np.asarray(caps, float)
+    if caps.sum() <= 1:
+        return caps / caps.sum()
     fixed = np.zeros(len(w), bool)
     for _ in range(len(w)):
         # share what the fixed ones leave among the free ones, then fix those that go over
@@ -160,7 +165,7 @@ def cap_weights(weights: np.ndarray, caps: np.ndarray) -> np.ndarray:
         if not over.any():
             return scaled
         fixed |= over
-    return caps / caps.sum()
+    return scaled
 
 
 def optimise(law: MixingLaw, caps: np.ndarray, importance: np.ndarray | None = None,

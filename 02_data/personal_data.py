@@ -95,6 +95,9 @@ def mask_emails(text: str) -> tuple[str, int]:
     "a@b.org, c.d+e@f.co.uk" -> ("|||EMAIL_ADDRESS|||, |||EMAIL_ADDRESS|||", 2). In a script without
     blanks the sentence stays: "写到a@b.org吧" -> "写到|||EMAIL_ADDRESS|||吧". A decorator
     (`@property`) or a product (`a@b.T`) is no address: a top-level domain has two letters or more.
+    All that is in the pattern "email" of `patterns_for(text)`. A mask is a boundary: an address
+    glued to another is found once that one is masked, so look again until nothing more is found
+    ("a@b.org+c@d.org" gives 2 masks). A mask that was in the text does not count.
     """
     if "@" not in text:
         return text, 0
@@ -112,9 +115,12 @@ def mask_emails(text: str) -> tuple[str, int]:
 def mask_phone_numbers(text: str) -> tuple[str, int]:
     """Every phone number replaced by |||PHONE_NUMBER|||, and how many there were.
 
-    North American numbers of ten digits, with or without signs between them, whose area code starts
-    with 2 to 9; elsewhere, 8 to 15 digits after a plus sign, of which nothing may stay. Not after
-    "ISBN", "doi", "#" and the like, not inside longer numbers, and not 2 ** 32.
+    Elsewhere, 8 to 15 digits after a plus sign, of which nothing may stay; then North American
+    numbers of ten digits, with or without signs between them, whose area code starts with 2 to 9,
+    not inside longer numbers: the patterns "world phone" and "phone" of `patterns_for(text)`.
+    Spared are a number after what NUMBER_NAMES finds in the 14 characters before it ("ISBN", "doi",
+    "#" and the like), and those of CONSTANTS (2 ** 32). As in `mask_emails` a mask is a boundary:
+    look again until nothing more is found.
 
         "call (283)-182-3829" -> ("call |||PHONE_NUMBER|||", 1)
     """
@@ -141,10 +147,13 @@ def mask_phone_numbers(text: str) -> tuple[str, int]:
 def mask_ip_addresses(text: str) -> tuple[str, int]:
     """Every IP address that could reach somebody replaced by |||IP_ADDRESS|||, and how many.
 
-    Four numbers up to 255 that are not part of a longer row of numbers (".3.3.3.0" and "1.2.3.4.5"
-    stay), not in a private or reserved network of NOBODY (10.0.0.1, 127.0.0.1, 192.0.2.7 stay), and
-    not a version ("v1.2.3.4", 'version "1.2.3.4"', "server/1.2.3.4"). IPv6 addresses of the public
-    range 2000::/3 as well, but for the examples of 2001:db8::/32.
+    Candidates are what the patterns "ipv4" and "ipv6" of `patterns_for(text)` find: four numbers
+    that are not part of a longer row of numbers (".3.3.3.0" and "1.2.3.4.5" stay), and addresses of
+    the public range 2000::/3, whose colon at the end belongs to the sentence and stays. Spared is
+    what is no address (a number over 255), what lies in a private or reserved network of NOBODY
+    (10.0.0.1, 127.0.0.1, 192.0.2.7, 2001:db8::1), and a version: what VERSION finds in the BACK
+    characters before it ("v1.2.3.4", 'version "1.2.3.4"', "server/1.2.3.4"). As in `mask_emails`
+    a mask is a boundary: look again until nothing more is found ("8.8.8.8-8.8.4.4" gives 2).
 
         "from 8.8.8.8 to 10.0.0.1" -> ("from |||IP_ADDRESS||| to 10.0.0.1", 1)
     """

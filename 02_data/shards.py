@@ -27,9 +27,11 @@ def assign_splits(clusters: list[int], packages: list[str], sizes: list[int], sh
                   seed: int = 0) -> list[str]:
     """"train" or "val" for each document, about `share` of all bytes in val.
 
-    Half of the share is whole packages, taken in the order of a hash of their names as long as they
-    fit; the other half whole clusters, likewise. Documents of one cluster are always together,
-    and the answer does not depend on the order of documents.
+    Half of the share is whole packages, taken in the order of a hash of the seed and their names:
+    what fits, exactly too, is held out, what does not is passed over, and the next may still fit.
+    Then whole clusters, likewise, up to all of the share. Documents of one cluster are always
+    together, the share is never exceeded, another seed holds out others, and the answer does not
+    depend on the order of documents.
     """
     # who is in whom, and how large: a cluster goes as a whole
     budget = share * sum(sizes)

@@ -84,11 +84,14 @@ def mostly_utf8(data: bytes) -> bool:
 def decode_html(data: bytes, charset: str | None = None) -> str:
     """The text of a page. `charset` is what the server's header said. Never raises.
 
-    In order: a byte-order mark; UTF-8 if every byte fits (chance does not write valid UTF-8, and
-    half of the wrong declarations are on UTF-8 pages), but for the end of a last character that is
-    missing, if another one is whole, or for a bad byte among WHOLE or more characters of several
-    bytes each; the header; the page's own declaration; windows-1252. Bytes that still do not fit
-    become U+FFFD.
+    In order: a byte-order mark of BOMS, which goes; UTF-8 if every byte fits (chance does not write
+    valid UTF-8, and half of the wrong declarations are on UTF-8 pages), but for the end of a last
+    character that is missing, if another one is whole, or for a bad byte among WHOLE or more
+    characters of several bytes each (`mostly_utf8`); the header; the page's own declaration
+    (`declared_in_page`); windows-1252. What is declared is what `codec_name` makes of it (latin-1
+    is windows-1252 to a browser); nonsense counts as nothing, and hides no other declaration. One
+    of 7-bit bytes (iso-2022-..., hz) or of UTF-16 goes before UTF-8, for which such bytes would
+    pass; a declared UTF-8 stays UTF-8. Bytes that do not fit become U+FFFD, after a mark too.
     """
     # A mark at the start overrides everything.
     for mark, name in BOMS:

@@ -40,7 +40,8 @@ def best_rate(rates, losses) -> tuple[float, float]:
     rates, losses (n,), n >= 3 -> the minimum of the parabola in log rate through the best rate
     tried and its two neighbours. A loss that is not finite means that this rate diverged: it is
     left out. Losses of equal rates (several seeds) count as their mean. ValueError if the best
-    one left is the smallest or largest: then the optimum lies outside.
+    one left is the smallest or largest: then the optimum lies outside; and for a rate that is not
+    above zero.
     best_rate([0.01, 0.1, 1], [2, 1, 2]) is (0.1, 1).
     """
     rates, losses = np.asarray(rates, float), np.asarray(losses, float)

@@ -38,8 +38,8 @@ def cheapest(fit: ParametricFit, loss: float, demand: float, price: float = 1.0
     """The N and D of lowest lifetime cost 6 N D + price * 2 N demand that reach `loss`.
 
     `demand`: tokens to be read and written in the model's life; `price`: of an inference FLOP in
-    training FLOPs. demand = 0 gives the training optimum. ValueError if no model reaches `loss`,
-    or for a demand or price below zero.
+    training FLOPs. demand = 0 gives the training optimum. N to a part in 100,000. ValueError if no
+    model reaches `loss`, or for a demand or price that is below zero or not finite.
     Source: Sardana et al. 2024, equation 3.
     """
     E, A, _, alpha, _ = fit

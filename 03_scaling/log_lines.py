@@ -32,7 +32,9 @@ def fit_power_law(x, y, bootstrap: int = 0, seed: int = 0) -> PowerLaw:
     """The straight line through log y against log x, by least squares.
 
     x, y (n,) -> PowerLaw; ValueError for a number that is not finite and positive, or without two
-    different x. `bootstrap` resamples the points.
+    different x. `bootstrap`: so many resamples of the points with replacement, by `seed` (one
+    without two different x is drawn again); `samples` (bootstrap, 2) has constant and exponent of
+    each, `exponent_interval` the middle 95 % of the exponents. Without: no samples, and nan.
     fit_power_law([1, 10, 100], [2, 20, 200]) is constant 2, exponent 1. Kaplan's L(N) is this
     with a negative exponent: (8.8e13 / N)^0.076 has constant 8.8e13^0.076.
     """

@@ -102,8 +102,9 @@ def pack(lengths: np.ndarray, room: int) -> list[list[tuple[int, int, int]]]:
     """Place documents of these lengths in rows of `room` tokens; pieces are (document, from, to).
 
     A document longer than `room` gives full rows, then a rest. What fits is never cut: rests and
-    short documents, longest first, each go to the row where they leave the least space (best
-    fit). pack([5, 3, 2], 4) is [[(0, 0, 4)], [(1, 0, 3), (0, 4, 5)], [(2, 0, 2)]].
+    short documents, longest first (equal ones in their order), each go to the row where they leave
+    the least space (best fit; of such rows the first), else to a new one.
+    pack([5, 3, 2], 4) is [[(0, 0, 4)], [(1, 0, 3), (0, 4, 5)], [(2, 0, 2)]].
     Source: Ding et al. 2024, Fewer truncations improve language modeling.
     """
     rows, rests = [], []

@@ -85,8 +85,9 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x / sqrt(mean(x^2) + eps) * weight over the last dimension: (..., C) -> (..., C).
 
-        The gain `weight` (C,) starts at one. The mean is not subtracted: that is LayerNorm.
-        RMSNorm(2) of [3, 4] is [0.849, 1.131]. Source: Zhang and Sennrich 2019, equation 4.
+        The gain `weight` (C,) starts at one. The mean is not subtracted: that is LayerNorm. The
+        result has the dtype of x; 16-bit numbers are squared and averaged in float32, float64 in
+        float64. RMSNorm(2) of [3, 4] is [0.849, 1.131]. Source: Zhang and Sennrich 2019, eq. 4.
         """
         wide = at_least_32_bits(x)
         # one number per token, the mean of its squares: (..., C) -> (..., 1)

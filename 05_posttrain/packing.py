@@ -15,7 +15,8 @@ Row = tuple[list[int], list[int]]
 def best_fit(lengths: list[int], capacity: int) -> list[list[int]]:
     """Indices of `lengths` in bins that each sum to at most `capacity`, by best-fit decreasing.
 
-    The longest go first, each into the fullest bin with room for it, else into a new one.
+    The longest go first, each into the fullest bin with room for it (of equally full ones the
+    first), else into a new one. Bins stand in the order in which they were opened.
     best_fit([3, 6, 4, 7], 10) -> [[3, 0], [1, 2]] (7 + 3, 6 + 4). Ties keep the input order.
     Raises ValueError that names the index of a length above the capacity.
     """

@@ -108,12 +108,11 @@ def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask
 
         max(-A rho, -A clip(rho, 1 - clip, 1 + clip)),     rho = exp(l - l_old)
 
-    All (B, T). old_logprobs and advantages are constants here: the gradient reaches logprobs
-    only. The log-ratio is cut at +-20 first: a ratio is never infinite. The larger loss is the
-    pessimistic one: there is no gain, and no gradient, for moving further than the clip in the
-    direction that the advantage asks for, but always one for coming back. A = 1: rho 1.5 gives
-    -1.2 and gradient 0; A = -1: rho 1.5 gives 1.5.
-    Source: Schulman et al. 2017, eq. 7.
+    All (B, T). old_logprobs and advantages are constants here: the gradient reaches logprobs only;
+    what stands at pads is not read. The log-ratio is cut at +-20 first: never infinite. The larger
+    loss is the pessimistic one: there is no gain, and no gradient, for moving further than the clip
+    in the direction that the advantage asks for, but always one for coming back. A = 1: rho 1.5
+    gives -1.2 and gradient 0; A = -1: rho 1.5 gives 1.5. Source: Schulman et al. 2017, eq. 7.
     """
     # Probability ratio of the new policy to the one that sampled.
     ratio = probability_ratio(logprobs, old_logprobs.detach(), mask)
@@ -162,6 +161,7 @@ class AdaptiveKL:
 
             beta <- beta (1 + clip(kl / target - 1, -0.2, 0.2) answers / horizon)
 
+        Without a target (None) beta stays what it is.
         AdaptiveKL(0.15, 6, 10_000).update(9, 256) is 0.150768.
         """
         if self.target is not None:

@@ -1,0 +1,114 @@
+"""What the statements of chapter 2's exercises say once in passing, asked for on its own."""
+
+import codecs
+
+import numpy as np
+import pytest
+
+from dedup import dedup_lines, normalise_url
+from likely_pairs import rare_pairs
+from main_text import weigh
+from html_tree import Node, Run
+from maths_tex import clean_tex
+from minhash import cluster
+from mixture import cap_weights, law_error
+from personal_data import mask_ip_addresses
+from safety import blocked_url
+from shards import assign_splits
+from web_encoding import decode_html
+
+
+@pytest.mark.exercise("2.5")
+@pytest.mark.parametrize("data, want", [
+    (codecs.BOM_UTF8 + b"ok \xff.", "ok \ufffd."),
+    (codecs.BOM_UTF16_LE + "ok".encode("utf-16-le") + b"\x41", "ok\ufffd"),
+    (codecs.BOM_UTF16_BE + "gr\u00fcn".encode("utf-16-be"), "gr\u00fcn")])
+def test_bad_bytes_behind_a_mark_raise_nothing(data, want):
+    assert decode_html(data) == want, "the mark names the encoding, and bad bytes become U+FFFD"
+
+
+@pytest.mark.exercise("2.6")
+def test_a_run_is_weighed_anew_each_time():
+    node = Node("p", "", None)
+    run = Run("The mayor opened the bridge on Monday, two years late.", 0, node)
+    node.children.append(run)
+    weigh([node])
+    assert (run.mass, node.mass) == (54, 54)
+    run.link = 54                               # found to be a link after all
+    weigh([node])
+    assert (run.mass, node.mass, node.link) == (0, 0, 54), "the old mass of the run stayed"
+
+
+@pytest.mark.exercise("2.9")
+@pytest.mark.parametrize("tex, want", [
+    (r"{\scriptstyle a+b}", "a+b"), (r"\textstyle x + y", "x + y"), (r"$$ x $$", "x"),
+    (r"\[ {\displaystyle x} \]", "x"), ("a &amp; b", "a & b"),
+    (r"{\displaystyle {a}+{b}}", "{a}+{b}"), ("a % one\n% two\n b", "a b")])
+def test_each_wrapper_that_is_named(tex, want):
+    assert clean_tex(tex) == want, tex
+
+
+@pytest.mark.exercise("2.10")
+@pytest.mark.parametrize("url, want", [
+    (" https://example.com/a \n", "https://example.com/a"),
+    ("https://example.com/a/Default.aspx", "https://example.com/a"),
+    ("https://example.com/INDEX.PHP", "https://example.com"),
+    ("https://example.com/a/index.htm?b=1", "https://example.com/a?b=1"),
+    ("https://example.com/index.html/a", "https://example.com/index.html/a"),
+    ("https://www.awww.example.com/", "https://awww.example.com"),
+    ("https://example.com/?b=2&a=3&a=1", "https://example.com?a=1&a=3&b=2"),
+    ("ftp://example.com/a/../b", "ftp://example.com/a/../b")])
+def test_pages_by_default_blanks_around_and_repeated_parameters(url, want):
+    assert normalise_url(url) == want, url
+
+
+@pytest.mark.exercise("2.11")
+def test_the_minimum_is_of_the_normalised_line():
+    twice = ["Returns: ------- !!!"] * 2                # 20 signs, normalised "returns"
+    assert dedup_lines(twice, minimum=8) == twice, "shorter than 8 once normalised: never dropped"
+    assert dedup_lines(twice, minimum=7) == [twice[0], ""], "7 letters are not under 7"
+
+
+@pytest.mark.exercise("2.22")
+@pytest.mark.parametrize("shared, want", [(79, []), (80, [[0, 1]])])
+def test_just_under_the_threshold_is_no_copy(shared, want):
+    sets = [np.arange(100, dtype=np.uint64), np.arange(shared, dtype=np.uint64)]
+    assert cluster(2, [[0, 1]], sets.__getitem__, 0.8) == want, f"{shared} of 100"
+
+
+@pytest.mark.exercise("2.26")
+@pytest.mark.parametrize("url, blocked", [
+    ("HTTPS://WWW.Good.Example/One/Page/", True), ("good.example/one/page", True),
+    ("https://good.example/one/pages", False), ("https://sub.good.example/one/page", False)])
+def test_a_listed_url_in_any_spelling(url, blocked):
+    got = blocked_url(url, frozenset({"good.example/one/page"}))
+    assert (got is not None) == blocked, f"{url}: {got!r}"
+
+
+@pytest.mark.exercise("2.27")
+def test_weights_of_nothing_and_caps_that_leave_no_answer():
+    got = cap_weights(np.array([0.6, 0.4, 0.0]), np.array([0.3, 0.5, 1.0]))
+    assert got == pytest.approx([0.3, 0.5, 0.2]), "a weight of 0 takes what the caps leave over"
+    got = cap_weights(np.array([0.5, 0.5]), np.array([0.3, 0.1]))
+    assert got == pytest.approx([0.75, 0.25]), "caps of 0.4 in all are scaled to 1"
+
+
+@pytest.mark.exercise("2.29")
+def test_a_law_far_off_stays_finite():
+    with np.errstate(over="raise", invalid="raise"):
+        value, gradient = law_error(np.array([1.0, 900.0, 5.0]), np.ones((2, 1)), np.ones(2), 0.1)
+    assert np.isfinite(value) and np.isfinite(gradient).all(), "b + t . r counts as 50 at most"
+
+
+@pytest.mark.exercise("2.31")
+def test_what_fits_exactly_is_held_out():
+    splits = assign_splits(list(range(10)), [f"p{i}" for i in range(10)], [10] * 10, 0.2)
+    assert splits.count("val") == 2, "one package fills half of the 20 bytes, one cluster the rest"
+
+
+@pytest.mark.exercise("2.33")
+def test_a_pair_that_just_reaches_the_bound_is_a_pair():
+    """13 in common of 16 and 17: J = 13 / 20 = 0.65, and 0.65 / 1.65 * 33 is rounded above 13."""
+    sets = [np.arange(16, dtype=np.uint64), np.arange(3, 20, dtype=np.uint64)]
+    assert rare_pairs(sets, 0.65)[0] == [(0, 1)], "J is 0.65 exactly: a true copy was lost"
+    assert rare_pairs(sets, 0.7)[0] == []

@@ -1,0 +1,56 @@
+"""What the statements of chapter 3's exercises say once in passing, asked for on its own."""
+
+import math
+
+import numpy as np
+import pytest
+
+import inference_aware
+from hyperparameters import best_rate
+from inference_aware import cheapest
+from log_lines import fit_power_law
+from power_laws import ParametricFit
+
+LAW = ParametricFit(1.8, 480.0, 2100.0, 0.35, 0.37)
+
+
+@pytest.mark.exercise("3.7")
+def test_a_resample_of_one_point_alone_is_drawn_again():
+    law = fit_power_law([1, 10], [2, 20], bootstrap=40, seed=1)
+    assert law.samples.shape == (40, 2) and np.allclose(law.samples, [2.0, 1.0]), (
+        "half of all resamples of two points hold one of them twice, which is no line: draw again")
+    assert np.allclose(law.exponent_interval, 1.0)
+
+
+@pytest.fixture
+def own_inverse(monkeypatch):
+    """Exercise 3.12, right."""
+    def reach(fit, loss, N):
+        left = loss - fit.E - fit.A / np.asarray(N, float) ** fit.alpha
+        return np.where(left > 0, (fit.B / np.maximum(left, 1e-300)) ** (1 / fit.beta), np.inf)
+    monkeypatch.setattr(inference_aware, "tokens_to_reach", reach)
+
+
+@pytest.mark.exercise("3.13")
+@pytest.mark.parametrize("budget", [1e18, 1e23])
+def test_the_cheapest_without_demand_is_found_to_five_digits(budget, own_inverse):
+    G = (LAW.alpha * LAW.A / (LAW.beta * LAW.B)) ** (1 / (LAW.alpha + LAW.beta))
+    N0 = G * (budget / 6) ** (LAW.beta / (LAW.alpha + LAW.beta))
+    D0 = budget / 6 / N0
+    loss = LAW.E + LAW.A / N0 ** LAW.alpha + LAW.B / D0 ** LAW.beta
+    assert cheapest(LAW, loss, 0.0) == pytest.approx((N0, D0), rel=1e-5), "to a part in 100,000"
+
+
+@pytest.mark.exercise("3.13")
+@pytest.mark.parametrize("demand, price", [(math.nan, 1.0), (math.inf, 1.0), (1e9, math.nan),
+                                           (1e9, math.inf)])
+def test_a_demand_or_price_that_is_no_number_is_refused(demand, price, own_inverse):
+    with pytest.raises(ValueError):
+        cheapest(LAW, 2.6, demand, price)
+
+
+@pytest.mark.exercise("3.14")
+@pytest.mark.parametrize("rates", [[0.0, 1, 2], [-1.0, 1, 2]])
+def test_a_rate_that_is_not_above_zero_has_no_logarithm(rates):
+    with pytest.raises(ValueError), np.errstate(all="ignore"):
+        best_rate(rates, [3.0, 1.0, 2.0])

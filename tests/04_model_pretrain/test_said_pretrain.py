@@ -1,0 +1,271 @@
+"""What the statements of chapter 4's exercises say once in passing, asked for on its own."""
+
+import math
+
+import pytest
+import torch
+
+import training_loop
+from generate import keep_top_p
+from gpt import RMSNorm, causal_attention
+from ngram_embedding import late_keys
+from optimizers import AdamW, Muon
+from training_loop import Recipe, SpikeGuard, training_steps
+
+torch.set_num_threads(1)
+
+
+# ---------------------------------------------------------------- 16 bits are widened inside
+
+@pytest.mark.exercise("4.1")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_squares_of_16_bits_are_taken_in_32(dtype):
+    x = torch.tensor([[300.0, -400.0]], dtype=dtype)    # 400^2 is above the largest float16
+    got = RMSNorm(2)(x)
+    assert got.dtype == dtype, f"{dtype} in, {dtype} out; got {got.dtype}"
+    want = torch.tensor([[3.0, -4.0]]) / math.sqrt(12.5)
+    assert (got.float() - want).abs().max() < 0.01, f"expected {want.tolist()}, got {got.tolist()}"
+
+
+@pytest.mark.exercise("4.3")
+def test_the_softmax_of_16_bits_is_taken_in_32():
+    """4,000 keys of weight 1 beside one of weight e: in bfloat16 their sum stops at 256."""
+    k = torch.zeros(1, 1, 4001, 1, dtype=torch.bfloat16)
+    k[..., -1, 0] = 1.0
+    v = torch.zeros_like(k)
+    v[..., -1, 0] = 1000.0
+    seen = []
+    plain = torch.Tensor.softmax
+
+    def watched(scores, *args, **options):
+        seen.append(options.get("dtype") or scores.dtype)
+        return plain(scores, *args, **options)
+    torch.Tensor.softmax, whole = watched, torch.softmax
+    torch.softmax = watched
+    try:
+        got = causal_attention(torch.ones(1, 1, 1, 1, dtype=torch.bfloat16), k, v).item()
+    finally:
+        torch.Tensor.softmax, torch.softmax = plain, whole
+    assert got == pytest.approx(1000 * math.e / (4000 + math.e), rel=0.01), f"got {got}"
+    assert set(seen) <= {torch.float32}, f"the softmax was taken in {seen}, not in float32"
+
+
+# ---------------------------------------------------------------- optimizers
+
+@pytest.mark.parametrize("make", [
+    pytest.param(lambda p: AdamW([p], lr=0.1), marks=pytest.mark.exercise("4.7")),
+    pytest.param(lambda p: Muon([p], lr=0.1), marks=pytest.mark.exercise("4.9"))])
+def test_a_closure_is_called_first_with_gradients_on_and_given_back(make):
+    p = torch.nn.Parameter(torch.eye(2))
+    optimizer = make(p)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (p ** 2).sum()
+        loss.backward()
+        return loss
+    loss = optimizer.step(closure)
+    assert loss is not None and loss.item() == 2.0, "`step` gives what the closure gave"
+    assert p[0, 0] < 1, "the gradient that the closure computed was not used"
+    p.grad = None
+    assert optimizer.step() is None, "no closure: None"
+
+
+@pytest.mark.parametrize("make", [
+    pytest.param(lambda p: AdamW([p], lr=0.1, weight_decay=0.1), marks=pytest.mark.exercise("4.7")),
+    pytest.param(lambda p: Muon([p], lr=0.1, weight_decay=0.1), marks=pytest.mark.exercise("4.9"))])
+def test_the_gradients_stay_what_they_are(make):
+    p = torch.nn.Parameter(torch.ones(2, 3))
+    optimizer, given = make(p), torch.tensor([[1.0, -2, 3], [0, 5, -6]])
+    for _ in range(2):
+        p.grad = given.clone()
+        optimizer.step()
+        assert torch.equal(p.grad, given), "the caller's gradient was changed"
+
+
+@pytest.mark.exercise("4.9")
+def test_muon_takes_a_stack_of_matrices_one_by_one():
+    whole = torch.nn.Parameter(torch.zeros(2, 6, 3))
+    parts = [torch.nn.Parameter(torch.zeros(6, 3)) for _ in range(2)]
+    gradient = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
+    whole.grad = gradient.clone()
+    for p, g in zip(parts, gradient):
+        p.grad = g.clone()
+    Muon([whole], lr=0.1, dtype="float32").step()
+    Muon(parts, lr=0.1, dtype="float32").step()
+    gap = (whole - torch.stack([p.detach() for p in parts])).abs().max().item()
+    assert gap < 1e-3, f"rows and columns are the last two of (E, rows, columns): off by {gap:.3f}"
+
+
+@pytest.mark.exercise("4.9")
+def test_muon_computes_in_the_dtype_of_its_group(monkeypatch):
+    import optimizers
+    asked = []
+    monkeypatch.setattr(optimizers, "orthogonalise", lambda m, steps=5, dtype=torch.bfloat16:
+                        asked.append((steps, dtype)) or m)
+    for name in ("float32", "bfloat16"):
+        p = torch.nn.Parameter(torch.zeros(2, 2))
+        p.grad = torch.ones(2, 2)
+        Muon([p], lr=0.1, steps=3, dtype=name).step()
+    assert asked == [(3, torch.float32), (3, torch.bfloat16)], asked
+
+
+# ---------------------------------------------------------------- the training loop
+
+class Small(torch.nn.Module):
+    """A table and a head, with dropout to see the mode, and one frozen parameter."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.table, self.head = torch.nn.Embedding(7, 4), torch.nn.Linear(4, 7)
+        self.frozen = torch.nn.Parameter(torch.ones(2), requires_grad=False)
+        self.modes, self.dtypes = [], []
+
+    def forward(self, ids, targets):
+        logits = self.head(self.table(ids))
+        self.modes.append(self.training), self.dtypes.append(logits.dtype)
+        return logits, torch.nn.functional.cross_entropy(logits.float().flatten(0, 1),
+                                                         targets.flatten())
+
+
+def rows(step):
+    ids = torch.randint(0, 7, (4, 5), generator=torch.Generator().manual_seed(step))
+    return ids, ids.roll(1, 1)
+
+
+@pytest.fixture
+def loop(monkeypatch):
+    """The loop alone: torch's clipping and SGD, a rate that falls straight."""
+    monkeypatch.setattr(training_loop, "clip_gradients", torch.nn.utils.clip_grad_norm_)
+    monkeypatch.setattr(training_loop, "rate_at", lambda step, steps, recipe: 1 - step / steps)
+
+    def run(model, steps, data=rows, recipe=Recipe(learning_rate=0.5, clip=1.0), **options):
+        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5)
+        for group in optimizer.param_groups:
+            group["peak"] = 0.5
+        return list(training_steps(model, [optimizer], data, steps, recipe, **options))
+    return run
+
+
+@pytest.mark.exercise("4.12")
+def test_training_goes_on_from_start_and_asks_for_that_steps_batch(loop):
+    asked = []
+    records = loop(Small(), 6, lambda step: asked.append(step) or rows(step), start=4)
+    assert [r["step"] for r in records] == [5, 6] and asked == [4, 5], (
+        f"from step 4 to 6 are two updates, of batches 4 and 5; got {asked}")
+    assert [r["lr"] for r in records] == pytest.approx([0.5 * 2 / 6, 0.5 / 6]), "their own rates"
+
+
+@pytest.mark.exercise("4.12")
+def test_the_model_is_set_to_train_and_frozen_parameters_stay_out(loop):
+    model = Small().eval()
+    model.frozen.grad = torch.tensor([3.0, 4.0])        # somebody else's: no part of the norm
+    records = loop(model, 1)
+    assert model.modes == [True], "evaluation left the model in its other mode: model.train()"
+    twin = Small()
+    twin(*rows(0))[1].backward()
+    norm = math.sqrt(sum((p.grad ** 2).sum() for p in twin.parameters() if p.grad is not None))
+    assert records[0]["grad_norm"] == pytest.approx(norm, rel=1e-4), "of what is trained alone"
+
+
+@pytest.mark.exercise("4.12")
+def test_the_precision_asked_for_is_the_products(loop):
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        model = Small()
+        loop(model, 1, precision=precision)
+        assert model.dtypes == [dtype], f"{precision}: products in {model.dtypes}"
+        assert model.head.weight.dtype == torch.float32, "weights stay in 32 bits"
+
+
+@pytest.mark.exercise("4.12")
+def test_no_clipping_at_0_and_clipping_at_its_length(loop):
+    moved = {}
+    for clip in (0.0, 1e-3):
+        model, before = Small(), Small()
+        loop(model, 1, recipe=Recipe(learning_rate=0.5, clip=clip))
+        moved[clip] = (model.head.weight - before.head.weight).norm().item()
+    assert moved[1e-3] < 1e-3 and moved[0.0] > 0.01, f"clip 0 means none; moved {moved}"
+
+
+@pytest.mark.exercise("4.12")
+def test_the_guard_judges_the_loss_of_the_step_and_the_record_says_so(loop):
+    heard = []
+
+    class Guard:
+        def is_spike(self, loss):
+            heard.append(loss)
+            return len(heard) == 2
+    model = Small()
+    records = loop(model, 3, guard=Guard())
+    assert heard == [r["loss"] for r in records], "it is asked for the loss, once a step"
+    assert [r["skipped"] for r in records] == [False, True, False]
+
+
+@pytest.mark.exercise("4.12")
+def test_a_part_of_padding_alone_teaches_nothing_and_spoils_nothing(loop):
+    def padded(step):
+        ids, targets = rows(step)
+        targets = targets.clone()
+        targets[2:] = -100
+        return ids, targets
+    whole, parts = Small(), Small()
+    a = loop(whole, 2, padded)
+    b = loop(parts, 2, padded, accumulate=2)
+    assert [r["loss"] for r in a] == pytest.approx([r["loss"] for r in b]), "a mean over nothing"
+    assert torch.allclose(whole.head.weight, parts.head.weight, atol=1e-6)
+
+
+@pytest.mark.exercise("4.12")
+def test_over_ranks_the_loss_is_the_mean_over_all_their_targets(loop):
+    """`average` gives the mean over the ranks. Here the other of two has no targets at all."""
+    model = Small()
+    alone = Small()(*rows(0))[1].item()
+    records = loop(model, 1, average=lambda x: x / 2)
+    # this rank's 20 targets are all there are: their mean over ranks is 10, so that its loss
+    # counts twice, and the mean of 2 L and 0 is L
+    assert records[0]["loss"] == pytest.approx(alone, rel=1e-5), (
+        f"the mean over all targets of both ranks is {alone:.4f}, got {records[0]['loss']:.4f}")
+
+
+# ---------------------------------------------------------------- generation, guard, late keys
+
+@pytest.mark.exercise("4.13")
+def test_a_tie_at_the_border_keeps_as_few_as_reach_p():
+    got = keep_top_p(torch.tensor([[0.25, 0.25, 0.25, 0.25]]).log(), 0.5)
+    assert got.isfinite().sum() == 2, "two of four equal ones reach one half"
+
+
+@pytest.mark.exercise("4.18")
+@pytest.mark.parametrize("sigmas, spike", [(2.0, True), (6.0, False), (2.9, True), (3.1, False)])
+def test_a_guard_uses_its_own_number_of_sigmas(sigmas, spike):
+    guard = SpikeGuard(window=8, sigmas=sigmas)
+    for x in (1.0, 3.0) * 4:                            # mean 2, deviation 1
+        guard.losses.append(x)
+    assert guard.is_spike(5.0) == spike, f"3 deviations above the mean, {sigmas} are allowed"
+
+
+@pytest.mark.exercise("4.19")
+@pytest.mark.parametrize("heads", [1, 2, 5])
+@pytest.mark.parametrize("earlier", [False, True])
+def test_late_keys_of_every_row_and_head(heads, earlier):
+    g = torch.Generator().manual_seed(0)
+    k, before = torch.randn(3, heads, 4, 2, generator=g), torch.randn(3, heads, 1, 2, generator=g)
+    goes_on = torch.tensor([[1, 1, 0, 1], [1, 0, 0, 1], [0, 1, 1, 1]]).bool()[:, None, :, None]
+    got = late_keys(k, before if earlier else None, goes_on)
+    for b in range(3):
+        for h in range(heads):
+            for t in range(4):
+                want = k[b, h, t]
+                if h % 2:
+                    want = k[b, h, t - 1] if t else before[b, h, 0] * earlier
+                    want = want * goes_on[b, 0, t, 0]
+                assert torch.equal(got[b, h, t], want), f"row {b}, head {h}, token {t}"
+
+
+@pytest.mark.exercise("4.19")
+def test_late_keys_of_one_token_alone():
+    k, before = torch.full((2, 2, 1, 3), 5.0), torch.arange(12.0).view(2, 2, 1, 3)
+    got = late_keys(k, before, torch.ones(1, 1, dtype=torch.bool))
+    assert torch.equal(got[:, 0], k[:, 0]) and torch.equal(got[:, 1], before[:, 1]), (
+        "generation gives one token at a time: the key of the pass before is all there is")

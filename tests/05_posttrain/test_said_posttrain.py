@@ -1,0 +1,72 @@
+"""What the statements of chapter 5's exercises say once in passing, asked for on its own."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from best_of_n import expected_best
+from packing import best_fit
+from ppo import AdaptiveKL, gae, policy_loss
+from reward_model import bradley_terry_loss
+
+torch.set_num_threads(1)
+D = torch.float64
+
+
+@pytest.mark.exercise("5.3")
+def test_of_equally_full_bins_the_first_and_bins_in_their_order():
+    assert best_fit([6, 6, 6, 2], 9) == [[0, 3], [1], [2]], "of three alike the first"
+    assert best_fit([1, 9, 8], 10) == [[1, 0], [2]], "9 opens the first bin, 8 the second"
+    assert best_fit(list(range(5)), 4) == [[4, 0], [3, 1], [2]], "0 into the fullest, which is full"
+
+
+@pytest.mark.exercise("5.6")
+def test_a_margin_below_zero_asks_for_less():
+    x = torch.tensor([0.5, -2.0], dtype=D)
+    got = bradley_terry_loss(x, torch.zeros(2, dtype=D), -1.5)
+    want = [math.log1p(math.exp(-(v + 1.5))) for v in x.tolist()]
+    assert got.tolist() == pytest.approx(want), "chosen - rejected - margin, whatever its sign"
+
+
+@pytest.mark.exercise("5.10")
+def test_advantages_of_whole_numbers_and_of_masks_of_bools():
+    rewards, values = torch.tensor([[0.0, 2, 5]]), torch.tensor([[1.0, 1, 7]])
+    mask = torch.tensor([[True, True, False]])
+    advantages, returns = gae(rewards, values, mask, 0.5, 0.5)
+    assert advantages.tolist() == [[-0.25, 1.0, 0.0]] and returns.tolist() == [[0.75, 2.0, 0.0]]
+
+
+@pytest.mark.exercise("5.12")
+def test_an_advantage_of_nan_at_a_pad_is_not_read():
+    zero = torch.zeros(1, 2, dtype=D)
+    advantages = torch.tensor([[3.0, math.nan]], dtype=D)
+    got = policy_loss(zero, zero, advantages, torch.tensor([[1, 0]]))
+    assert got.item() == -3.0, f"the mean over the answer's tokens is -3, got {got.item()}"
+
+
+@pytest.mark.exercise("5.14")
+def test_prices_of_two_runs_do_not_mix():
+    first, second = AdaptiveKL(0.1, 1.0, 100), AdaptiveKL(0.1, 1.0, 100)
+    first.update(2.0, 50)
+    assert (first.beta, second.beta) == (pytest.approx(0.11), 0.1)
+    assert first.update(0.5, 0) == pytest.approx(0.11), "no answers: nothing was seen"
+
+
+@pytest.mark.exercise("5.18")
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("side", ["proxy", "gold"])
+def test_a_reward_that_is_no_number_on_either_side(bad, side):
+    rewards = {"proxy": np.arange(6.0).reshape(2, 3), "gold": np.ones((2, 3))}
+    rewards[side][1, 2] = bad
+    with pytest.raises(ValueError):
+        expected_best(rewards["proxy"], rewards["gold"], 2)
+
+
+@pytest.mark.exercise("5.18")
+def test_counts_of_choices_of_any_size():
+    n = 1100
+    proxy = np.arange(float(n))[None]
+    got = expected_best(proxy, np.ones((1, n)), n // 2)
+    assert got == pytest.approx([1.0]), "C(1100, 550) is no float: divide whole numbers"
