@@ -18,19 +18,15 @@ from typing import Any, Callable
 import torch
 from tqdm import tqdm
 
-from artifacts import (BadInput, CommandLine, Job, command, need, out, read_json, shown, whole,
-                       within, write_json)
-from bpe import Tokenizer
-from contestants import default_paths, named_paths, open_contestants
-from doc_mmlu import SCENARIOS, build_doc_mmlu
+from artifacts import (CommandLine, Job, command, need, out, read_json, shown, whole, within,
+                       write_json)
+from contestants import default_paths, named_paths
 from eval_claims import record_all
+from exam import Exam, open_exam
 from format_study import format_study, spread
-from judge_models import AddressJudge, LikelihoodJudge, RewardJudge
-from measurements import (answer_table, board, hold_arena, held_out_documents, judge_table,
-                          perplexity_table, read_lines)
-from mmlu import Question, load_mmlu
-from reward_model import load_reward_model
-from suite import load_choices, mean_win_rate, run_suite
+from measurements import (answer_table, board, hold_arena, judge_table, perplexity_table,
+                          read_lines)
+from suite import mean_win_rate, run_suite
 from votes import read_votes
 
 
@@ -74,14 +70,6 @@ def parse() -> argparse.Namespace:
     return args
 
 
-def spread_over(subjects: dict[str, dict[str, list[Question]]], limit: int) -> list[Question]:
-    """Up to `limit` test questions, taken in turn from every subject."""
-    rows, taken = [subjects[name]["test"] for name in sorted(subjects)], []
-    for place in range(max(map(len, rows))):
-        taken += [row[place] for row in rows if place < len(row)]
-    return taken[:limit]
-
-
 def kept(folder: Path, name: str, inputs: list, settings: dict, fresh: bool,
          make: Callable[[], Any]) -> Any:
     """The table `name`, from its file if inputs, settings and code are unchanged, else made now."""
@@ -95,93 +83,55 @@ def kept(folder: Path, name: str, inputs: list, settings: dict, fresh: bool,
     return read_json(target, "06_eval/evaluate.py --fresh")
 
 
-def new_name(path: Path, taken: dict) -> str:
-    """The file's name without ending, as a scenario's name; with its folders as far as needed to
-    differ from the names taken: arc/test.jsonl and obqa/test.jsonl are two scenarios."""
-    parts = path.resolve().with_suffix("").parts
-    for length in range(1, len(parts) + 1):
-        if (name := "/".join(parts[-length:])) not in taken:
-            return name
-    raise BadInput(f"{shown(path)} is given twice as --scenario")
+# The tables of results.json, in the order in which they need each other: each is made from the
+# exam and from the tables above it.
+TABLES: dict[str, Callable[[Exam, dict], Any]] = {
+    "perplexity": lambda exam, done: perplexity_table(exam.models, exam.held_out, tqdm),
+    "answers": lambda exam, done: answer_table(exam.models, exam.tokenizer, exam.questions,
+                                               exam.seed, tqdm),
+    "battles": lambda exam, done: hold_arena(done["answers"], exam.seed),
+    "arena": lambda exam, done: board(done["battles"], exam.bootstrap, exam.seed),
+    "judges": lambda exam, done: judge_table(exam.judges(), done["answers"], done["battles"],
+                                             exam.baseline),
+    "formats": lambda exam, done: format_study(
+        exam.networks.get("base", next(iter(exam.networks.values()))), exam.tokenizer,
+        exam.formats, exam.examples, exam.shots, seed=exam.seed, progress=tqdm),
+    "suite": lambda exam, done: run_suite(exam.networks, exam.tokenizer, exam.scenarios,
+                                          seed=exam.seed, progress=tqdm)}
 
 
-def scenarios_of(args: argparse.Namespace, folder: Path) -> tuple[dict, dict]:
-    """({scenario: questions of the suite}, {"questions", "shots", "of"} of the format study)."""
-    if args.mmlu:
-        archive = load_mmlu(args.mmlu)
-        name = Path(args.mmlu).name
-        suite = {name: spread_over(archive, args.scenario_questions)}
-    else:
-        build_doc_mmlu(Path(args.data) / "corpus.jsonl.gz", folder / "docmmlu",
-                       80 if args.quick else 400, args.seed, tqdm)
-        archives = {s: load_mmlu(folder / "docmmlu" / s) for s in SCENARIOS
-                    if (folder / "docmmlu" / s).is_dir()}
-        suite = {s: spread_over(a, args.scenario_questions) for s, a in archives.items()}
-        name = next(iter(archives))
-        archive = archives[name]
-    for path in args.scenario:
-        questions, skipped = load_choices(path)
-        if not questions:
-            raise BadInput(f"{shown(path)} holds no four-choice question ({skipped} of others)")
-        suite[new_name(Path(path), suite)] = questions[:args.scenario_questions]
-    shots = {subject: splits["dev"] for subject, splits in archive.items()}
-    return suite, {"questions": spread_over(archive, args.choices), "shots": shots, "of": name}
+def measure(exam: Exam, keep: Callable[[str, Callable[[], Any]], dict]) -> dict:
+    """All tables of results.json, each with the CPU seconds it took, and what follows from them.
+
+    `keep(name, make)` gives {"value", "cpu_seconds"}: from a file, or by calling make.
+    """
+    done, seconds = {}, {}
+    for name, make in TABLES.items():
+        found = keep(name, lambda: make(exam, done))
+        done[name], seconds[name] = found["value"], found["cpu_seconds"]
+    wins = {measured: mean_win_rate(done["suite"], measured, lower_is_better=measured == "ece")
+            for measured in ("accuracy", "ece", "robustness")}
+    return done | {"models": {name: one.stage for name, one in exam.models.items()},
+                   "references": exam.references, "cpu_seconds": seconds, "mean_win_rate": wins,
+                   "formats_spread": spread(done["formats"]), "formats_of": exam.formats_of}
 
 
-def measure(args: argparse.Namespace, paths: dict[str, Path], inputs: list[Path]) -> dict:
-    """All tables of results.json, each with the CPU seconds it took."""
-    folder, settings = Path(args.out), {k: v for k, v in vars(args).items() if k != "fresh"}
-    tokenizer = Tokenizer.load(args.tokenizer)
-    models = open_contestants(paths, args.tokenizer)
-    plain = {name: contestant.model for name, contestant in models.items()}
-    records = read_lines(args.questions, "05_posttrain/instructions.py")
-    asked = [r["messages"] for r in records if r.get("kind", "does") == "does"][:args.asked]
-    questions = [messages[0]["content"] for messages in asked]
-    if not questions:
-        raise BadInput(f"{shown(args.questions)} has no questions: run python "
-                       "05_posttrain/instructions.py")
-
-    def table(name: str, make: Callable[[], Any]) -> Any:
-        found = kept(folder, name, inputs, settings, args.fresh, make)
-        results["cpu_seconds"][name] = found["cpu_seconds"]
-        results[name] = found["value"]
-        return found["value"]
-
-    results: dict[str, Any] = {"models": {n: c.stage for n, c in models.items()},
-                               "cpu_seconds": {}, "quick": args.quick}
-    table("perplexity", lambda: perplexity_table(
-        models, held_out_documents(args.data, tokenizer.vocab, args.tokens, args.seed), tqdm))
-    answers = table("answers", lambda: answer_table(models, tokenizer, questions, args.seed, tqdm))
-    results["references"] = [messages[1]["content"] for messages in asked]
-    battles = hold_arena(answers, args.seed)
-    table("arena", lambda: board(battles, 40 if args.quick else 200, args.seed))
-    judges: dict[str, Callable] = {"likelihood": LikelihoodJudge(
-        models.get("sft", next(iter(models.values()))).model, tokenizer)}
-    if Path(args.reward).exists():
-        judges["reward model"] = RewardJudge(load_reward_model(args.reward), tokenizer)
-    if args.judge_address:
-        judges[args.judge_address] = AddressJudge(args.judge_address, args.judge_model)
-    baseline = "sft" if "sft" in models else next(iter(models))
-    table("judges", lambda: judge_table(judges, answers, battles, baseline))
-    suite, study = scenarios_of(args, folder)
-    subject = plain.get("base", next(iter(plain.values())))
-    rows = table("formats", lambda: format_study(
-        subject, tokenizer, study["questions"], study["shots"], args.shots, seed=args.seed,
-        progress=tqdm))
-    results["formats_spread"], results["formats_of"] = spread(rows), study["of"]
-    grid = table("suite", lambda: run_suite(plain, tokenizer, suite, seed=args.seed,
-                                            progress=tqdm))
-    results["mean_win_rate"] = {m: mean_win_rate(grid, m, lower_is_better=m == "ece")
-                                for m in ("accuracy", "ece", "robustness")}
+def votes_of_people(args: argparse.Namespace) -> dict | None:
+    """The leaderboard of the votes that `serve.py` collected; None before anybody voted."""
     human = read_votes(args.votes) if Path(args.votes).exists() else []
-    results["human"] = board(human, 100, args.seed) if human else None
-    with whole(folder / "answers.jsonl") as file:
-        for name, rows in answers.items():
-            file.writelines(json.dumps({"model": name, **row}, ensure_ascii=False) + "\n"
-                            for row in rows)
-    with whole(folder / "battles.jsonl") as file:
-        file.writelines(json.dumps(battle, ensure_ascii=False) + "\n" for battle in battles)
-    return results
+    return board(human, 100, args.seed) if human else None
+
+
+def write_results(folder: Path, results: dict) -> None:
+    """The tables for the report, and what was said and voted, a line each, for the reader."""
+    lines = {"answers.jsonl": ({"model": name, **row} for name, rows in results["answers"].items()
+                               for row in rows), "battles.jsonl": results["battles"]}
+    for name, records in lines.items():
+        with whole(folder / name) as file:
+            file.writelines(json.dumps(r, ensure_ascii=False) + "\n" for r in records)
+    write_json(folder / "leaderboard.json", {"simulated_voters": results["arena"],
+                                             "people": results["human"]})
+    write_json(folder / "results.json", {k: v for k, v in results.items() if k != "battles"})
 
 
 def print_tables(results: dict) -> None:
@@ -212,21 +162,22 @@ def main() -> None:
               need(args.questions, "05_posttrain/instructions.py"), *paths.values(),
               *(Path(p) for p in (args.reward, args.votes, *args.scenario,
                                   *([args.mmlu] if args.mmlu else [])) if Path(p).exists())]
-    target = Path(args.out) / "results.json"
-    job = Job(__file__, vars(args), reads=inputs, writes=[
-        Path(args.out) / name for name in ("results.json", "leaderboard.json", "answers.jsonl",
-                                          "battles.jsonl")])
+    folder = Path(args.out)
+    job = Job(__file__, vars(args), reads=inputs, writes=[folder / name for name in (
+        "results.json", "leaderboard.json", "answers.jsonl", "battles.jsonl")])
     if job.up_to_date():
         return
-    results = measure(args, paths, inputs)
-    write_json(Path(args.out) / "leaderboard.json",
-               {"simulated_voters": results["arena"], "people": results["human"]})
-    write_json(target, results)
+    settings = {name: value for name, value in vars(args).items() if name != "fresh"}
+    results = measure(open_exam(args, paths), lambda name, make: kept(
+        folder, name, inputs, settings, args.fresh, make))
+    results |= {"human": votes_of_people(args), "quick": args.quick}
+    write_results(folder, results)
     log = out("04_model_pretrain", "log.jsonl")
     record_all(results, read_lines(log, "04_model_pretrain/pretrain.py") if log.exists() else None)
     print_tables(results)
-    print(f"{sum(results['cpu_seconds'].values()):.0f} CPU seconds; wrote {shown(target)} and "
-          f"{shown(Path(args.out) / 'leaderboard.json')}; next: python 06_eval/report.py")
+    print(f"{sum(results['cpu_seconds'].values()):.0f} CPU seconds; wrote "
+          f"{shown(folder / 'results.json')} and {shown(folder / 'leaderboard.json')}; next: "
+          "python 06_eval/report.py")
     job.done()
 
 

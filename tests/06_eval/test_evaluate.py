@@ -183,7 +183,7 @@ def test_the_arena_is_blind_and_complete():
 
 
 def test_scenarios_of_one_file_name_keep_apart(tmp_path):
-    from evaluate import new_name
+    from exam import new_name
     taken = {}
     for folder in ("arc", "obqa", "deep/obqa"):
         taken[new_name(tmp_path / folder / "test.jsonl", taken)] = []
