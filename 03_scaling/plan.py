@@ -111,56 +111,69 @@ def with_compile(choice: dict, seconds: float, most: float, rounds: int) -> dict
                       "trial": trial} if gains else {"compile": False, "tried": trial})
 
 
-def choose(args: argparse.Namespace, laws: dict, unique: float, device: torch.device
-           ) -> tuple[dict, list[dict], list[Trial]]:
-    """The candidate to train, all candidates best first, and all trials."""
-    # Chapter 4 also evaluates, samples and saves within its time, and a long run on real text is
-    # slower than these short ones: on one walk it reached 86 % of their tokens per second.
-    seconds, rounds = 60 * args.minutes * 0.87, 2 if args.quick else 4
-    middle = model_of(64 if args.quick else 128, laws["vocab_size"], laws["sequence_length"])
-    threads, precision, trials = choose_machine(middle, 16, rounds, device)
-    threads = args.threads or threads
-    print(f"this machine is fastest with {threads} threads in {precision}"
-          if device == CPU else f"on the GPU, in {precision}")
-    candidates = choose_model(laws, seconds, unique, threads, precision, rounds, device)
-    choice, most = candidates[0] | {"compile": False}, most_tokens(laws, unique)
-    trials += [one["trial"] for one in candidates]
-    if args.compile == "yes" or (args.compile == "auto" and seconds > 200):
-        choice = with_compile(choice, seconds, most, rounds)
-        if choice["compile"]:           # then a wider model may be the better use of the time
-            gain = choice["speed"] / candidates[0]["speed"]
-            candidates = sorted((at_speed(laws, c["trial"], c["rows"], seconds, unique, gain)
-                                 for c in candidates), key=lambda c: c["loss"])
-            if candidates[0]["width"] != choice["width"]:
-                wider = with_compile(candidates[0], seconds, most, rounds)
-                choice = wider if wider["compile"] else choice
-        trials.append(choice.get("tried", choice["trial"]))
-    return choice, candidates, trials
+def choose_compiled(candidates: list[dict], laws: dict, seconds: float, unique: float, rounds: int
+                    ) -> tuple[dict, list[dict]]:
+    """The best candidate, compiled if that pays; with compiling, perhaps a wider one. And all
+    candidates, best first."""
+    most = most_tokens(laws, unique)
+    choice = with_compile(candidates[0], seconds, most, rounds)
+    if not choice["compile"]:
+        return choice, candidates
+    gain = choice["speed"] / candidates[0]["speed"]
+    candidates = sorted((at_speed(laws, c["trial"], c["rows"], seconds, unique, gain)
+                         for c in candidates), key=lambda c: c["loss"])
+    if candidates[0]["width"] != choice["width"]:
+        wider = with_compile(candidates[0], seconds, most, rounds)
+        choice = wider if wider["compile"] else choice
+    return choice, candidates
 
 
 def make_plan(args: argparse.Namespace, laws: dict, index: dict) -> dict:
     """Measure, choose, and put the plan together (plan.json)."""
     unique, device = index["splits"]["train"]["tokens"], device_named(args.device)
-    choice, candidates, trials = choose(args, laws, unique, device)
-    config, T = choice["config"], laws["sequence_length"]
+    # Chapter 4 also evaluates, samples and saves within its time, and a long run on real text is
+    # slower than these short ones: on one walk it reached 86 % of their tokens per second.
+    seconds, rounds = 60 * args.minutes * 0.87, 2 if args.quick else 4
+
+    # 1. How does this machine train fastest? Tried on a model of middle size.
+    middle = model_of(64 if args.quick else 128, laws["vocab_size"], laws["sequence_length"])
+    threads, precision, trials = choose_machine(middle, 16, rounds, device)
+    threads = args.threads or threads
+    print(f"this machine is fastest with {threads} threads in {precision}"
+          if device == CPU else f"on the GPU, in {precision}")
+
+    # 2. Which width does the law like best, given what each reads in that time?
+    candidates = choose_model(laws, seconds, unique, threads, precision, rounds, device)
+    trials += [one["trial"] for one in candidates]
+    choice = candidates[0] | {"compile": False}
+
+    # 3. Is it worth compiling?
+    if args.compile == "yes" or (args.compile == "auto" and seconds > 200):
+        choice, candidates = choose_compiled(candidates, laws, seconds, unique, rounds)
+        trials.append(choice.get("tried", choice["trial"]))
+
+    # 4. What loss is to be expected, and what does chapter 4 need to know?
+    return plan_of(choice, laws, unique) | {
+        "seed": args.seed, "minutes": args.minutes,
+        "candidates": [{k: c[k] for k in ("width", "N", "speed", "tokens", "loss")}
+                       for c in candidates],
+        "measured": [trial.record() for trial in trials]}
+
+
+def plan_of(choice: dict, laws: dict, unique: float) -> dict:
+    """plan.json's account of the run: the model, its recipe and length, and the loss to expect."""
+    config, trial, T = choice["config"], choice["trial"], laws["sequence_length"]
     rows = batch_rows(choice["tokens"], T)
     steps = max(1, int(choice["tokens"] // (rows * T)))
     tokens, recipe = steps * rows * T, Recipe(**laws["recipe"])
-    expected = forecast(laws, choice["N"], tokens, unique, laws["whole_over_part"])
-    return {"format": 1, "model": asdict(config), "optimizer": asdict(recipe), "tokens": tokens,
-            "batch_tokens": rows * T, "sequence_length": T, "steps": steps,
-            "learning_rate": recipe.learning_rate, "seed": args.seed,
-            "threads": choice["trial"].threads, "precision": choice["trial"].precision,
-            "compile": choice["compile"],
-            "flops": training_flops(config, tokens), "unique_tokens": unique,
-            "epochs": tokens / unique, "minutes": args.minutes,
-            "tokens_per_second": choice["speed"],
-            "params": parameters(config)["total"],
-            "tokenizer_sha256": laws["tokenizer_sha256"],
-            "corpus_sha256": laws["corpus_sha256"], "forecast": expected,
-            "candidates": [{k: c[k] for k in ("width", "N", "speed", "tokens", "loss")}
-                           for c in candidates],
-            "measured": [trial.record() for trial in trials]}
+    return {"format": 1, "model": asdict(config), "params": parameters(config)["total"],
+            "optimizer": asdict(recipe), "learning_rate": recipe.learning_rate,
+            "tokens": tokens, "batch_tokens": rows * T, "sequence_length": T, "steps": steps,
+            "unique_tokens": unique, "epochs": tokens / unique,
+            "flops": training_flops(config, tokens), "tokens_per_second": choice["speed"],
+            "threads": trial.threads, "precision": trial.precision, "compile": choice["compile"],
+            "tokenizer_sha256": laws["tokenizer_sha256"], "corpus_sha256": laws["corpus_sha256"],
+            "forecast": forecast(laws, choice["N"], tokens, unique, laws["whole_over_part"])}
 
 
 def on_paper(args: argparse.Namespace) -> None:
