@@ -120,7 +120,8 @@ def gopher_quality(text: str, stop_words: frozenset[str] = STOP_WORDS) -> str | 
 def repeated_parts(parts: list[str]) -> tuple[float, float]:
     """Share of `parts` that are second or later copies: (by number, by characters).
 
-    repeated_parts(["ab", "ab", "abcd"]) = (1/3, 2/8); nothing repeated in an empty list.
+    repeated_parts(["ab", "ab", "abcd"]) = (1/3, 2/8); parts without a character, and
+    an empty list, give (0, 0).
     """
     total = sum(map(len, parts))
     if not total:

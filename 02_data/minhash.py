@@ -21,8 +21,9 @@ _CHUNK = 256      # texts hashed together: one array of about 256 KB, which fits
 def s_curve(similarity: np.ndarray | float, bands: int = 14, rows: int = 8):
     """The chance that two texts of Jaccard `similarity` become candidates: 1 - (1 - s^r)^b.
 
-    s_curve(0.75, 14, 8) = 0.77; it crosses one half near (1/b)^(1/r) = 0.72. (Broder 1997;
-    Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, section 3.4)
+    s_curve(0.75, 14, 8) = 0.77. The usual threshold (1/b)^(1/r), here 0.72, is where it reaches
+    1 - (1 - 1/b)^b = 0.65; one half is crossed earlier, at 0.685. (Broder 1997; Leskovec,
+    Rajaraman and Ullman, Mining of Massive Datasets, section 3.4)
     """
     # one band agrees if all its rows agree; at least one of the bands must agree
     return 1 - (1 - np.asarray(similarity, float) ** rows) ** bands

@@ -42,6 +42,7 @@ class KVCache:
             # allocated once, at full size: growing by concatenation would copy all every token
             shape = (k.shape[0], k.shape[1], self.capacity, k.shape[3])
             self.keys[layer], self.values[layer] = k.new_empty(shape), v.new_empty(shape)
+        # the new part behind what is there, and all that is filled goes back
         self.keys[layer][:, :, self.length:end] = k
         self.values[layer][:, :, self.length:end] = v
         return self.keys[layer][:, :, :end], self.values[layer][:, :, :end]

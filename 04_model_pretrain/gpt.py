@@ -89,6 +89,7 @@ class RMSNorm(nn.Module):
         result has the dtype of x; 16-bit numbers are squared and averaged in float32, float64 in
         float64. RMSNorm(2) of [3, 4] is [0.849, 1.131]. Source: Zhang and Sennrich 2019, eq. 4.
         """
+        # squares of 16-bit numbers run over or round to nothing: compute in 32 at least
         wide = at_least_32_bits(x)
         # one number per token, the mean of its squares: (..., C) -> (..., 1)
         square = wide.square().mean(-1, keepdim=True)
@@ -119,6 +120,7 @@ def rotary(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     q_s . k_t then depends on s - t alone.
     """
     a, b = x.chunk(2, dim=-1)           # the two halves hold the two sides of each pair
+    # each pair turned by its angle; the halves side by side again, in the dtype they came in
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1).to(x.dtype)
 
 

@@ -40,6 +40,7 @@ class LoRALinear(nn.Module):
         """
         # down to `rank` numbers for each token first: rank (C + M) products instead of C M
         thin = F.linear(x, self.A)
+        # up again, scaled, and added to what the frozen layer says
         return self.base(x) + self.scale * F.linear(thin, self.B)
 
     def merged(self) -> nn.Linear:

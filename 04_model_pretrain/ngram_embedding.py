@@ -24,7 +24,9 @@ def tokens_before(ids: Tensor, positions: Tensor, last: Tensor | None) -> Tensor
     0 1 2 gives [-1 -1] [7 -1] [8 7].
     """
     nothing = ids.new_full((ids.shape[0], 2), -1)
+    # Two places more in front: what came before this piece of text, or -1.
     line = torch.cat([nothing if last is None else last, ids], dim=1)           # (B, T + 2)
+    # The same line, shifted by one and by two; a text's beginning hides what is another's.
     before = torch.stack([line[:, 1:-1], line[:, :-2]], dim=-1)
     return before.masked_fill(positions[..., None] < torch.tensor([1, 2], device=ids.device), -1)
 

@@ -184,9 +184,11 @@ def linear_schedule(step: int, steps: int, warmup: int = 0, warmdown: float = 1.
     """The share of the peak rate at `step` (from 0): linear warm-up, a plateau, linear to zero.
 
     Step s < warmup gives (s + 1) / warmup. The last `warmdown` share of all steps falls to zero,
-    which step `steps` would reach: steps=10, warmdown=0.5 gives 1 up to step 5, then 0.8, 0.6, ...
+    which step `steps` would reach: steps=10, warmdown=0.5 gives 1 up to step 5, then 0.8, 0.6, ...;
+    from step `steps` on it is 0. A fall of under one step counts as one.
     Source: Defazio et al. 2023 (linear decay is close to optimal); Hägele et al. 2024 (plateau).
     """
+    # Step 0 already moves: it has the first of `warmup` equal shares.
     if step < warmup:
         return (step + 1) / warmup
     # The straight line that is zero at the end, cut off at 1.
@@ -206,6 +208,7 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         return torch.zeros(())
+    # The length of the lengths is the joint length.
     norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g) for g in gradients]))
     # One factor for all; the tiny number keeps 0/0 away. Short gradients are not even touched:
     # a pass over all of them costs 2 % of a small model's step.

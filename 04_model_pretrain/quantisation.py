@@ -67,6 +67,7 @@ def dequantise_q4_0(blocks: np.ndarray) -> np.ndarray:
     """
     # Nibbles are 0 to 15; they stand for -8 to 7.
     q = nibbles(blocks[:, 2:]).astype(np.int8) - 8
+    # One scale for each row of 32: (N, 1) times (N, 32).
     return half(blocks[:, :2]) * q
 
 

@@ -62,6 +62,7 @@ class SpikeGuard:
         Judges once window // 4 losses are known; a deviation under 0.01 counts as 0.01.
         """
         recent = self.losses[-self.window:]
+        # too few losses say nothing; too many spikes in a row are no spikes, but how it is now
         if len(recent) >= self.window // 4 and self.caught < self.patience:
             mean = sum(recent) / len(recent)
             deviation = math.sqrt(sum((x - mean) ** 2 for x in recent) / len(recent))

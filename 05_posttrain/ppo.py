@@ -140,6 +140,7 @@ def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor
     old_values, returns = old_values.detach(), returns.detach()
     # A value may move by at most `clip` from what it said when the answer was sampled.
     clipped = old_values + (values - old_values).clamp(-clip, clip)
+    # The worse of both errors counts: clipping must never make a bad guess look good.
     losses = torch.maximum((values - returns) ** 2, (clipped - returns) ** 2)
     return 0.5 * masked_mean(losses, mask)
 

@@ -47,10 +47,11 @@ def bradley_terry_loss(chosen: Tensor, rejected: Tensor, margin: float | Tensor 
 
 
 def last_real_token(mask: Tensor) -> Tensor:
-    """(B, T) answer mask -> (B,) the column of each row's last answer token, whatever is padded
-    behind it. [[0, 1, 1, 0]] -> [2]. A row without an answer gives 0."""
-    # Columns where there is no answer count 0, so the largest product is the last answer token.
+    """(B, T) answer mask -> (B,) int64, the column of each row's last answer token, whatever is
+    padded behind it. [[0, 1, 1, 0]] -> [2]. A row without an answer gives 0."""
+    # Number the columns: 0, 1, 2 ...
     columns = torch.arange(mask.shape[1], device=mask.device)
+    # Columns where there is no answer count 0, so the largest product is the last answer token.
     return (columns * (mask > 0)).argmax(1)
 
 

@@ -46,6 +46,7 @@ def sft_loss(logits: Tensor, ids: Tensor, mask: Tensor, total: float) -> Tensor:
     """
     # Shift: position t is about token t + 1, and so is its mask.
     losses = -token_logprobs(logits, ids) * mask[:, 1:]
+    # By the tokens of the whole step, not of this batch: a mean of means weighs short answers more.
     return losses.sum() / (total or 1.0)
 
 
