@@ -25,6 +25,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any, Callable, IO, Iterable, Iterator, NoReturn
 
@@ -68,9 +69,8 @@ def whole(path: Path | str, mode: str = "w") -> Iterator[IO]:
     """Open a file that appears under its name only once it is complete and on the disk.
 
     An error or Ctrl-C inside the `with` block leaves the old file, or none; a kill leaves at most
-    a stray `.partial` file, which a later write of the same name removes. Two
-    writers of one name do not meet: each has a partial file, and the later one's file stays.
-    Text is UTF-8 with plain newlines. `mode` is "w" or "wb".
+    a stray `.partial` file, which a later write of the same name removes. Of two writers of one
+    name the later one's file stays. Text is UTF-8 with plain newlines; `mode` is "w" or "wb".
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -340,6 +340,11 @@ def command(main: Callable[[], int | None]) -> None:
     except OSError as error:
         where = f"{shown(error.filename)}: " if error.filename else ""
         sys.exit(f"error: {where}{error.strerror or error}")
+    except NotImplementedError as blank:        # a student's file: said in one line, with its place
+        if not str(blank).startswith("exercise "):
+            raise
+        place = traceback.extract_tb(blank.__traceback__)[-1]
+        sys.exit(f"{shown(place.filename)}:{place.lineno}: not started, {blank}")
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from what is already made", file=sys.stderr)
         sys.exit(130)

@@ -125,14 +125,16 @@ def check(name: str, limit: float = 180, every: bool = False) -> int:
             limit, {**os.environ, "PYTHONDONTWRITEBYTECODE": "1",
                     "BUILD_LLM_OVERLAY": str(lent) if any_lent else ""})
         seen = list(json.loads(record.read_text()).values()) if record.exists() else []
-    return verdict(name, seen, code)
+    return verdict(name, seen, code, every)
 
 
-def verdict(name: str, seen: list[str], code: int) -> int:
+def verdict(name: str, seen: list[str], code: int, every: bool) -> int:
     """Print and remember what the outcomes of an exercise's tests mean; the exit code."""
     counted = [outcome for outcome in seen if outcome != "skipped"]
     right = counted.count("passed")
     said = f"{right} of {len(counted)} tests pass" if seen else "no test ran: see above"
+    if seen and right < len(counted) and not every:
+        said += " before the first failure"
     if "not started" in seen:
         said = f"not started ({said}): see the line above"
     elif counted and right == len(counted) and code == 0:

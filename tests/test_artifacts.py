@@ -156,6 +156,7 @@ def test_a_verdict_is_one_of_four(tmp_path, monkeypatch):
     ("raise artifacts.BadInput('no such page')", "error: no such page", 1),
     ("open('/nonexistent/x')", "error: /nonexistent/x: No such file or directory", 1),
     ("raise KeyboardInterrupt", "stopped", 130),
+    ("raise NotImplementedError('exercise 1.1: Doubling')", ":3: not started, exercise 1.1", 1),
 ])
 def test_command_says_one_clear_line(body, line, code):
     done = subprocess.run([sys.executable, "-c",
