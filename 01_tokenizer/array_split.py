@@ -178,6 +178,8 @@ class ArrayCounter:
 
     def count(self, kind: bool) -> None:
         """Count the texts that wait: those of ASCII, or the others."""
+        if not self.texts[kind]:              # nor need numpy know the pattern then
+            return
         pieces = numbered_pieces("\0".join(self.texts[kind]), self.pattern)
         self.texts[kind], self.waiting[kind] = [], 0
         self.numbered.append(grouped(pieces))

@@ -36,6 +36,7 @@ from token_ids import lookup_tables, special_ids
 LONG_TEXT = 4096          # characters: from here on numpy finds the pieces faster
 ARRAY_BLOCK = 1 << 17     # characters that numpy splits at once
 LEAST_BATCH = 1 << 17     # characters: fewer are encoded sooner than a process starts
+MOST_IDS = 1 << 22        # a table has a place for each id
 STREAM_BLOCK = 4096       # characters of a stream that are encoded at once
 STREAM_PIECES = 2048      # pieces that a stream remembers
 
@@ -157,6 +158,9 @@ class Tokenizer:
         self._cache = PieceCache(whole, *tables)
         self.missing_bytes = self._cache.missing
         self._arrays = None                   # made when the first long text comes
+        if not 0 <= min(self.vocab, default=0) <= self.vocab_size <= MOST_IDS:
+            raise BadInput(f"the ids go from {min(self.vocab)} to {max(self.vocab)}: an id is a "
+                           f"number from 0 to {MOST_IDS - 1:,}")
         # A list is faster than a dict. Its second half is None, so that id -1 is an error too.
         self._table = [self.vocab.get(i) for i in range(self.vocab_size)] + self.vocab_size * [None]
 
@@ -173,7 +177,7 @@ class Tokenizer:
     @property
     def vocab_size(self) -> int:
         """The number of ids: the greatest id plus one."""
-        return max(self.vocab) + 1
+        return max(self.vocab, default=-1) + 1
 
     def whole_ids(self) -> list[int]:
         """The ids of the ordinary tokens whose bytes, encoded alone, are that token again."""

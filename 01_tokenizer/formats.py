@@ -9,6 +9,7 @@ not. Chapter 4 reads GGUF files and hands their metadata to `from_gguf`.
 
 import base64
 import binascii
+import codecs
 import json
 import os
 from pathlib import Path
@@ -17,20 +18,39 @@ from typing import Mapping, Sequence
 from artifacts import BadInput, shown
 from bpe import Tokenizer
 from byte_alphabet import printable, unprintable
-from pretokenize import Pattern
+from hf_json import odd_ids, token_of
+from pretokenize import PATTERNS, Pattern
 
-# llama.cpp's names of the ways to split (tokenizer.ggml.pre), for the tokenizers that we read.
+# llama.cpp's names of the ways to split (tokenizer.ggml.pre), as its llama-vocab.cpp reads them.
+QWEN35 = PATTERNS["qwen2"].replace(r"\p{L}+|\p{N}", r"[\p{L}\p{M}]+|\p{N}").replace(
+    r"[^\s\p{L}\p{N}]+", r"[^\s\p{L}\p{M}\p{N}]+")
+DEEPSEEK = (r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+",
+            r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+"""
+            r"|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
+            r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+")
+BLOOM = " ?[^(\\s|.,!?…。，、।۔،)]+"
 GGUF_PATTERNS = {
-    **dict.fromkeys(("gpt-2", "gpt2", "olmo", "phi-2"), "gpt2"),
-    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "smaug-bpe", "dbrx"), "gpt4"),
-    **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), "qwen2"),
-    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r"), "smollm"),
-    **dict.fromkeys(("gpt-4o", "llama4"), "o200k"),
+    **dict.fromkeys(("gpt-2", "gpt2", "phi-2", "olmo", "mpt", "jais", "gigachat", "a.x-4.0",
+                     "mellum", "modern-bert", "exaone4", "trillion", "granite-docling",
+                     "roberta-bpe", "jina-es", "jina-de", "jina-v1-en", "jina-v2-es", "jina-v2-de",
+                     "jina-v2-code"), "gpt2"),
+    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral",
+                     "midm-2.0", "lfm2", "smaug-bpe", "dbrx", "glm4", "chatglm-bpe"), "gpt4"),
+    **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "kormo", "megrez", "stablelm2", "hunyuan"),
+                    "qwen2"),
+    **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone",
+                     "minerva-7b"), "smollm"),
+    **dict.fromkeys(("gpt-4o", "llama4", "kanana2"), "o200k"),
+    **dict.fromkeys(("deepseek-v3", "hunyuan-dense", "joyai-llm"), DEEPSEEK),
+    **dict.fromkeys(("bloom", "poro-chat", "gpt3-finnish"), BLOOM),
+    "viking": (BLOOM, r"\p{N}"), "qwen35": QWEN35,
 }
+# What llama.cpp says in code and the file does not: where a piece that is a token stays whole.
+GGUF_WHOLE = ("llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0",
+              "lfm2")
 GGUF_KINDS = {"llama": "SentencePiece with byte fallback", "bert": "WordPiece", "t5": "Unigram",
               "rwkv": "RWKV's greedy tokens", "plamo2": "PLaMo's Unigram", "no_vocab": "none"}
-NORMAL = 1                        # tokenizer.ggml.token_type of an ordinary token
-UNUSED = 5                        # of one that text never reaches
+SPECIAL = (2, 3, 4)               # tokenizer.ggml.token_type: unknown, control, defined by the user
 
 
 def to_hf(tokenizer: Tokenizer, path: str | os.PathLike) -> None:
@@ -42,7 +62,8 @@ def from_hf(path: str | os.PathLike) -> Tokenizer:
     """Read a byte-level BPE tokenizer.json; BadInput if it is damaged or of another kind.
 
     Its ids are those of HF's `encode(text, add_special_tokens=False)` if `encode` is called with
-    `allowed_special="all"`. What we would do otherwise than HF is refused, not done silently.
+    `allowed_special="all"`. What we would do otherwise than HF is refused, not done silently. Left
+    out is what a file says about a model's input: truncation, padding, the tokens around a text.
     """
     return Tokenizer.load(path)
 
@@ -51,9 +72,10 @@ def from_gguf(metadata: Mapping) -> Tokenizer:
     """The tokenizer in the metadata of a GGUF file, given as a mapping of its keys to values.
 
     Read are tokenizer.ggml.model ("gpt2": byte-level BPE), .pre (how text is split), .tokens,
-    .merges ("a b" in GPT-2's printable alphabet) and .token_type (1 ordinary, 3 control, 4 defined
-    by the user: the last two become special tokens; 5 unused). BadInput names the key and what it
-    holds if it is of another kind. Source: llama.cpp, gguf-py/gguf/constants.py.
+    .merges ("a b" in GPT-2's printable alphabet) and .token_type (1 ordinary; 2 unknown, 3 control,
+    4 defined by the user: these become special tokens; 5 unused, 6 a byte). BadInput names the key
+    and what it holds if it is of another kind. Source: llama.cpp, gguf-py/gguf/constants.py and
+    src/llama-vocab.cpp.
     """
     def value(name: str, default=None):
         found = metadata.get("tokenizer.ggml." + name, default)
@@ -68,36 +90,49 @@ def from_gguf(metadata: Mapping) -> Tokenizer:
     if pre not in GGUF_PATTERNS:
         raise BadInput(f"tokenizer.ggml.pre is {pre!r}, a way to split that is not known here; "
                        f"known are {', '.join(GGUF_PATTERNS)}")
-    names = list(value("tokens"))
-    types = list(value("token_type", [NORMAL] * len(names)))
     try:
-        vocab = {i: unprintable(name) if kind == NORMAL else name.encode()
+        names = list(value("tokens"))
+        types = list(value("token_type", [1] * len(names)))
+        vocab = {i: name.encode() if kind in SPECIAL else token_of(name)
                  for i, (name, kind) in enumerate(zip(names, types, strict=True))}
         merges = [(unprintable(a), unprintable(b)) for a, b in
                   (merge.split(" ") for merge in value("merges"))]
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise BadInput(f"the tokens or merges of the GGUF metadata are damaged ({error!r})")
-    specials = {name: i for i, (name, kind) in enumerate(zip(names, types))
-                if kind not in (NORMAL, UNUSED)}
-    # What llama.cpp says in code and the file does not: Llama 3 keeps whole tokens whole. Qwen's
-    # own tokenizer composes characters first; llama.cpp leaves that out.
-    return Tokenizer(vocab, merges, specials, GGUF_PATTERNS[pre],
-                     whole_pieces=GGUF_PATTERNS[pre] in ("gpt4", "o200k"),
-                     normalizer="NFC" if GGUF_PATTERNS[pre] == "qwen2" else None)
+    specials = {name: i for i, (name, kind) in enumerate(zip(names, types)) if kind in SPECIAL}
+    # Qwen's own tokenizer composes characters first; llama.cpp leaves that out.
+    return Tokenizer(vocab, merges, specials, GGUF_PATTERNS[pre], whole_pieces=pre in GGUF_WHOLE,
+                     normalizer="NFC" if pre in ("qwen2", "deepseek-r1-qwen") else None)
 
 
 def load_gpt2(vocab_json: str | os.PathLike, merges_txt: str | os.PathLike,
               special_tokens: Sequence[str] = ("<|endoftext|>",)) -> Tokenizer:
     """Read GPT-2's two files: vocab.json (token -> id) and merges.txt (a pair per line)."""
     try:
-        named = json.loads(Path(vocab_json).read_text(encoding="utf-8"))
+        named = json.loads(Path(vocab_json).read_text(encoding="utf-8-sig"))
+        # Split at "\n" only: U+0085 and U+2028 would be line ends too for splitlines().
+        merge_lines = Path(merges_txt).read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{shown(vocab_json)} or {shown(merges_txt)} is not UTF-8 ({error})")
     except ValueError as error:
         raise BadInput(f"{shown(vocab_json)} is not JSON ({error})")
-    vocab = {i: name.encode() if name in special_tokens else unprintable(name)
+    if not isinstance(named, dict) or (odd := odd_ids(named)):
+        raise BadInput(f"{shown(vocab_json)} "
+                       + (odd if isinstance(named, dict) else "is no mapping of tokens to ids"))
+    vocab = {i: name.encode() if name in special_tokens else token_of(name)
              for name, i in named.items()}
+    merges = _merges_of(merge_lines, merges_txt)
+    made = {a + b for a, b in merges} | {name.encode() for name in special_tokens}
+    for i, token in vocab.items():
+        if len(token) > 1 and token not in made:
+            raise BadInput(f"no line of {shown(merges_txt)} makes {printable(token)!r}, token {i} "
+                           f"of {shown(vocab_json)}: a line is missing, or it is a special token")
+    return Tokenizer(vocab, merges, special_tokens, "gpt2")
+
+
+def _merges_of(lines: Sequence[str], path: str | os.PathLike) -> list[tuple[bytes, bytes]]:
+    """The merges in the lines of a merges.txt; of two equal ones the last counts."""
     merges = []
-    # Split at "\n" only: U+0085 and U+2028 would be line ends too for splitlines().
-    lines = Path(merges_txt).read_text(encoding="utf-8").split("\n")
     for number, line in enumerate(lines, 1):
         line = line.rstrip("\r")
         if not line or number == 1 and line.startswith("#version"):
@@ -108,14 +143,9 @@ def load_gpt2(vocab_json: str | os.PathLike, merges_txt: str | os.PathLike,
                 raise ValueError("an empty token")
             merges.append((a, b))
         except (ValueError, KeyError):
-            raise BadInput(f"{shown(merges_txt)} line {number} is not two tokens in GPT-2's "
+            raise BadInput(f"{shown(path)} line {number} is not two tokens in GPT-2's "
                            f"printable alphabet: {line!r}")
-    made = {a + b for a, b in merges} | {name.encode() for name in special_tokens}
-    for i, token in vocab.items():
-        if len(token) > 1 and token not in made:
-            raise BadInput(f"no line of {shown(merges_txt)} makes {printable(token)!r}, token {i} "
-                           f"of {shown(vocab_json)}: a line is missing, or it is a special token")
-    return Tokenizer(vocab, merges, special_tokens, "gpt2")
+    return [*dict.fromkeys(reversed(merges))][::-1]
 
 
 def load_tiktoken(path: str | os.PathLike, pattern: Pattern = "gpt4",
@@ -125,19 +155,28 @@ def load_tiktoken(path: str | os.PathLike, pattern: Pattern = "gpt4",
 
     As in tiktoken, a piece that is a token stays whole: 678 tokens of Llama 3 are reached only so.
     """
-    ranks = {}
-    for number, line in enumerate(Path(path).read_bytes().splitlines(), 1):
-        if not line:
+    ranks, vocab = {}, {}
+    data = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
+    for number, line in enumerate(data.splitlines(), 1):
+        if not line.strip():
             continue
         try:
-            token, rank = line.split()
-            ranks[base64.b64decode(token, validate=True)] = int(rank)
+            name, number_of = line.split()
+            token, rank = base64.b64decode(name, validate=True), int(number_of)
         except (ValueError, binascii.Error):
-            raise BadInput(f"{shown(path)} line {number} is not 'base64 rank': {line!r}")
-    vocab = {i: token for token, i in ranks.items()}
+            raise BadInput(f"{shown(path)} line {number} is not 'base64 rank': {line[:80]!r}")
+        if rank < 0 or vocab.setdefault(rank, token) != token or (
+                ranks.setdefault(token, rank) != rank):
+            raise BadInput(f"{shown(path)} line {number} gives {token!r} the rank {rank}: "
+                           "another line gives it another rank, or the rank to another token"
+                           if rank >= 0 else f"{shown(path)} line {number}: the rank is negative")
+    if not ranks:
+        raise BadInput(f"{shown(path)} holds no token")
     # A special token may stand between the others, as in p50k_base.
     named = special_tokens.values() if isinstance(special_tokens, Mapping) else ()
-    if missing := set(range(max(vocab, default=-1) + 1)) - set(vocab) - set(named):
+    # Among the first few numbers one is not there, if any is missing below the greatest rank.
+    missing = set(range(min(max(vocab), len(vocab) + len(named)) + 1)) - set(vocab) - set(named)
+    if missing:
         raise BadInput(f"{shown(path)}: a rank is missing: no line has rank {min(missing)}")
     return Tokenizer(vocab, merges_from_ranks(ranks), special_tokens, pattern, whole_pieces=True,
                      normalizer=normalizer)

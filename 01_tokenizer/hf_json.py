@@ -10,16 +10,20 @@ our ids; the table in MEASURED.md says which, with versions.
 import json
 import os
 import re
+from itertools import product
 from pathlib import Path
 from typing import Mapping
 
 from artifacts import BadInput, need, shown, whole
-from byte_alphabet import printable, unprintable
+from byte_alphabet import FROM_PRINTABLE, printable, unprintable
 from pretokenize import PATTERNS, UNDIVIDED, Pattern
 from unicode_classes import UNICODE_VERSION
 
 POSSESSIVE = re.compile(r"((?:\\p\{\w+\}|\\.|\[(?:\\.|[^]])*\]|[^\\)])\{\d[\d,]*\})\+")
 DIGIT = r"\p{N}"                  # HF's step Digits, which cuts numbers out one by one
+PUNCTUATION = r"[\p{P}$+<=>^`|~]"  # HF's step Punctuation: Unicode's, and all signs of ASCII
+STILL = " \t\n\r0123456789"        # characters that composing leaves alone, whatever follows
+OTHER_STEPS = "splits the text in steps of another kind"
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
 
 
@@ -91,60 +95,134 @@ def read_hf(path: str | os.PathLike) -> dict:
     path = need(path, "01_tokenizer/train_tokenizer.py")
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-        model, added = content["model"], content.get("added_tokens") or []
-        refused = unlike_ours(content)
-        specials = {token["content"]: token["id"] for token in added}
-        vocab = {} if refused else {i: unprintable(token) for token, i in model["vocab"].items()
-                                    if specials.get(token) != i}
-        pairs = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
-        merges = [] if refused else [(unprintable(a), unprintable(b)) for a, b in pairs]
-        pattern = None if refused else pattern_of(content.get("pre_tokenizer") or {})
+        model = content["model"]
+        if refused := unlike_ours(content):
+            raise BadInput(refused + ": only byte-level BPE behind split patterns is read")
+        specials = {token["content"]: token["id"] for token in content.get("added_tokens") or []}
+        vocab = {i: token_of(name) for name, i in model["vocab"].items() if specials.get(name) != i}
+        # A pair that stands there twice has its last rank, as in HF's table.
+        pairs = [tuple(m.split(" ") if isinstance(m, str) else m) for m in model["merges"]
+                 if not str(m).startswith("#version")]
+        pairs = [*dict.fromkeys(reversed(pairs))][::-1]
+        merges = [(unprintable(a), unprintable(b)) for a, b in pairs]
+        if twice := two_roles(specials, model, pairs):
+            raise BadInput(twice)
+        pattern = pattern_of(content.get("pre_tokenizer") or {})
+    except BadInput as error:
+        raise BadInput(f"{shown(path)} {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{shown(path)} is not a byte-level BPE tokenizer.json ({error!r})")
-    if refused or pattern is None:
-        raise BadInput(f"{shown(path)} {refused or 'splits the text in steps of another kind'}: "
-                       "only byte-level BPE behind split patterns is read")
     vocab.update({i: name.encode() for name, i in specials.items()})
     return {"vocab": vocab, "merges": merges, "special_tokens": specials, "pattern": pattern,
             "whole_pieces": bool(model.get("ignore_merges")),
             "normalizer": normalizer_of(content)}
 
 
+def token_of(name: str) -> bytes:
+    """The bytes of a token by its name in the file; one that is not spelt in GPT-2's alphabet (no
+    text reaches it) stands for itself, as in HF's decoder."""
+    try:
+        return unprintable(name)
+    except KeyError:
+        return name.encode()
+
+
 def unlike_ours(content: Mapping) -> str | None:
     """What in a tokenizer.json makes HF give other ids than we would, in words; or None."""
-    model, added = content["model"], content.get("added_tokens") or []
-    flagged = [token["content"] for token in added
-               if any(token.get(flag) for flag in ("lstrip", "rstrip", "single_word"))]
+    model, normalizer = content["model"], normalizer_of(content)
     if model.get("type", "BPE") != "BPE":
         return f"is a tokenizer of type {model['type']}"
     if model.get("byte_fallback"):
         return "spells unknown characters as <0x..> tokens (byte_fallback)"
-    if normalizer_of(content) not in (None, "NFC"):
-        return f"changes the text before it splits it (its normalizer {normalizer_of(content)})"
-    if flagged:
-        return f"takes white space or words beside {flagged[0]!r} into account"
+    if normalizer not in (None, "NFC"):
+        return f"changes the text before it splits it (its normalizer {normalizer})"
     for name in ("dropout", "continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(name):
             return f"has a {name}"
+    if model.get("unk_token") and (lost := set(FROM_PRINTABLE) - set(model["vocab"])):
+        return (f"has an unk_token, {model['unk_token']!r}, in the place of {len(lost)} of the 256 "
+                f"bytes ({min(lost)!r} in its spelling)")
+    added = content.get("added_tokens") or []
+    return odd_ids(model["vocab"]) or odd_added_tokens(model["vocab"], added, normalizer)
+
+
+def odd_ids(vocab: Mapping[str, int]) -> str | None:
+    """What is wrong with the ids of a vocabulary, token -> id, in words; or None."""
+    owner = {}
+    for name, i in vocab.items():
+        if type(i) is not int or i < 0:
+            return f"gives the token {name!r} the id {i!r}, which is no number from 0 on"
+        if owner.setdefault(i, name) != name:
+            return f"gives two tokens the id {i}: {owner[i]!r} and {name!r}"
     return None
+
+
+def two_roles(specials: Mapping[str, int], model: Mapping, pairs: list[tuple]) -> str | None:
+    """Which token two kinds of text would reach, or one kind in HF and another here; or None."""
+    alphabet, vocab = FROM_PRINTABLE.keys(), model["vocab"]
+    plain = [name for name in specials if name in vocab and alphabet >= set(name)]
+    made = {a + b for a, b in pairs} if plain else set()
+    if both := next((name for name in plain if len(name) == 1 or name in made), None):
+        return f"has the added token {both!r}, which is an ordinary token too"
+    # Looked up by its bytes, a token in other letters would be found; HF does not find it.
+    if model.get("ignore_merges"):
+        if odd := next((name for name in vocab if name not in specials
+                        and not alphabet >= set(name)), None):
+            return f"has ignore_merges and the token {odd!r}, which is not in GPT-2's alphabet"
+    return None
+
+
+def odd_added_tokens(vocab: Mapping, added: list[Mapping], normalizer: str | None) -> str | None:
+    """What about the added tokens is otherwise in HF, in words; or None.
+
+    HF looks a token's id up in the vocabulary, or takes the next free one: the file's own number is
+    not asked. Those with the mark "normalized" it looks for in the text behind the normalizer, and
+    after all others.
+    """
+    known, greatest = dict(vocab), -1
+    for token in added:
+        name, i = token["content"], token["id"]
+        if any(token.get(flag) for flag in ("lstrip", "rstrip", "single_word")):
+            return f"takes white space or words beside {name!r} into account"
+        theirs = known.setdefault(name, max(len(vocab), greatest + 1))
+        if theirs != i:
+            return (f"gives the added token {name!r} the id {i}, where HF tokenizers, which does "
+                    f"not read that number, gives {theirs}")
+        greatest = max(greatest, theirs)
+    late = [token["content"] for token in added if token.get("normalized")]
+    early = [token["content"] for token in added if not token.get("normalized")]
+    for name in late if normalizer else ():
+        if not set(STILL) >= set(name):
+            return f"looks for the added token {name!r} in the text behind its normalizer"
+    for a, b in product(early, late):
+        if overlap(a, b) or overlap(b, a):
+            return f"has the added tokens {a!r} and {b!r}, which overlap, and looks for {a!r} first"
+    return None
+
+
+def overlap(a: str, b: str) -> bool:
+    """Whether a text can hold both so that `b` begins inside `a`."""
+    return any(b.startswith(a[k:]) or a[k:].startswith(b) for k in range(len(a)))
 
 
 def normalizer_of(content: Mapping) -> str | None:
     """The name of what changes the text before the split: "NFC", another one, or None."""
-    step = content.get("normalizer") or {"type": "Sequence", "normalizers": []}
-    steps = step.get("normalizers", [step])
-    return " and ".join(inner["type"] for inner in steps) or None
+    names = [step["type"] for step in _flat(content.get("normalizer") or {"normalizers": []},
+                                            "normalizers")]
+    return " and ".join(dict.fromkeys(names)) or None
 
 
-def pattern_of(pre_tokenizer: Mapping) -> Pattern | None:
-    """What a pre_tokenizer splits by, under our name where it has one; None if we lack a step.
+def pattern_of(pre_tokenizer: Mapping) -> Pattern:
+    """What a pre_tokenizer splits by, under our name where it has one; BadInput names what we lack.
 
     `{"type": "ByteLevel", "add_prefix_space": False}` is "gpt2"; after a step Digits, "smollm".
     """
-    *steps, last = _flat(pre_tokenizer)
+    *steps, last = _flat(pre_tokenizer, "pretokenizers") or [{}]
     patterns = [_split_step(step) for step in steps]
-    if last.get("type") != "ByteLevel" or last.get("add_prefix_space", True) or None in patterns:
-        return None
+    if last.get("type") != "ByteLevel":
+        raise BadInput(f"{OTHER_STEPS} ({last.get('type', 'none')} comes last, not ByteLevel)")
+    if last.get("add_prefix_space", True):
+        raise BadInput(f"{OTHER_STEPS} (ByteLevel with add_prefix_space)")
     if last.get("use_regex", True):             # HF's own copy of GPT-2's pattern
         patterns.append("gpt2")
     if patterns == [DIGIT, "gpt2"]:
@@ -152,21 +230,28 @@ def pattern_of(pre_tokenizer: Mapping) -> Pattern | None:
     return tuple(patterns) if len(patterns) > 1 else (*patterns, UNDIVIDED)[0]
 
 
-def _flat(step: Mapping) -> list[Mapping]:
-    """The steps of a pre_tokenizer in order, those of sequences inside sequences too."""
-    return [step] if "pretokenizers" not in step else [
-        part for inner in step["pretokenizers"] for part in _flat(inner)]
+def _flat(step: Mapping, inner: str) -> list[Mapping]:
+    """The steps of a sequence in order, those of sequences inside sequences too."""
+    return [step] if inner not in step else [
+        part for within in step[inner] for part in _flat(within, inner)]
 
 
-def _split_step(step: Mapping) -> str | None:
-    """The pattern that one step splits by; None if it does more, or something else."""
-    if step.get("type") == "Digits":
+def _split_step(step: Mapping) -> str:
+    """The pattern that one step splits by; BadInput if it does more, or something else."""
+    kind, behavior = step.get("type"), step.get("behavior", "Isolated")
+    if kind == "Digits":
         return DIGIT if step.get("individual_digits") else DIGIT + "+"
+    if kind == "Punctuation" and behavior in ("Isolated", "Contiguous"):
+        return PUNCTUATION + "+" * (behavior == "Contiguous")
+    if kind in ("Split", "Punctuation"):
+        kind += f" with behavior {behavior}" + ", inverted" * bool(step.get("invert"))
     if step.get("type") != "Split":
-        return None
-    regex = step["pattern"].get("Regex") or re.escape(step["pattern"]["String"])
-    name = next((name for name, known in PATTERNS.items() if known == regex), None)
+        raise BadInput(f"{OTHER_STEPS} ({kind} before the last one)")
+    regex = step["pattern"].get("Regex", re.escape(step["pattern"].get("String", "")))
+    if name := next((name for name, known in PATTERNS.items() if known == regex), None):
+        regex = name
     # To remove what does not match is to isolate what does, if the pattern leaves nothing out.
-    isolated = step["behavior"] == "Isolated" or (
-        step["behavior"] == "Removed" and step.get("invert") and name)
-    return (name or regex) if isolated and not POSSESSIVE.search(regex) else None
+    if behavior != "Isolated" and not (behavior == "Removed" and step.get("invert") and name):
+        raise BadInput(f"{OTHER_STEPS} ({kind})")
+    # HF's engine takes `x{1,3}+` for one repeat of the other.
+    return POSSESSIVE.sub(r"(?:\1)+", regex)

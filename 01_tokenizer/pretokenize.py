@@ -41,11 +41,6 @@ PATTERNS = {
 }
 GUARDED = ("gpt2", "gpt4", "qwen2", "smollm")     # those whose classes never give a character back
 Pattern = str | tuple[str, ...]           # a name, a pattern, or several, one after another
-# What `re` lacks or reads otherwise than the engines that patterns are published for: escapes,
-# scripts, sets inside sets; and outside of sets the anchors (a line's end, or the text's?).
-UNLIKE = re.compile(r"\\[PwWbBAGhHKNORXyYzZ]|\\x\{|\\p(?!\{[CLMNPSZ][a-z]?\})|&&|\[[^]]*\\S"
-                    r"|\[\^?(?:\\.|[^]\\[])*\[")
-SET, ANCHOR = re.compile(r"\[\^?(?:\\.|[^]\\])*\]"), re.compile(r"(?<!\\)(?:\\\\)*[$^]")
 BLOCK = 1 << 16                           # characters in a block of a stream
 UNDIVIDED = "(?s:.+)"                      # the pattern that takes every text for one piece
 SAMPLE = "ab Cd  12 3\n4 é\te! f.  - \n(x) y\r\n 'z 一 二\n"     # letters, signs and white space
@@ -56,17 +51,17 @@ def compiled(pattern: str, ascii_only: bool = False) -> re.Pattern:
     """The compiled form of "gpt2", "gpt4", another name, or any pattern in the published notation.
 
     With `ascii_only` it is faster, and right for texts that are all ASCII. BadInput for a pattern
-    that does not compile, or holds something UNLIKE or an ANCHOR.
+    that does not compile, or holds what engines read differently (`translate` says what).
     """
     if pattern not in GUARDED:
         published = PATTERNS.get(pattern, pattern)
-        if found := UNLIKE.search(published) or ANCHOR.search(SET.sub("", published)):
-            raise BadInput(f"the split pattern {pattern!r} has {found[0]}, which engines read "
-                           r"differently: say it with categories such as \p{L}, \p{Lu}, \p{N}")
         try:
             return re.compile(translate(published, astral=not ascii_only))
         except re.error as error:
             raise BadInput(f"the split pattern {pattern!r} does not compile: {error}")
+        except ValueError as error:
+            raise BadInput(f"the split pattern {pattern!r} has {error}, which engines read "
+                           r"differently: say it with categories such as \p{L}, \p{Lu}, \p{N}")
     # In these patterns nothing after a class could use what the class gave back, so that
     # it need not remember where it might give back: "++".
     published = re.sub(r"(?<=[\]}])\+", "++", PATTERNS[pattern])
@@ -186,7 +181,13 @@ def safe_blocks(texts: Iterable[str], special_tokens: Iterable[str] = (),
             length += len(part)
             if length >= enough:
                 joined = "".join(waiting)
-                cut = last_safe_cut(joined, special_tokens, pattern)
+                known = pattern in PATTERNS
+                cut = last_safe_cut(joined if known else joined[:len(joined) // 2],
+                                    special_tokens, pattern)
+                # A pattern of the reader's own is asked, well before the end of what was read.
+                if not known and split(joined[:cut], pattern) + split(
+                        joined[cut:], pattern) != split(joined, pattern):
+                    cut = 0
                 if cut:
                     yield joined[:cut]
                 waiting, length = [joined[cut:]], len(joined) - cut

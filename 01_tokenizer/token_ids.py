@@ -54,6 +54,9 @@ def special_ids(special_tokens: Mapping[str, int] | Sequence[str], vocab: dict[i
         known = of_bytes.get(token, [])[token in ordinary:]
         i = special_tokens[name] if isinstance(special_tokens, Mapping) else (
             known[-1] if known else max(vocab, default=-1) + 1)
+        if token in ordinary and i == of_bytes.get(token, [None])[0]:
+            raise BadInput(f"special token {name!r} has id {i}, which ordinary text reaches too: "
+                           "give it another name, such as <|name|>")
         if vocab.setdefault(i, token) != token:
             raise BadInput(f"special token {name!r} has id {i}, which is {vocab[i]!r} already")
         named[name] = i

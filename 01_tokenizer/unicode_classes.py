@@ -45,29 +45,48 @@ def character_class(category: str, last: int = 0x10FFFF) -> str:
     `character_class("Nd", 0x200)` is `"0-9"`. `re` has no `\p{Nd}`, and its `\d`, `\w` and
     `[^\W\d_]` are other sets: `\w` takes `_`, and `[^\W\d_]` also the 1,131 numbers like ² and Ⅷ.
     """
-    # Escaped by number, so that no bracket or hyphen is ever taken for syntax.
-    return "".join(f"\\U{a:08x}" if a == b else f"\\U{a:08x}-\\U{b:08x}"
-                   for a, b in ((a, min(b, last)) for a, b in code_points(category) if a <= last)
-                   ).encode().decode("unicode_escape")
+    # A bracket or hyphen that ends a range is escaped: \p{P} goes from % to *, and from [ to ].
+    def shown(point: int) -> str:
+        return re.escape(chr(point)) if point < 128 else chr(point)
+    return "".join(shown(a) if a == b else f"{shown(a)}-{shown(b)}"
+                   for a, b in ((a, min(b, last)) for a, b in code_points(category) if a <= last))
+
+
+# One symbol of a pattern: a category, an escape, the beginning of a set, or a character.
+SYMBOL = re.compile(r"\\[pP]\{\^?\w+\}|\\x\{|\\.|\[\^?\]?|&&|.", re.S)
+# What `re` lacks or reads otherwise than the engines that patterns are published for.
+UNLIKE = re.compile(r"\\[PwWbBAGhHKNORXyYzZ].*|\\x\{|\\p(?!\{[CLMNPSZ][a-z]?\}).*")
 
 
 def translate(pattern: str, astral: bool = True) -> str:
     r"""A published pattern in words that `re` knows: `\p{..}`, `\s` and `\S` become plain classes.
 
-    With `astral=False` no class matches a character above U+FFFF (`\S` still does).
+    A set inside a set is joined with it: `[a[bc]]` is `[abc]`. With `astral=False` no class matches
+    a character above U+FFFF (`\S` still does). ValueError holds the symbol that engines read
+    differently: scripts, some escapes, `&&` and negated sets inside sets, and outside of them the
+    anchors (a line's end, or the text's?).
     """
     last, beyond = (0x10FFFF, "") if astral else (0xFFFF, ASTRAL)
-    inside, parts = False, []
-    # One symbol of the pattern at a time; only brackets and the classes matter.
-    for symbol in re.findall(r"\\p\{\w+\}|\\.|\[\^|.", pattern, re.S):
+    depth, parts = 0, []
+    for match in SYMBOL.finditer(pattern):
+        symbol, behind = match[0], pattern[match.end():match.end() + 1]
+        inside = depth > 0
+        if UNLIKE.fullmatch(symbol) or symbol in (
+                ("[^", "[^]", "&&", r"\S") if inside else ("^", "$")) or (
+                inside and symbol[0] == "[" and behind in "-:"):
+            raise ValueError(symbol)
         if symbol.startswith(r"\p"):
             members = character_class(symbol[3:-1], last)
-            parts.append(members if inside else f"[{members}]")
+            symbol = members if inside else f"[{members}]"
         elif symbol == r"\s":
-            parts.append(SPACE if inside else f"[{SPACE}]")
+            symbol = SPACE if inside else f"[{SPACE}]"
         elif symbol == r"\S":
-            parts.append(f"[^{SPACE}]")
-        else:
-            inside = symbol in ("[", "[^") or inside and symbol != "]"
-            parts.append(symbol + (beyond if symbol == "[^" else ""))
+            symbol = f"[^{SPACE}]"
+        elif symbol[0] == "[":
+            depth += 1
+            symbol = symbol[1:] if inside else symbol + (beyond if "^" in symbol else "")
+        elif symbol == "]" and inside:
+            depth -= 1
+            symbol = "" if depth else "]"
+        parts.append(symbol)
     return "".join(parts)

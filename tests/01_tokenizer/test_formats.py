@@ -10,7 +10,7 @@ from artifacts import BadInput
 from bpe import Tokenizer, train_bpe
 from byte_alphabet import printable, unprintable
 from formats import from_gguf, from_hf, load_gpt2, load_tiktoken, merges_from_ranks, to_hf
-from pretokenize import PATTERNS
+from pretokenize import PATTERNS, split
 
 COUNTS = {"low": 5, " lower": 2, " newest": 6, "\n": 9, "\n\n": 4, "é": 3, "\x85": 2}
 TEXT = "lower newest\n\n é\x85 <|endoftext|> low"
@@ -98,7 +98,12 @@ DIGITS = {"type": "Digits", "individual_digits": True}
     (sequence(text_split(r"\p{N}{1,3}"), text_split("[一-龥]+"), LAST), (r"\p{N}{1,3}", "[一-龥]+")),
     (sequence(DIGITS | {"individual_digits": False}, SPLIT, LAST), (r"\p{N}+", r"\p{L}+")),
     (sequence(text_split(PATTERNS["qwen2"]), LAST), "qwen2"),
-    (sequence(text_split(PATTERNS["gpt4"], behavior="Removed", invert=True), LAST), "gpt4")])
+    (sequence(text_split(PATTERNS["gpt4"], behavior="Removed", invert=True), LAST), "gpt4"),
+    # HF's engine takes {1,3}+ for one repeat of the other: there any number of digits is a piece.
+    (sequence(text_split(r"\p{N}{1,3}+"), LAST), r"(?:\p{N}{1,3})+"),
+    (sequence({"type": "Punctuation", "behavior": "Contiguous"}, BYTE_LEVEL),
+     (r"[\p{P}$+<=>^`|~]+", "gpt2")),
+    (sequence(SPLIT | {"pattern": {"String": r"\p{L}"}}, LAST), r"\\p\{L\}")])
 def test_hf_ways_of_splitting_that_we_know(tokenizer, tmp_path, steps, expected):
     rewritten(tokenizer, tmp_path, hf_files(pre_tokenizer=steps))
     assert from_hf(tmp_path / "t.json").pattern == expected
@@ -118,7 +123,23 @@ def test_hf_ways_of_splitting_that_we_know(tokenizer, tmp_path, steps, expected)
     (hf_files(pre_tokenizer=sequence(SPLIT | {"behavior": "Removed"}, LAST)), "another kind"),
     (hf_files(pre_tokenizer=sequence(SPLIT | {"behavior": "Removed", "invert": True}, LAST)),
      "another kind"),
-    (hf_files(pre_tokenizer=sequence(text_split(r"\p{N}{1,3}+|\P{N}"), LAST)), "another kind"),
+    (hf_files(pre_tokenizer=sequence(text_split(r"\P{N}"), LAST)), r"\\\\P"),
+    (hf_files(pre_tokenizer=sequence({"type": "Metaspace"}, LAST)), "Metaspace before the last"),
+    (hf_files(pre_tokenizer=sequence(text_split("a", behavior="MergedWithNext"), LAST)),
+     "Split with behavior MergedWithNext"),
+    (hf_files(pre_tokenizer=sequence()), "none comes last"),
+    (hf_files(model__unk_token="<u>", model__vocab={"a": 0}, model__merges=[]), "<u>.*255 of the"),
+    (hf_files(model__vocab={"a": 0, "b": 0}, model__merges=[]), "two tokens the id 0: 'a' and 'b'"),
+    (hf_files(model__vocab={"a": "0"}, model__merges=[]), "'a' the id '0'"),
+    (hf_files(added_tokens=[{"id": 900, "content": "<e>"}]), "'<e>' the id 900.* gives 271"),
+    (hf_files(added_tokens=[{"id": 270, "content": "low"}]), "'low' the id 270.* gives"),
+    (hf_files(added_tokens=[{"id": 64, "content": "a"}]), "'a', which is an ordinary token too"),
+    (hf_files(added_tokens=[{"id": 271, "content": "<e>"}, {"id": 272, "content": "<e>"}]),
+     "'<e>' the id 272.* gives 271"),
+    (hf_files(added_tokens=[{"id": 271, "content": "<e", "normalized": True},
+                            {"id": 272, "content": "e>"}]), "'e>' and '<e', which overlap"),
+    (hf_files(normalizer={"type": "NFC"}, added_tokens=[
+        {"id": 271, "content": "<e>", "normalized": True}]), "'<e>' in the text behind"),
     (hf_files(pre_tokenizer=sequence(text_split(r"\h+"), LAST)), r"\\\\h"),
     (hf_files(added_tokens=[{"id": 270, "content": "<e>", "lstrip": True}]), "white space.*<e>")])
 def test_what_we_would_do_otherwise_than_hf_is_refused(tokenizer, tmp_path, change, message):
@@ -156,6 +177,38 @@ def test_a_text_is_composed_before_it_is_split(tokenizer, tmp_path):
     assert from_hf(tmp_path / "t.json").normalizer is None
 
 
+def test_normalizers_inside_sequences_are_one(tokenizer, tmp_path):
+    nfc = {"type": "Sequence", "normalizers": [{"type": "NFC"}]}
+    rewritten(tokenizer, tmp_path, hf_files(normalizer={
+        "type": "Sequence", "normalizers": [nfc, {"type": "NFC"}]}))
+    assert from_hf(tmp_path / "t.json").normalizer == "NFC"
+    # White space is the same before and behind the normalizer (GPT-NeoX has such tokens).
+    rewritten(tokenizer, tmp_path, hf_files(normalizer=nfc, added_tokens=[
+        {"id": 271, "content": "  ", "normalized": True, "special": False}]))
+    assert from_hf(tmp_path / "t.json").encode("a  e\u0301", "all")[1] == 271
+
+
+def test_of_two_equal_merges_the_last_one_counts(tokenizer, tmp_path):
+    """As in HF's table and in GPT-2's own program: both fill a mapping from first to last."""
+    first, *rest = [f"{printable(a)} {printable(b)}" for a, b in tokenizer.merges]
+    rewritten(tokenizer, tmp_path, hf_files(model__merges=["#version: 0.2", first, *rest, first]))
+    assert from_hf(tmp_path / "t.json").merges == [*tokenizer.merges[1:], tokenizer.merges[0]]
+    vocab, merges = write_gpt2(tokenizer, tmp_path)
+    merges.write_text("\n".join([first, *rest, first]), encoding="utf-8-sig")
+    assert load_gpt2(vocab, merges).merges == [*tokenizer.merges[1:], tokenizer.merges[0]]
+
+
+def test_a_token_in_other_letters_than_gpt2s_is_decoded_and_never_reached(tokenizer, tmp_path):
+    change = lambda content: content["model"]["vocab"].update({"你": 300})
+    rewritten(tokenizer, tmp_path, change)
+    loaded = from_hf(tmp_path / "t.json")
+    assert loaded.decode([300]) == "你" and loaded.encode("你") == tokenizer.encode("你")
+    rewritten(tokenizer, tmp_path, lambda content: (
+        change(content), content["model"].update(ignore_merges=True)))
+    with pytest.raises(BadInput, match="ignore_merges and the token '你'"):
+        from_hf(tmp_path / "t.json")
+
+
 @pytest.mark.parametrize("name", ["the", "Ġthe"])
 def test_a_special_token_spelt_like_an_ordinary_one_is_said_when_it_is_saved(tmp_path, name):
     vocab, merges = train_bpe({"the": 9, " the": 20}, 259)
@@ -186,13 +239,34 @@ def test_the_metadata_of_a_gguf_file(tokenizer):
     assert from_gguf(small_gguf(tokenizer, pre="llama-bpe")).whole_pieces
     assert from_gguf(small_gguf(tokenizer, pre="qwen2")).normalizer == "NFC"
     assert from_gguf(small_gguf(tokenizer, token_type=None)).special_tokens == {}
+    # Pieces that are tokens stay whole where llama.cpp says so, and not by the way of splitting.
+    smaug = from_gguf(small_gguf(tokenizer, pre="smaug-bpe"))
+    assert smaug.pattern == "gpt4" and not smaug.whole_pieces
+
+
+@pytest.mark.parametrize("pre, text, pieces", [
+    ("deepseek-v3", "a1234 [b]，中文ab!?\n x", ["a", "123", "4", " [", "b", "]，", "中文", "ab",
+                                               "!?\n", " x"]),
+    ("bloom", "ab cd, (e) f", ["ab", " cd", ", (", "e", ")", " f"]),
+    ("viking", "ab12 c.", ["ab", "1", "2", " c", "."]),
+    ("qwen35", "नमस्ते 12", ["नमस्ते", " ", "1", "2"]), ("glm4", "a\n 1234", ["a", "\n", " ", "123", "4"]),
+    ("codeshell", "ab 12", ["ab", " ", "1", "2"]), ("mpt", "ab 12's", ["ab", " 12", "'s"])])
+def test_more_ways_to_split_of_gguf_files(tokenizer, pre, text, pieces):
+    assert split(text, from_gguf(small_gguf(tokenizer, pre=pre)).pattern) == pieces
+
+
+@pytest.mark.parametrize("kind, special", [(2, True), (3, True), (4, True), (5, False), (6, False)])
+def test_which_kinds_of_gguf_tokens_are_special(tokenizer, kind, special):
+    types = [1] * (tokenizer.vocab_size - 1) + [kind]
+    assert bool(from_gguf(small_gguf(tokenizer, token_type=types)).special_tokens) == special
 
 
 @pytest.mark.parametrize("changes, message", [
     ({"model": "llama"}, "'llama' .SentencePiece with byte fallback"), ({"model": None}, "no .*model"),
-    ({"pre": "hunyuan"}, "'hunyuan'.*known are gpt-2"), ({"pre": None}, "'default'"),
+    ({"pre": "falcon"}, "'falcon'.*known are gpt-2"), ({"pre": None}, "'default'"),
     ({"tokens": None}, "no .*tokens"), ({"merges": ["a b c"]}, "damaged"),
-    ({"merges": ["中 a"]}, "damaged"), ({"token_type": [1]}, "damaged")])
+    ({"merges": ["中 a"]}, "damaged"), ({"token_type": [1]}, "damaged"),
+    ({"merges": [["a", "b"]]}, "damaged"), ({"tokens": [1, 2]}, "damaged")])
 def test_a_gguf_of_another_kind_is_refused_in_one_line(tokenizer, changes, message):
     with pytest.raises(BadInput, match=message) as error:
         from_gguf(small_gguf(tokenizer, **changes))
@@ -262,6 +336,17 @@ def test_a_lost_line_of_a_merges_file_is_noticed(tokenizer, tmp_path):
         load_gpt2(vocab, merges)
 
 
+@pytest.mark.parametrize("change, message", [
+    ({"zz": "260"}, "'zz' the id '260'"), ({"zz": 5}, "two tokens the id 5"),
+    ({"zz": -1}, "the id -1"), (None, "no mapping")])
+def test_a_damaged_vocabulary_of_gpt2s_kind_is_refused(tokenizer, tmp_path, change, message):
+    vocab, merges = write_gpt2(tokenizer, tmp_path)
+    content = change and json.loads(vocab.read_text(encoding="utf-8")) | change
+    vocab.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(BadInput, match=message):
+        load_gpt2(vocab, merges)
+
+
 def write_ranks(tokenizer, path):
     path.write_text("".join(f"{base64.b64encode(token).decode()} {i}\n"
                             for i, token in tokenizer.vocab.items()
@@ -289,6 +374,26 @@ def test_a_missing_rank_is_named(tokenizer, tmp_path):
     load_tiktoken(path, "gpt2", {"<e>": leaf})          # as the one inside p50k_base
     path.write_text("YQ== one", encoding="ascii")
     with pytest.raises(BadInput, match="line 1"):
+        load_tiktoken(path, "gpt2")
+
+
+@pytest.mark.parametrize("line, message", [
+    ("enp6 900", "no line has rank 270"), ("enp6 99999999999", "no line has rank 270"),
+    ("bG93 -1", "line 271: the rank is negative"), ("enp6 5", "line 271 gives b'zzz' the rank 5"),
+    ("YQ== 270", "line 271 gives b'a' the rank 270")])
+def test_an_odd_line_of_a_rank_file_is_named(tokenizer, tmp_path, line, message):
+    path = write_ranks(tokenizer, tmp_path / "r.tiktoken")
+    path.write_text(path.read_text(encoding="ascii") + line, encoding="ascii")
+    with pytest.raises(BadInput, match=message):
+        load_tiktoken(path, "gpt2")
+
+
+def test_a_rank_file_may_have_a_mark_empty_lines_and_windows_line_ends(tokenizer, tmp_path):
+    path = write_ranks(tokenizer, tmp_path / "r.tiktoken")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n") + b"  \r\n\r\n")
+    assert load_tiktoken(path, "gpt2").merges == tokenizer.merges
+    path.write_bytes(b"\n")
+    with pytest.raises(BadInput, match="holds no token"):
         load_tiktoken(path, "gpt2")
 
 

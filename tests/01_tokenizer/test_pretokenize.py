@@ -129,9 +129,35 @@ def test_any_published_pattern_may_be_given_and_a_broken_one_is_refused():
     with pytest.raises(BadInput, match="does not compile"):
         split("a", r"(\p{L}")
     for pattern in (r"\w+", r"\p{Han}", r"\P{L}", r"[^\S\n]", r"a\b", r"[\p{L}&&[^a]]",
-                    r"\h+", r"\R", r"\p{L}+$", r"^a", r"[a[bc]]", r"\x{41}", r"\pL"):
+                    r"\h+", r"\R", r"\p{L}+$", r"^a", r"[a[^bc]]", r"\x{41}", r"\pL",
+                    r"[[:alpha:]]", r"\p{^L}"):
         with pytest.raises(BadInput, match="categories such as"):
             split("a", pattern)
+
+
+@pytest.mark.parametrize("pattern, text, expected", [
+    (r"\p{P}", "a[b]-c\\d", ["a", "[", "b", "]", "-", "c", "\\", "d"]),
+    (r"[^\p{P}]+", "a[b]-c", ["a", "[", "b", "]-", "c"]),
+    (r"[\p{Sm}\p{Ps}]+", "a<=[b]", ["a", "<=[", "b]"]),
+    (r"[a[bc]d]+", "abcd[e]", ["abcd", "[e]"]), (r" ?[^(\s|[.,!?])]+", " ab, c|d)", [
+        " ab", ",", " c", "|", "d", ")"]), (r"[]a]+|[^]b]", "a]]bc", ["a]]", "b", "c"])])
+def test_classes_of_signs_and_sets_inside_sets(pattern, text, expected):
+    """\\p{P} holds brackets, hyphen and backslash; a set inside a set is joined with it, as in HF's
+    engine and tiktoken's: DeepSeek's and BLOOM's patterns need both."""
+    assert split(text, pattern) == expected
+
+
+@pytest.mark.parametrize("pattern", ["o200k", r"\p{L}+", (r"\p{N}", "gpt4")])
+def test_counting_takes_every_pattern(pattern):
+    assert count_pretokens(["a b a", "é 1"], pattern) == sum(
+        (Counter(split(text, pattern)) for text in ("a b a", "é 1")), Counter())
+
+
+def test_a_stream_is_not_cut_inside_a_piece_that_few_texts_show():
+    text, pattern = "x low lower y lows " * 40, r"low lower|\p{L}+|\s"
+    blocks = list(safe_blocks([text[k:k + 7] for k in range(0, len(text), 7)], (), 64, pattern))
+    assert len(blocks) > 5
+    assert [p for block in blocks for p in split(block, pattern)] == split(text, pattern)
 
 
 @pytest.mark.exercise("1.3")
