@@ -18,7 +18,7 @@ from torch import Tensor
 
 from artifacts import BadInput, CommandLine, command, out, shown, write_json
 from checkpoint import load_model
-from gguf import write_gguf
+from gguf_file import write_gguf
 from gpt import GPT, GPT2, GPTConfig
 from model_families import GPT2_NAMES, LLAMA, pairs_from_halves, their_name
 from quantisation import block_of

@@ -49,6 +49,12 @@ GPT2_NAMES = {"embedding": ("wte", "token_embd"), "position_embedding": ("wpe", 
               "attention.out": ("attn.c_proj", "attn_output"), "mlp.up": ("mlp.c_fc", "ffn_up"),
               "mlp.down": ("mlp.c_proj", "ffn_down")}
 
+# settings of a GGUF file that change what is computed, and the value at which they do not
+NEUTRAL = {"expert_count": 0, "logit_scale": 1, "embedding_scale": 1, "residual_scale": 1,
+           "attention.causal": True, "use_parallel_residual": False, "attention.clamp_kqv": 0,
+           "attention.max_alibi_bias": 0, "attn_logit_softcapping": 0, "pooling_type": 0,
+           "final_logit_softcapping": 0, "nextn_predict_layers": 0, "rope.scaling.attn_factor": 1}
+
 
 def their_name(ours: str, style: str, gpt2: bool = False) -> str:
     """The name of our parameter `ours` in a Hugging Face folder ("hf") or GGUF file ("gguf")."""
@@ -103,9 +109,12 @@ def llama3_factors(size: int, base: float, factor: float, low: float, high: floa
 def _needs(values: Mapping[str, Any], name: str, where: str, kind: type = int) -> Any:
     """A value that cannot be guessed, of the right type."""
     value = values.get(name)
+    if isinstance(value, list) and value and all(v == value[0] for v in value):
+        value = value[0]                        # one number a layer, all the same
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if not isinstance(value, kind) or isinstance(value, bool) or not 0 < value < 2 ** 40:
+    if not isinstance(value, kind) or isinstance(value, bool) or not 0 < value < (
+            2 ** 28 if kind is int else 2 ** 60):
         raise BadInput(f"{where} gives {name} as {value!r}; a positive number is needed: give the "
                        "whole model with its settings")
     return value
@@ -116,7 +125,17 @@ def _refuse(where: str, why: str) -> None:
                    f"gpt2, {', '.join(ROTARY_FAMILIES)}")
 
 
+def _number(values: Mapping[str, Any], name: str, where: str, default: float) -> float:
+    """A positive finite number that has a default; null means the default too."""
+    value = values.get(name)
+    return default if value is None else _needs(values, name, where, float)
+
+
 def _made(where: str, **settings) -> GPTConfig:
+    factors = settings.get("rotary_factors") or ()
+    if not all(isinstance(f, (int, float)) and 0 < f < math.inf for f in factors):
+        raise BadInput(f"{where} slows its rotary positions by {min(factors, key=str)!r} times; "
+                       "positive numbers are needed")
     try:
         return GPTConfig(**settings)
     except (ValueError, TypeError, ZeroDivisionError) as why:
@@ -127,7 +146,10 @@ def _hf_rotation(c: Mapping, D: int, where: str) -> dict[str, Any]:
     """rotary_base and rotary_factors of a config.json, old style or new (`rope_parameters`)."""
     new = c.get("rope_parameters") or {}
     scaling = new or c.get("rope_scaling") or {}
-    base = float(new.get("rope_theta", c.get("rope_theta", 10_000.0)))
+    if not isinstance(scaling, Mapping):
+        raise BadInput(f"{where} gives the scaling of rotary positions as {scaling!r}; an object "
+                       "with rope_type is needed")
+    base = _number(new if "rope_theta" in new else c, "rope_theta", where, 10_000.0)
     kind = scaling.get("rope_type", scaling.get("type", "default"))
     if new.get("partial_rotary_factor", c.get("partial_rotary_factor", 1.0)) not in (None, 1, 1.0):
         _refuse(where, "only a part of each head is turned (partial_rotary_factor)")
@@ -141,6 +163,9 @@ def _hf_rotation(c: Mapping, D: int, where: str) -> dict[str, Any]:
     values = [_needs(scaling, name, where, float) for name in
               ("factor", "low_freq_factor", "high_freq_factor",
                "original_max_position_embeddings")]
+    if values[1] >= values[2]:
+        raise BadInput(f"{where}: low_freq_factor {values[1]} must be below high_freq_factor "
+                       f"{values[2]}")
     return {"rotary_base": base, "rotary_factors": llama3_factors(D, base, *values)}
 
 
@@ -157,7 +182,33 @@ def _gpt2_from_hf(c: Mapping, where: str) -> GPTConfig:
         sequence_length=_needs(c, "n_positions" if "n_positions" in c else "n_ctx", where),
         layers=_needs(c, "n_layer", where), width=_needs(c, "n_embd", where),
         heads=_needs(c, "n_head", where), mlp_width=c.get("n_inner"),
-        norm_eps=float(c.get("layer_norm_epsilon", 1e-5))))
+        norm_eps=_number(c, "layer_norm_epsilon", where, 1e-5)))
+
+
+def hf_biases(c: Mapping[str, Any]) -> dict[str, bool]:
+    """Which layers of a rotary family add a bias: {"qkv": ..., "out": ..., "mlp": ...}."""
+    kind = c["model_type"]
+    attention = kind in ("llama", "qwen3") and bool(c.get("attention_bias"))
+    return {"qkv": attention or kind == "qwen2", "out": attention,
+            "mlp": kind == "llama" and bool(c.get("mlp_bias"))}
+
+
+def gguf_biases(tensors: Mapping) -> dict[str, bool]:
+    """The same, told by which tensors a GGUF file has: its metadata does not say."""
+    return {group: f"blk.0.{name}.bias" in tensors for group, name in
+            (("qkv", "attn_q"), ("out", "attn_output"), ("mlp", "ffn_up"))}
+
+
+def _bias_settings(has: Mapping[str, bool]) -> dict[str, Any]:
+    bias = has["out"] or has["mlp"]
+    return {"bias": bias, "qkv_bias": None if has["qkv"] == bias else has["qkv"]}
+
+
+def absent_biases(config: GPTConfig, has: Mapping[str, bool]) -> tuple[str, ...]:
+    """The ends of the names of our biases that stay zero: our GPT has one switch for the biases of
+    the attention's way out and of the MLP, some models have only the one or the other."""
+    out, mlp = (".attention.out.bias",), (".mlp.up.bias", ".mlp.gate.bias", ".mlp.down.bias")
+    return () if not config.bias else (() if has["out"] else out) + (() if has["mlp"] else mlp)
 
 
 def config_from_hf(c: Mapping[str, Any], where: str = "config.json") -> GPTConfig:
@@ -169,6 +220,9 @@ def config_from_hf(c: Mapping[str, Any], where: str = "config.json") -> GPTConfi
     if not isinstance(c, Mapping) or not isinstance(c.get("model_type"), str):
         raise BadInput(f"{where} has no model_type: it is not the config of a language model")
     kind = c["model_type"]
+    if packed := c.get("quantization_config"):
+        method = packed.get("quant_method") if isinstance(packed, Mapping) else packed
+        _refuse(where, f"the weights are packed by the method {method!r} (quantization_config)")
     if kind == "gpt2":
         return _gpt2_from_hf(c, where)
     if kind not in ROTARY_FAMILIES:
@@ -180,17 +234,14 @@ def config_from_hf(c: Mapping[str, Any], where: str = "config.json") -> GPTConfi
     length = _needs(c, "max_position_embeddings", where)
     window = c.get("sliding_window")
     if window and (kind == "mistral" or c.get("use_sliding_window")):
-        length = min(length, window)            # within its window it is full attention
-    biased = bool(c.get("attention_bias")) and kind != "qwen2"
-    if biased != bool(c.get("mlp_bias")):
-        _refuse(where, "attention_bias and mlp_bias differ")
+        length = min(length, _needs(c, "sliding_window", where))    # within it attention is full
     settings = LLAMA | dict(
         vocab_size=_needs(c, "vocab_size", where), sequence_length=length, width=width,
         layers=_needs(c, "num_hidden_layers", where), heads=heads, head_size=head_size,
-        kv_heads=c.get("num_key_value_heads") or heads, bias=biased,
+        kv_heads=_needs(c, "num_key_value_heads", where) if c.get("num_key_value_heads") else heads,
         mlp_width=_needs(c, "intermediate_size", where),
-        norm_eps=float(c.get("rms_norm_eps", 1e-6)), qk_norm=kind == "qwen3",
-        qkv_bias=True if kind == "qwen2" else None, tied=bool(c.get("tie_word_embeddings", False)))
+        norm_eps=_number(c, "rms_norm_eps", where, 1e-6), qk_norm=kind == "qwen3",
+        tied=bool(c.get("tie_word_embeddings", False)), **_bias_settings(hf_biases(c)))
     D = _made(where, **settings).D
     return _made(where, **settings | _hf_rotation(c, D, where))
 
@@ -207,35 +258,47 @@ def config_from_gguf(metadata: Mapping[str, Any], tensors: Mapping, where: str =
     if kind not in ("gpt2", *ROTARY_FAMILIES):
         _refuse(where, f"general.architecture is {kind!r}")
     own = {name.removeprefix(kind + "."): value for name, value in metadata.items()}
-    if own.get("expert_count"):
-        _refuse(where, f"it mixes {own['expert_count']} experts")
+    changed = [f"{name} {own[name]!r}" for name, value in NEUTRAL.items()
+               if own.get(name) not in (None, value)]
+    if changed:
+        _refuse(where, f"the model has {', '.join(changed)}")
+    if (parts := metadata.get("split.count", 1)) not in (0, 1):
+        raise BadInput(f"{where} is one of {parts} parts of a model: join them first "
+                       "(llama.cpp's gguf-split --merge)")
     if "token_embd.weight" not in tensors:
         raise BadInput(f"{where} has no tensor token_embd.weight: it holds no whole model")
     heads, width = _needs(own, "attention.head_count", where), _needs(own, "embedding_length",
                                                                       where)
-    eps = own.get("attention.layer_norm_epsilon" if kind == "gpt2" else
-                  "attention.layer_norm_rms_epsilon", 1e-5 if kind == "gpt2" else 1e-6)
+    eps = _number(own, "attention.layer_norm_epsilon" if kind == "gpt2" else
+                  "attention.layer_norm_rms_epsilon", where, 1e-5 if kind == "gpt2" else 1e-6)
     length = _needs(own, "context_length", where)
+    window = _needs(own, "attention.sliding_window", where) \
+        if own.get("attention.sliding_window") else length
     settings = (GPT2 if kind == "gpt2" else LLAMA) | dict(
         vocab_size=tensors.entries["token_embd.weight"].shape[0], width=width, heads=heads,
         layers=_needs(own, "block_count", where), mlp_width=_needs(own, "feed_forward_length",
                                                                    where),
-        sequence_length=min(length, own.get("attention.sliding_window") or length),
+        sequence_length=min(length, window),
         norm_eps=short(eps), tied="output.weight" not in tensors)
     if kind == "gpt2":
         return _made(where, **settings)
+    kv = "attention.head_count_kv"
     settings |= dict(
-        kv_heads=own.get("attention.head_count_kv") or heads, qk_norm=kind == "qwen3",
-        head_size=own.get("attention.key_length"), qkv_bias=True if kind == "qwen2" else None,
-        rotary_base=short(own.get("rope.freq_base", 10_000.0)))
+        kv_heads=_needs(own, kv, where) if own.get(kv) else heads, qk_norm=kind == "qwen3",
+        head_size=own.get("attention.key_length"), **_bias_settings(gguf_biases(tensors)),
+        rotary_base=short(_number(own, "rope.freq_base", where, 10_000.0)))
     D = _made(where, **settings).D
     if own.get("rope.dimension_count", D) != D or own.get("attention.value_length", D) != D:
         _refuse(where, f"heads of {D} of which {own.get('rope.dimension_count')} are turned")
-    scaling = own.get("rope.scaling.type", "none")
+    if abs(own.get("attention.scale", D ** -0.5) - D ** -0.5) > 1e-6:
+        _refuse(where, f"attention scores are scaled by {own['attention.scale']}")
+    old = own.get("rope.scale_linear", 1.0)     # its name before there were other rules
+    scaling = own.get("rope.scaling.type", "none" if old in (0, 1) else "linear")
     if scaling not in ("none", "linear"):
         _refuse(where, f"rotary positions are scaled by the rule {scaling!r}")
     if scaling == "linear":
-        settings["rotary_factors"] = (own.get("rope.scaling.factor", 1.0),) * (D // 2)
+        factor = _number(own, "rope.scaling.factor", where, old or 1.0)
+        settings["rotary_factors"] = (factor,) * (D // 2)
     if "rope_freqs.weight" in tensors:          # Llama 3's, worked out by whoever wrote the file
         settings["rotary_factors"] = tuple(tensors["rope_freqs.weight"].tolist())
     return _made(where, **settings)

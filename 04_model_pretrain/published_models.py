@@ -25,9 +25,10 @@ from artifacts import CommandLine, BadInput, command, read_json, shown
 from checkpoint import empty_model, file_digest, save_checkpoint
 from export import export_gguf, export_hf         # noqa: F401  the way out, told from here too
 from generate import generate
-from gguf import read_gguf
+from gguf_file import read_gguf
 from gpt import GPT, GPTConfig
-from model_families import config_from_gguf, config_from_hf, halves_from_pairs, their_name
+from model_families import (absent_biases, config_from_gguf, config_from_hf, gguf_biases,
+                            halves_from_pairs, hf_biases, their_name)
 from safetensors_file import read_safetensors
 
 HERE = "04_model_pretrain/published_models.py with a model that you have"
@@ -59,21 +60,30 @@ def split_names(config: GPTConfig, ours: str, style: str) -> tuple[str, str | in
 
 
 def take(config: GPTConfig, tensors: Mapping[str, Tensor], style: str, pairs: bool,
-         where: str) -> dict[str, Tensor]:
+         where: str, zero: tuple[str, ...] = ()) -> dict[str, Tensor]:
     """Our state dict out of their tensors: every one of ours found, every one of theirs used.
 
-    `style` "hf" or "gguf"; `pairs`: rotary rows stand in pairs and are put into halves. BadInput
-    names the tensor that is missing, unknown, or of another shape.
+    `style` "hf" or "gguf"; `pairs`: rotary rows stand in pairs and are put into halves; `zero`:
+    ends of our names that they have not, and that are zero. BadInput names the tensor that is
+    missing, unknown, or of another shape.
     """
+    if config.layers > len(tensors):            # before a model of 2 billion layers is built
+        raise BadInput(f"{where} announces {config.layers:,} layers and has {len(tensors):,} "
+                       "tensors: the model is not whole, or its settings are another's")
     wanted = {name: p.shape for name, p in empty_model(config).state_dict().items()}
     gpt2, state, used = config.positions == "learned", {}, set()
     prefix = "transformer." if gpt2 and "transformer.wte.weight" in tensors else ""
+    bare = style == "hf" and "embed_tokens.weight" in tensors       # saved without its head
     for ours, shape in wanted.items():
         if config.tied and ours == "lm_head.weight":
             state[ours] = state["embedding.weight"]
             continue
         name, part = split_names(config, ours, style)
-        name = prefix + name
+        name = name.removeprefix("model.") if bare else \
+            name if name == "lm_head.weight" else prefix + name
+        if ours.endswith(zero) and name not in tensors:
+            state[ours] = torch.zeros(shape, dtype=state["embedding.weight"].dtype)
+            continue
         if name not in tensors:
             raise BadInput(f"{where} lacks tensor {name}: the model is not whole, or its settings "
                            "are another's")
@@ -83,6 +93,9 @@ def take(config: GPTConfig, tensors: Mapping[str, Tensor], style: str, pairs: bo
             value = value.t()                   # their "Conv1D" computes x @ W, ours x @ W^T
         if part is not None and value.shape[0] == 3 * shape[0]:
             value = value[part * shape[0]:(part + 1) * shape[0]]
+        if not value.is_floating_point():
+            raise BadInput(f"{where}: tensor {name} is of {str(value.dtype).split('.')[-1]}: packed "
+                           "weights are not read here, give the model in 16 or 32 bits")
         if value.shape != shape:
             raise BadInput(f"{where}: tensor {name} is {tuple(value.shape)}, the model of these "
                            f"settings has {tuple(shape)}")
@@ -129,17 +142,36 @@ class _Cast(Mapping):
         return len(self.tensors)
 
 
-def _end_ids(*sources: Mapping[str, Any]) -> list[int]:
+def _end_ids(where: str, *sources: Mapping[str, Any]) -> list[int]:
     """The ids at which an answer ends: generation_config.json's before config.json's."""
     for source in sources:
         value = source.get("eos_token_id")
         if value is not None:
-            return [int(v) for v in (value if isinstance(value, list) else [value])]
+            ids = value if isinstance(value, list) else [value]
+            if not all(type(v) is int for v in ids):
+                raise BadInput(f"{where} gives eos_token_id as {value!r}; a token's number, or a "
+                               "list of them, is needed")
+            return ids
     return []
 
 
 def _optional_json(path: Path) -> dict:
-    return read_json(path, HERE) if path.exists() else {}
+    value = read_json(path, HERE) if path.exists() else {}
+    if not isinstance(value, dict):
+        raise BadInput(f"{shown(path)} holds a {type(value).__name__}, not settings by name")
+    return value
+
+
+def _chat_template(folder: Path, words: Mapping[str, Any]) -> str | None:
+    """The template's source: from tokenizer_config.json (one, or several of which one is named
+    "default"), or from the file chat_template.jinja."""
+    found, jinja = words.get("chat_template"), folder / "chat_template.jinja"
+    if isinstance(found, list):
+        found = next((t.get("template") for t in found if isinstance(t, dict)
+                      and t.get("name") == "default"), None)
+    if found is None and jinja.exists():
+        found = jinja.read_text(encoding="utf-8", errors="replace")
+    return found if isinstance(found, str) else None
 
 
 def open_folder(folder: Path, dtype: torch.dtype) -> tuple[GPT, Callable, dict[str, Any]]:
@@ -148,14 +180,13 @@ def open_folder(folder: Path, dtype: torch.dtype) -> tuple[GPT, Callable, dict[s
     where = shown(folder)
     config = config_from_hf(raw, shown(folder / "config.json"))
     tensors = _Cast(read_safetensors(folder), dtype)
-    model = model_of(config, take(config, tensors, "hf", pairs=False, where=where))
+    zero = absent_biases(config, hf_biases(raw)) if config.positions == "rotary" else ()
+    model = model_of(config, take(config, tensors, "hf", pairs=False, where=where, zero=zero))
     words, made = _optional_json(folder / "tokenizer_config.json"), _optional_json(
         folder / "generation_config.json")
-    template, jinja = words.get("chat_template"), folder / "chat_template.jinja"
-    if template is None and jinja.exists():
-        template = jinja.read_text(encoding="utf-8")
-    settings = {"name": folder.name, "family": raw["model_type"], "chat_template": template,
-                "begin_id": raw.get("bos_token_id"), "end_ids": _end_ids(made, raw),
+    settings = {"name": folder.name, "family": raw["model_type"],
+                "chat_template": _chat_template(folder, words),
+                "begin_id": raw.get("bos_token_id"), "end_ids": _end_ids(where, made, raw),
                 "add_begin": bool(words.get("add_bos_token", False))}
 
     def tokenizer():
@@ -172,13 +203,14 @@ def open_gguf(path: Path, dtype: torch.dtype) -> tuple[GPT, Callable, dict[str, 
     where = shown(path)
     config = config_from_gguf(metadata, tensors, where)
     # of the four families only "llama" is kept in pairs in this format
-    state = take(config, _Cast(tensors, dtype), "gguf", where=where,
+    zero = absent_biases(config, gguf_biases(tensors)) if config.positions == "rotary" else ()
+    state = take(config, _Cast(tensors, dtype), "gguf", where=where, zero=zero,
                  pairs=metadata["general.architecture"] == "llama")
     own = {name.removeprefix("tokenizer.ggml."): v for name, v in metadata.items()}
     settings = {"name": metadata.get("general.name", path.stem),
                 "family": metadata["general.architecture"],
                 "chat_template": metadata.get("tokenizer.chat_template"),
-                "begin_id": own.get("bos_token_id"), "end_ids": _end_ids(own),
+                "begin_id": own.get("bos_token_id"), "end_ids": _end_ids(where, own),
                 "add_begin": bool(own.get("add_bos_token", False))}
 
     def tokenizer():

@@ -23,7 +23,9 @@ from artifacts import BadInput, need, shown, whole
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16,
           "BF16": torch.bfloat16, "I64": torch.int64, "I32": torch.int32, "I16": torch.int16,
-          "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool}
+          "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool, "U16": torch.uint16,
+          "U32": torch.uint32, "U64": torch.uint64, "F8_E4M3": torch.float8_e4m3fn,
+          "F8_E5M2": torch.float8_e5m2}
 MADE_BY = "04_model_pretrain/published_models.py with the path of a model that you have"
 
 
@@ -49,6 +51,9 @@ class TensorFile(Mapping):
         entries.pop("__metadata__", None)
         for name, entry in entries.items():
             begin, end = entry["data_offsets"]
+            if not all(type(n) is int and n >= 0 for n in (begin, end, *entry["shape"])):
+                raise ValueError(f"{name} has the shape {entry['shape']} and bytes {begin!r} to "
+                                 f"{end!r}: not whole numbers")
             if entry["dtype"] not in DTYPES:
                 raise ValueError(f"{name} has the dtype {entry['dtype']}, which is not read here")
             size = math.prod(entry["shape"]) * DTYPES[entry["dtype"]].itemsize

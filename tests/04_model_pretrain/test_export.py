@@ -9,7 +9,7 @@ import torch
 from artifacts import BadInput
 from checkpoint import save_checkpoint
 from export import export_gguf, export_hf
-from gguf import read_gguf
+from gguf_file import read_gguf
 from gpt import GPT, GPT2, GPTConfig
 from model_families import LLAMA
 from published_models import open_folder, open_gguf

@@ -1,4 +1,4 @@
-"""gguf.py and safetensors_file.py: files built here byte by byte, round trips, damaged files."""
+"""gguf_file.py and safetensors_file.py: files built here byte by byte, round trips, damaged files."""
 
 import json
 import struct
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from artifacts import BadInput
-from gguf import read_gguf, write_gguf
+from gguf_file import read_gguf, write_gguf
 from safetensors_file import read_safetensors, write_safetensors
 
 
@@ -172,6 +172,8 @@ def test_damaged_safetensors_are_one_line(tmp_path):
             (safetensors_bytes(good, bytes(7)), "x lies at bytes 0 to 8 of 7"),
             (safetensors_bytes({"x": good["x"] | {"shape": [3]}}, bytes(8)), "shape says 12"),
             (safetensors_bytes({"x": good["x"] | {"dtype": "F9"}}, bytes(8)), "x has the dtype F9"),
+            (safetensors_bytes({"x": good["x"] | {"shape": [-1, -2]}}, bytes(8)), "not whole num"),
+            (safetensors_bytes({"x": good["x"] | {"shape": [2.0]}}, bytes(8)), "not whole numbers"),
             (safetensors_bytes({"x": {}}, bytes(8)), "not a complete"),
             (safetensors_bytes([1], bytes(8)), "not a complete"),
             (HUGE + b"{}", "a header of"), (b"hello", "not a complete"),

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 import model_families
 from artifacts import BadInput
-from gguf import write_gguf
+from gguf_file import read_gguf, write_gguf
 from model_families import config_from_hf, llama3_factors
 from published_models import open_folder, open_gguf, load_published
 from safetensors_file import write_safetensors
@@ -28,6 +28,7 @@ CONFIGS = {"llama": BASE | dict(model_type="llama", tie_word_embeddings=True),
            "linear": BASE | dict(model_type="mistral", sliding_window=32,
                                  rope_parameters=dict(rope_type="linear", factor=2.0,
                                                       rope_theta=1000.0)),
+           "attention alone biased": BASE | dict(model_type="llama", attention_bias=True),
            "qwen2": BASE | dict(model_type="qwen2", tie_word_embeddings=True),
            "qwen3": BASE | dict(model_type="qwen3", head_dim=12, num_key_value_heads=1)}
 
@@ -48,6 +49,8 @@ def random_tensors(c: dict) -> dict[str, torch.Tensor]:
                             ("self_attn.o_proj.weight", (C, H * D))):
             shapes[f"model.layers.{i}.{name}"] = shape
             if c["model_type"] == "qwen2" and name[10:11] in "qkv" and "self_attn" in name:
+                shapes[f"model.layers.{i}.{name.replace('weight', 'bias')}"] = shape[:1]
+            if c.get("attention_bias") and "self_attn" in name:
                 shapes[f"model.layers.{i}.{name.replace('weight', 'bias')}"] = shape[:1]
         if c["model_type"] == "qwen3":
             shapes |= {f"model.layers.{i}.self_attn.{n}_norm.weight": (D,) for n in "qk"}
@@ -101,7 +104,8 @@ def logits_in_their_notation(c: dict, w: dict, ids: torch.Tensor) -> torch.Tenso
                 qa, ka = rms(qa, g["self_attn.q_norm.weight"]), rms(ka, g["self_attn.k_norm.weight"])
             scores = turned(qa) @ turned(ka).T / D ** 0.5
             heads.append(scores.masked_fill(future, -1e9).softmax(-1) @ va)
-        x = x + torch.cat(heads, -1) @ g["self_attn.o_proj.weight"].T
+        x = x + torch.cat(heads, -1) @ g["self_attn.o_proj.weight"].T + g.get(
+            "self_attn.o_proj.bias", 0)
         h = rms(x, g["post_attention_layernorm.weight"])
         gate = h @ g["mlp.gate_proj.weight"].T
         x = x + (gate * gate.sigmoid() * (h @ g["mlp.up_proj.weight"].T)) @ g["mlp.down_proj.weight"].T
@@ -277,10 +281,17 @@ def test_gpt2_has_the_heads_of_its_config(tmp_path, prefix, heads, act):
 REFUSED = {"another family": (dict(model_type="gpt_neo"), "family 'gpt_neo'"),
            "no family": (dict(model_type=None), "no model_type"),
            "another activation": (dict(hidden_act="gelu"), "hidden_act is 'gelu'"),
-           "half biased": (dict(attention_bias=True), "attention_bias and mlp_bias"),
+           "packed": (dict(quantization_config=dict(quant_method="fp8")), "method 'fp8'"),
+           "no eps": (dict(rms_norm_eps=-1.0), "rms_norm_eps as -1.0"),
+           "a base that is no number": (dict(rope_theta="x"), "rope_theta as 'x'"),
            "a scaling rule": (dict(rope_scaling=dict(type="yarn", factor=2.0)), "rule 'yarn'"),
            "half turned": (dict(partial_rotary_factor=0.5), "partial_rotary_factor"),
            "no heads": (dict(num_attention_heads=None), "num_attention_heads as None"),
+           "heads below zero": (dict(num_key_value_heads=-2), "num_key_value_heads as -2"),
+           "a width of 2^39": (dict(hidden_size=2 ** 39), "hidden_size as 549755813888"),
+           "scaling in words": (dict(rope_scaling="x"), "as 'x'; an object"),
+           "low = high": (dict(rope_scaling=LLAMA3 | dict(low_freq_factor=4.0)), "must be below"),
+           "a window in words": (dict(model_type="mistral", sliding_window="x"), "window as 'x'"),
            "heads that do not divide": (dict(num_attention_heads=5), "5 heads"),
            "no factor": (dict(rope_scaling=dict(rope_type="linear")), "factor as None")}
 
@@ -308,6 +319,66 @@ def test_a_tensor_that_does_not_fit_is_named_and_there_is_no_model(tmp_path):
     write_folder(tmp_path / "m", CONFIGS["llama"], w)
     with pytest.raises(BadInput, match="unknown tensor .*bias"):
         open_folder(tmp_path / "m", torch.float32)
+
+
+def test_a_tensor_of_whole_numbers_and_two_billion_layers_are_named(tmp_path):
+    """The first ended in torch's words, the second built layers until the memory was full."""
+    c, w = CONFIGS["llama"], random_tensors(CONFIGS["llama"])
+    packed = w | {"model.norm.weight": torch.ones(C, dtype=torch.int8)}
+    for config, tensors, words in ((c, packed, "model.norm.weight is of int8"),
+                                   (c | dict(num_hidden_layers=2 ** 27), w, "134,217,728 layers"),
+                                   (c | dict(eos_token_id=["x"]), w, "eos_token_id")):
+        write_folder(tmp_path / "m", config, tensors)
+        with pytest.raises(BadInput, match=words):
+            open_folder(tmp_path / "m", torch.float32)
+
+
+@pytest.mark.parametrize("key, value, words", [
+    ("llama.logit_scale", 0.5, "logit_scale 0.5"), ("llama.attention.causal", False, "causal False"),
+    ("llama.expert_count", 8, "expert_count 8"), ("split.count", 3, "one of 3 parts"),
+    ("llama.attention.scale", 0.5, "scaled by 0.5"), ("llama.rope.scaling.type", "yarn", "'yarn'"),
+    ("llama.attention.layer_norm_rms_epsilon", math.nan, "rms_epsilon as nan"),
+    ("llama.rope.freq_base", "x", "freq_base as 'x'"), ("llama.logit_scale", 1.0, None),
+    ("llama.attention.head_count", [H, H], None), ("llama.rope.scale_linear", 2.0, None)])
+def test_a_gguf_setting_that_changes_the_sums_is_computed_or_refused(tmp_path, key, value, words):
+    c, w = CONFIGS["llama"], random_tensors(CONFIGS["llama"])
+    write_their_gguf(tmp_path / "m.gguf", c, w)
+    metadata, tensors = read_gguf(tmp_path / "m.gguf")
+    write_gguf(tmp_path / "n.gguf", metadata | {key: value}, dict(tensors))
+    if words:
+        with pytest.raises(BadInput, match=words):
+            open_gguf(tmp_path / "n.gguf", torch.float32)
+        return
+    if "linear" in key:                         # an old name of what `rope.scaling.*` says
+        c = c | dict(rope_parameters=dict(rope_type="linear", factor=value, rope_theta=100.0))
+    gap = open_gguf(tmp_path / "n.gguf", torch.float32)[0](IDS[None])[0][0] - \
+        logits_in_their_notation(c, w, IDS)
+    assert gap.abs().max() < 1e-4, f"{key} {value} is not what was computed"
+
+
+def test_slowed_rotation_of_zero_is_refused(tmp_path):
+    c, w = CONFIGS["llama"], random_tensors(CONFIGS["llama"])
+    write_their_gguf(tmp_path / "m.gguf", c, w)
+    metadata, tensors = read_gguf(tmp_path / "m.gguf")
+    write_gguf(tmp_path / "n.gguf", metadata, dict(tensors) | {
+        "rope_freqs.weight": np.zeros(C // H // 2, np.float32)})
+    with pytest.raises(BadInput, match="0.0 times"):
+        open_gguf(tmp_path / "n.gguf", torch.float32)
+
+
+def test_gpt2_with_a_head_of_its_own_and_llama_saved_without_one(tmp_path):
+    w, ids = gpt2_tensors(), torch.arange(12) * 3 % V
+    head = torch.randn(V, C, generator=torch.Generator().manual_seed(1))
+    prefixed = {"transformer." + k: v for k, v in w.items()} | {"lm_head.weight": head}
+    write_folder(tmp_path / "m", GPT2_C | dict(tie_word_embeddings=False), prefixed)
+    tied = gpt2_logits(w, ids, 4, "tanh")       # = h @ wte^T: undone, then the other head
+    h = tied @ torch.linalg.pinv(w["wte.weight"]).T
+    got = open_folder(tmp_path / "m", torch.float32)[0](ids[None])[0][0]
+    assert (got - h @ head.T).abs().max() < 1e-2, "the head of its own is not used"
+    c, w = CONFIGS["llama"], random_tensors(CONFIGS["llama"])
+    write_folder(tmp_path / "m", c, {k.removeprefix("model."): v for k, v in w.items()})
+    got = open_folder(tmp_path / "m", torch.float32)[0](IDS[None])[0][0]
+    assert (got - logits_in_their_notation(c, w, IDS)).abs().max() < 1e-4
 
 
 def test_a_name_or_path_that_is_not_there(tmp_path, monkeypatch):
