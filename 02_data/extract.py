@@ -8,13 +8,15 @@ through a template of their own.
 
 import contextlib
 import gc
+import json
 import re
 from typing import Iterator
 
 from forum_posts import keep_posts
-from html_tree import BREAK, Node, Run, parse
-from main_text import clean, largest_node, prune, story_node
+from html_tree import BREAK, Node, Run, parse, unescape
+from main_text import clean, largest_node, story_node
 from maths_tex import inline_maths
+from prune import prune
 from pydoc_pages import pydoc_text
 from trim_story import trim
 from unwanted import HIDING, SURE, TEASING, WEAK
@@ -26,6 +28,8 @@ LINKS = 4                 # ... if it is so many times longer
 STORY = 3                 # what is a third of a story or less after cleaning is made of links
 EVERYTHING = (SURE, TEASING, HIDING, WEAK)
 UNSEEN = re.compile("<(?:noscript|template)", re.I)
+ARTICLE_BODY = re.compile(r'"articleBody"\s*+:\s*+"((?:[^"\\]++|\\.)*+)"', re.S)
+MOST_STORIES = 10
 ENOUGH = 200              # characters; less is worth a second try
 CODE = "\x00"             # stands for a piece of code; a page's own NULs are removed
 NEW_LINE = "\v"           # a line end that does not add up with its neighbours
@@ -89,7 +93,7 @@ def main_text(page: str) -> str:
     """The main text of a page given as characters.
 
     A page that shows next to nothing may be one that a script fills: then what it has for readers
-    without scripts is looked at, and what it keeps in templates.
+    without scripts is looked at, what it keeps in templates, and what it tells search engines.
     """
     page = inline_maths(page)
     text = text_of(page)
@@ -97,7 +101,32 @@ def main_text(page: str) -> str:
         other = text_of(page, keep=frozenset(("noscript", "template")))
         if len(other) >= max(2 * len(text), ENOUGH):
             return other
+    if len(text) < ENOUGH and '"articleBody"' in page:
+        other = told_to_machines(page)
+        if len(other) >= max(2 * len(text), ENOUGH):
+            return other
     return text
+
+
+def told_to_machines(page: str) -> str:
+    """The longest "articleBody" in a page's JSON (schema.org): the story for search engines.
+
+    '{"articleBody": "One line.\\nAnother."}' -> "One line.\\n\\nAnother."
+    """
+    best, at = "", 0
+    for _ in range(MOST_STORIES):
+        at = page.find('"articleBody"', at + 1)
+        found = ARTICLE_BODY.match(page, at) if at >= 0 else None
+        if found and len(found[1]) > len(best):
+            best = found[1]
+    try:
+        best = json.loads(f'"{best}"', strict=False)
+    except ValueError:                   # an escape that JSON does not know
+        return ""
+    best = unescape(best)
+    if "<" in best:
+        return text_of(best)
+    return "\n\n".join(" ".join(line.split()) for line in best.split("\n") if line.strip())
 
 
 def text_of(page: str, keep: frozenset[str] = frozenset()) -> str:

@@ -17,11 +17,13 @@ POST = re.compile(r"itemprop\s*=\s*[\"']?(?:text|articleBody)\b", re.I)
 # ... and what the forum programs call it: vBulletin, phpBB 3, SMF and MyBB, XenForo, FluxBB,
 # Invision 4 and 2. phpBB 2 and 3.0 call it "postbody".
 # Then: Vanilla, Discourse, Steam, Stack Exchange, Flarum, NodeBB, Discuz, Khoros, vBulletin 5,
-# bbPress, Question2Answer, XenForo 1, Hacker News and old Reddit.
+# bbPress, Question2Answer, XenForo 1, Hacker News and old Reddit, Lobsters,
+# Bugzilla.
 WORDS = ("bbWrapper", "postmsg", "postcolor", "userContent", "cooked", "forum_op",
          "commentthread_comment_text", "js-post-body", "Post-body", "lia-message-body-content",
          "js-post__content-text", "bbp-topic-content", "bbp-reply-content", "qa-q-view-content",
-         "qa-a-item-content", "messageText", "commtext", "usertext-body")
+         "qa-a-item-content", "messageText", "commtext", "usertext-body", "toptext", "story_text",
+         "comment_text", "bz_comment_text")
 IDS = ("post_message_", "post_content", "postmessage_", "msg_", "pid_")
 OLD_POST = re.compile(rf"\bid\s*=\s*[\"']?(?:{'|'.join(IDS)})\d+(?![\w-])|"
                       r"\bdata-role=.commentContent\b|\bcomponent=.post/content\b|"

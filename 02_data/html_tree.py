@@ -6,24 +6,23 @@ A browser's parser has 80 states. To find a page's text we need three ideas only
 nest, inline elements do not matter (but links do: menus are made of them), and what scripts and
 styles hold is no text. The page is cut at every "<" once, and each piece is looked at once, so the
 time is linear whatever the page is. Hostile pages are met by limits: nesting deeper than DEPTH is
-flattened, a quote that does not close within QUOTE characters is no quote.
+flattened, and html_pieces.py looks only so far for the end of anything.
 """
 
 import html
 import re
 
+from html_pieces import RAW, skip_comment, skip_element, skip_span, whole_tag
+
 DEPTH = 400
 DEEPEST_CODE = 40         # blocks in <pre> whose end tags we wait for
-QUOTE = 20_000
-MISSES = 30               # quotes that do not close, before we stop to believe in them
 BREAK = "\0"              # a <br>; a page's own NULs are removed first
 
 BLOCKS = frozenset("""address article aside blockquote body caption center col colgroup dd details
 dialog dir div dl dt fieldset figcaption figure footer form frameset h1 h2 h3 h4 h5 h6 header
 hgroup hr html legend li main menu nav ol optgroup option p pre section summary table tbody td
 tfoot th thead tr ul""".split())
-# Elements whose contents are never text of the page. The first group ends only at its end tag.
-RAW = frozenset("script style title textarea iframe noembed xmp".split())
+# Elements whose contents are never text of the page.
 SKIPPED = RAW | frozenset("""noscript template svg button select object applet canvas video audio
 datalist map amp-ad amp-analytics amp-consent amp-sidebar amp-user-notification""".split())
 HEADINGS = frozenset("h1 h2 h3 h4 h5 h6".split())
@@ -46,10 +45,6 @@ INLINE = (NOTHING, "")
 # Words in a line that are for machines: [edit], the link sign after a heading, screen readers' own.
 UNSEEN = re.compile(r"\b(?:mw-editsection|viewcode-link|sr-only|screen-reader-text|"
                     r"visually-?hidden|assistive-text)\b")
-LONGEST_UNSEEN = 40       # pieces
-COMMENT_END = re.compile("--!?>")
-# What is inside a tag; "++" never gives back what it took, so that this cannot backtrack.
-INSIDE = re.compile(r"""(?:[^>"']++|"[^"]*+"|'[^']*+')*+""")
 
 
 class Run:
@@ -98,7 +93,8 @@ class _Builder:
         self.root = self.here = Node("body", "", None)
         self.nodes = [self.root]                 # in document order
         self.open_tags: dict[str, int] = {"body": 1}
-        self.depth, self.in_link, self.link = 1, False, 0
+        self.depth, self.link = 1, 0
+        self.in_link: Node | None = None         # the block in which the open link began
         self.parts: list[str] = []
         self.in_code: list[str] = []             # blocks inside <pre>: lines of code, no nodes
 
@@ -128,12 +124,15 @@ class _Builder:
         if "href" not in attributes and ("name=" in attributes or "id=" in attributes):
             return text                          # marks a place, and often nothing ends it
         # a heading that leads to itself is no link
-        self.in_link = self.here.tag not in HEADINGS or '="#' not in attributes
+        at_itself = self.here.tag in HEADINGS and '="#' in attributes
+        self.in_link = None if at_itself else self.here
         return text
 
     def pop(self, closed: bool = False) -> None:
         """Close the open element; `closed` says that its own end tag does it."""
         node, self.here = self.here, self.here.parent
+        if self.in_link is node:                 # nobody closed the link: its block does
+            self.in_link = None
         self.open_tags[node.tag] -= 1
         self.depth -= 1
         # A heading that nobody closed has swallowed the text after it: give it back.
@@ -206,73 +205,6 @@ class _Builder:
             self.parts.append("\n")
 
 
-def _whole_tag(pieces: list[str], at: int, misses: list[int]) -> tuple[str, str, int]:
-    """(inside of the tag, text after it, next piece) for the tag in piece `at`, minding quotes:
-    a ">" or "<" in a quoted attribute does not end it. `misses` notes quotes that never closed:
-    on a page with many, nobody looks far for the next one."""
-    piece = pieces[at]
-    end = INSIDE.match(piece).end()
-    if piece[end:end + 1] == ">":
-        return piece[:end], piece[end + 1:], at + 1
-    # It reaches over several pieces: look further and further, as far as an attribute may go.
-    look, size = at, 0
-    for window in (200, 2_000, QUOTE) if len(misses) < MISSES else (200,):
-        while look < len(pieces) and size < window:
-            size += len(pieces[look]) + 1
-            look += 1
-        text = "<".join(pieces[at:look])
-        end = INSIDE.match(text).end()
-        if text[end:end + 1] == ">":
-            rest, _, _ = text[end + 1:].partition("<")
-            return text[:end], rest, at + 1 + text.count("<", 0, end)
-    if end == len(text):
-        return text, "", look                    # no end in sight: all of it is the tag
-    misses.append(at)
-    tag, _, rest = piece.partition(">")          # a quote that never closes is no quote
-    return tag, rest, at + 1
-
-
-def _skip_element(tag: str, pieces: list[str], at: int, never: set[str]) -> int:
-    """The piece with the end tag of a skipped element that starts before piece `at`; -1 if it has
-    none and was opened by mistake."""
-    if tag not in never:
-        end = "/" + tag
-        for i in range(at, len(pieces)):
-            if pieces[i][:len(end)].lower() == end:
-                return i
-            # one button ends another: nobody closed the first
-            if tag == "button" and pieces[i][:6].lower() == tag:
-                return -1
-        never.add(tag)
-    # An unclosed script is a script to the end; an unclosed button is a mistake.
-    return len(pieces) if tag in RAW else -1
-
-
-def _skip_span(pieces: list[str], at: int, text: str) -> tuple[str, int]:
-    """(text after the end of a short span that is not shown, next piece); (text, at) if it does not
-    end soon."""
-    depth = 1
-    for i in range(at, min(at + LONGEST_UNSEEN, len(pieces))):
-        depth += pieces[i].startswith("span") - pieces[i].startswith("/span")
-        if not depth:
-            return pieces[i].partition(">")[2], i + 1
-    return text, at
-
-
-def _skip_comment(pieces: list[str], at: int) -> tuple[str, int]:
-    """(text after the comment or declaration in piece `at`, next piece)."""
-    piece = pieces[at]
-    if not piece.startswith("!--"):
-        return piece.partition(">")[2], at + 1
-    if piece.startswith(("!-->", "!--->")):
-        return piece.partition(">")[2], at + 1
-    for i in range(at, len(pieces)):
-        end = COMMENT_END.search(pieces[i], 3 if i == at else 0)
-        if end:
-            return pieces[i][end.end():], i + 1
-    return "", len(pieces)
-
-
 def parse(page: str, keep: frozenset[str] = frozenset()) -> tuple[Node, list[Node]]:
     """The tree of a page: its root, and all nodes in document order.
 
@@ -293,12 +225,12 @@ def parse(page: str, keep: frozenset[str] = frozenset()) -> tuple[Node, list[Nod
                 action = ACTIONS.get("/" + head[1:].strip().lower(), INLINE)
             elif head[:1].isalpha() and head[:1].isascii():
                 if not closed or '"' in head and head.count('"') & 1 or "='" in head:
-                    head, text, at = _whole_tag(pieces, at - 1, misses)
+                    head, text, at = whole_tag(pieces, at - 1, misses)
                 name, *rest = head.split(None, 1)
                 attributes = rest[0] if rest else ""
                 action = ACTIONS.get(name) or ACTIONS.get(name.lower().rstrip("/"), INLINE)
             elif head[:1] == "!" or head[:1] == "?":
-                text, at = _skip_comment(pieces, at - 1)
+                text, at = skip_comment(pieces, at - 1)
                 action = INLINE
             else:
                 text, action = "<" + pieces[at - 1], INLINE      # a lone "<" is text
@@ -310,10 +242,10 @@ def parse(page: str, keep: frozenset[str] = frozenset()) -> tuple[Node, list[Nod
         elif kind == LINK:
             text = builder.start_link(attributes, text)
         elif kind == END_LINK:
-            builder.in_link = False
+            builder.in_link = None
         elif kind == SPAN:
             if attributes and UNSEEN.search(attributes):
-                text, at = _skip_span(pieces, at, text)
+                text, at = skip_span(pieces, at, text)
             elif "postbody" in attributes:
                 builder.start(tag, attributes)   # phpBB 2: the text of a post
         elif kind == BR:
@@ -322,7 +254,7 @@ def parse(page: str, keep: frozenset[str] = frozenset()) -> tuple[Node, list[Nod
                 and "shadowroot" not in attributes \
                 and (tag != "button" or builder.here.tag not in HEADINGS):
             # (a heading that is a button opens what is under it)
-            end = _skip_element(tag, pieces, at, never)
+            end = skip_element(tag, pieces, at, never)
             text, at = ("", end) if end >= 0 else (text, at)
         if text:
             builder.text(text)

@@ -2,30 +2,22 @@
 
 The idea (after readability and its many children): text that somebody wrote for this page comes in
 long runs with sentences and few links; menus, teasers and footers come in short runs of links. So
-every run gets a *prose mass*, every block the sum of its runs. We drop blocks that unwanted.py has
-evidence against, walk from the body down while one child holds nearly all of the mass, and clean
+every run gets a *prose mass*, every block the sum of its runs. What is unwanted is dropped first
+(prune.py); then we walk from the body down while one child holds nearly all of the mass, and clean
 what hangs around the story in the block where we stop.
-
-What one word of evidence takes away is bounded over the whole page: a name that most of the text
-goes by is how this page calls its text, whatever it means elsewhere.
 """
 
+import math
 import re
-from collections import defaultdict
 
-from html_tree import CELLS, HEADINGS, Node, Run
+from html_tree import CELLS, Node, Run
 from trim_story import ELSEWHERE, LAST
-from unwanted import HIDING, SURE, TEASING, WEAK, Evidence, evidence
 
 DOMINANT = 0.75           # walk down while one child holds this share of the mass
-# Of the page's mass, how much may be dropped for one reason: a single block, and all of them.
-BOUNDS = {SURE: (0.85, 0.85), TEASING: (0.8, 0.8), HIDING: (0.4, 0.85), WEAK: (0.4, 0.6)}
-LEFT = 250                # characters of prose that make what is left a story, beside comments
-TEASER = 300              # characters of prose under a teaser's heading, at most
 SHORTEST = 20             # characters of a run that can be prose
+PART = 0.1                # of a block's characters in other blocks: too much for a standfirst
 BETWEEN = 0.03            # of a block's mass in its own paragraphs: it is more than a wrapper
-SENTENCE = re.compile(r"[.!?,;:。，！？、।؟،]")
-READERS = re.compile(r"comment|disqus|kommentar|comentario|respond|replies|reacties|komentarz")
+SENTENCE = re.compile(r"[.!?,;:](?![\w/])|[。，！？、।؟،]")      # not those of an address
 PARTS = frozenset(("p", "dd", "details"))
 TEXTUAL = frozenset("p ul ol dl pre blockquote table figure details h2 h3 h4".split())
 
@@ -60,120 +52,6 @@ def weigh(nodes: list[Node]) -> None:
         node.mass, node.size, node.link = mass, size, link
 
 
-def teaser_lists(nodes: list[Node]) -> set[Node]:
-    """The blocks that are lists of other stories: three headings or more, all but one of which are
-    links, with little prose between them and none before the first.
-
-    An article's own headings lead nowhere. `nodes` are weighed.
-    """
-    # 1. Count the headings below each block: all, and those that are links.
-    counts: dict[Node, list[int]] = {}
-    for node in reversed(nodes):
-        own = counts.get(node, (0, 0))
-        if node.tag in HEADINGS and node.size:
-            own = (own[0] + 1, own[1] + (2 * node.link > node.size))
-        if own[0] and node.parent is not None:
-            above = counts.setdefault(node.parent, [0, 0])
-            above[0] += own[0]
-            above[1] += own[1]
-    # 2. Where they are a list of teasers, what comes first is not a story of its own.
-    return {node for node, (count, linked) in counts.items()
-            if linked >= 3 and count - linked <= 1 and node.mass <= TEASER * linked
-            and not prose_first(node)}
-
-
-def is_list_of_articles(node: Node) -> bool:
-    """True if three or more of a block's children are <article>s with text, and hold nearly all of
-    its mass: other stories, if there is one elsewhere. Pictures in a story may be so too."""
-    if len(node.children) < 3:
-        return False
-    articles = [c for c in node.children if type(c) is Node and c.tag == "article" and c.size]
-    return len(articles) >= 3 and sum(c.mass for c in articles) >= DOMINANT * node.mass
-
-
-def prose_first(node: Node, most: int = 50) -> bool:
-    """True if a block has prose before its first linked heading, or none among its first items."""
-    waiting = [node]
-    for _ in range(most):
-        item = waiting.pop() if waiting else None
-        if type(item) is Run:
-            if item.mass:
-                return True
-        elif item is None or item.tag in HEADINGS and 2 * item.link > item.size:
-            return False
-        elif not item.dropped:
-            waiting.extend(reversed(item.children[:most]))
-    return True
-
-
-def prune(nodes: list[Node], kinds: tuple[int, ...] = (SURE, TEASING, HIDING, WEAK)) -> int:
-    """Mark the unwanted blocks as dropped, those of the surest `kinds` of evidence first: what they
-    hold should not count as the page's text when the others are judged. What was dropped before
-    comes back. Returns the mass of the page with all of its blocks.
-    """
-    for node in nodes:
-        node.dropped = False
-    weigh(nodes)
-    whole = nodes[0].mass
-    lists = teaser_lists(nodes)
-    by_kind: dict[int, dict[str, list[Node]]] = defaultdict(lambda: defaultdict(list))
-    for node in nodes:
-        found = evidence(node)
-        if found is None and is_list_of_articles(node):
-            found = Evidence(TEASING, "articles")
-        elif found is None and node in lists:
-            found = Evidence(TEASING, "teasers")
-        if found:
-            by_kind[found.kind][found.word].append(node)
-    for kind in kinds:
-        dropped = drop_for(kind, by_kind[kind], nodes[0].mass)
-        if dropped:
-            for node in nodes:          # in document order: what is in a dropped block goes too
-                if node.parent is not None and node.parent.dropped:
-                    node.dropped = True
-            weigh(nodes)
-    return whole
-
-
-def drop_for(kind: int, words: dict[str, list[Node]], total: int) -> bool:
-    """Drop the blocks that evidence of one kind speaks against, word by word, those of the word
-    with the least mass first. True if any was dropped.
-
-    A block that holds more of the page's mass than BOUNDS[kind] allows stays. If the other blocks
-    of its word hold more together than allowed, they all stay; and so do those of further words,
-    from where too little of the page would be left.
-    """
-    left, done = total, False
-    groups = []
-    for word, blocks in words.items():
-        each, most = (bound * total for bound in BOUNDS[kind])
-        if READERS.search(word) and total - LEFT > most:
-            each = most = min(0.97 * total, total - LEFT)
-        chosen = [n for n in blocks if n.mass <= each and not n.dropped]
-        inside = set(chosen)
-        mass = sum(n.mass for n in chosen if not within(n, inside))
-        if mass <= most:
-            groups.append((mass, word, chosen, most))
-    for mass, _, chosen, most in sorted(groups, key=lambda group: group[:2]):
-        if left - mass < total - most:
-            break
-        left -= mass
-        for node in chosen:
-            node.dropped = done = True
-    return done
-
-
-def within(node: Node, blocks: set[Node]) -> bool:
-    """True if a block lies in one of `blocks` (looking thirty levels up)."""
-    for _ in range(30):
-        node = node.parent
-        if node is None:
-            return False
-        if node in blocks:
-            return True
-    return False
-
-
 def one_of_several(node: Node) -> bool:
     """True if a block stands among others of its kind: they are parts of one text, and the longest
     is not the whole.
@@ -196,9 +74,37 @@ def one_of_several(node: Node) -> bool:
 
 
 def prose_beside(node: Node) -> int:
-    """The mass of the paragraphs, lists and headings that stand beside a block, or loose there."""
-    return sum(other.mass for other in node.parent.children if other is not node
-               and (type(other) is Run or other.tag in TEXTUAL and not other.dropped))
+    """The mass of the paragraphs, lists and headings that stand beside a block, or loose there.
+
+    In what calls itself the page's text (<main>, <article>), blocks without links count too, with
+    BETWEEN of the mass or more, if they have prose before and after the block, or PART of all
+    characters: one line before a story is its standfirst, one after it says who wrote it.
+    """
+    above = node.parent
+    mass, characters, boxes, before = 0, 0, [0, 0], True
+    for other in above.children:
+        if other is node:
+            before = False
+        elif type(other) is Run or other.tag in TEXTUAL and not other.dropped:
+            mass += other.mass
+        elif not other.dropped and 10 * other.link < other.size:
+            boxes[before] += other.mass
+            characters += other.size
+    if (all(boxes) or characters >= PART * above.size) and inside_text(above):
+        mass += max(sum(boxes), math.ceil(BETWEEN * above.mass))
+    return mass
+
+
+def inside_text(node: Node | None) -> bool:
+    """True if a block is or lies in <main>, <article> or role="main" (looking thirty levels up)."""
+    for _ in range(30):
+        if node is None:
+            return False
+        if node.tag in ("main", "article") or "main" in node.attributes \
+                and node.attribute("role") == "main":
+            return True
+        node = node.parent
+    return False
 
 
 def story_node(root: Node, nodes: list[Node]) -> Node:

@@ -37,6 +37,8 @@ VARIANTS = {"double-struck": "mathbb", "bold": "mathbf", "bold-italic": "boldsym
 STYLED = re.compile(r"(?:MATHEMATICAL )?(DOUBLE-STRUCK|SCRIPT|FRAKTUR|BLACK-LETTER|BOLD SCRIPT|"
                     r"BOLD FRAKTUR|BOLD ITALIC|SANS-SERIF|MONOSPACE|BOLD|ITALIC)"
                     r" (?:CAPITAL|SMALL|DIGIT) (?:[A-Z]|[A-Z]{3,})$")
+ENCLOSED = {"radical": "sqrt", "box": "boxed", "roundedbox": "boxed", "top": "overline",
+            "bottom": "underline"}         # <menclose notation="...">
 BEFORE = "\0"               # what follows are scripts before the base
 STACK = r"\genfrac{}{}{0pt}{}"     # a fraction without its line
 # One letter, number, command or group: what a script can stand on without braces.
@@ -154,6 +156,10 @@ def element(tag: str, attributes: str, parts: list[str]) -> str:
         case "mi" | "mo" | "mn": return token(tag, "".join(parts), look)
         case "mtr": return " & ".join(parts)
         case "mtable": return "\\begin{matrix} " + " \\\\ ".join(parts) + " \\end{matrix}"
+        case "mstyle" if look:
+            return joined([in_variant(p, look) if p.strip().isalnum() else p for p in parts])
+        case "menclose" if attribute(attributes, "notation") in ENCLOSED:
+            return f"\\{ENCLOSED[attribute(attributes, 'notation')]}{{{joined(parts)}}}"
         case "mfenced": return fenced(attributes, parts)
         case "semantics" | "maction": return a
         case "annotation" | "annotation-xml" | "mphantom" | "none": return ""

@@ -19,34 +19,38 @@ from mathml import mathml_tex
 
 # Only pages with one of these are looked at, one in a hundred: a word that is quick to look for,
 # and what it must be part of.
-HINTS = {"math": re.compile("<math|math/(?:tex|asc)|mwe-math|math-tex|mathtex|r/math"),
+HINTS = {"math": re.compile(r"<(?:\w+:)?math|math/(?:tex|asc)|mwe-math|math-tex|mathtex|r/math"),
          "atex": re.compile("atex"), "imetex": re.compile("imetex"), "codecogs": re.compile("cogs"),
          "cht=tx": re.compile("cht"), "/equation?": re.compile("tex="),
-         "data-expr": re.compile("data-expr"), '="tex': re.compile('="tex(?:error)?[" ]')}
+         "upmath.me/": re.compile("upmath"),
+         "s2cms.ru/": re.compile("s2cms"), "z-dn.net/": re.compile(r"\?f="),
+         "texrender": re.compile("texrender"), "data-expr": re.compile("data-expr"),
+         '="tex': re.compile('="tex(?:error)?[" ]')}
 # No pattern may run past the next "<", or a page of unclosed tags would take quadratic time.
 ATTRIBUTES = r"""((?:[^<>"']++|"[^"<]*+"|'[^'<]*+'|["'])*+)"""      # a ">" may stand in quotes
-MATHML = re.compile(r"<math\b" + ATTRIBUTES + ">", re.I)
-ANNOTATION = re.compile(r"<annotation\b[^<>]{0,200}?encoding\s*=\s*[\"']?"
+MATHML = re.compile(r"<(\w{1,9}:)?math\b" + ATTRIBUTES + ">", re.I)
+ANNOTATION = re.compile(r"<(?:\w{1,9}:)?annotation\b[^<>]{0,200}?encoding\s*=\s*[\"']?"
                         r"(?:application/x-)?(?:tex|latex)[\"']?[^<>]{0,200}>([^<]{0,9000})<", re.I)
 SCRIPT = re.compile(r"<script\b[^<>]{0,200}?type\s*=\s*[\"']?math/(tex|asciimath)"
                     r"([^<>\"']{0,50})[\"']?[^<>]{0,200}>", re.I)
 # "++" and "}+" never give back what they took, so this cannot backtrack
 IMAGE = re.compile(r"""<img\b(?:[^<>"']{1,3000}+|"[^"]{0,3000}+"|'[^']{0,3000}+'){0,60}+>""", re.I)
 IMAGE_CLASS = re.compile(r"\b(?:latex|tex|mwe-math-fallback-image\S*|mathtex|wp-latex|eqn?|"
-                         r"math-inline|displaymath|katex)\b", re.I)
+                         r"math-inline|displaymath|katex|quicklatex|texrender)\b", re.I)
 # Services that draw a formula from its TeX in the address: as the whole query (there "+" and "&"
-# are TeX), or as one field of a form ("+" is a blank).
+# are TeX), as the rest of the path, or as one field of a form ("+" is a blank).
 DRAWN = re.compile(r"""(?:codecogs\.com/[^?]*|mathtex\.cgi|mimetex\.cgi)\?(?P<whole>.+)|
-    (?:latex\.php|chart(?=\?(?:.*&)?cht=tx)|/equation|render/math)
-    \?(?:.*&)?(?:latex|chl|tex|math)=(?P<field>[^&]+)""", re.I | re.X | re.S)
+    (?:upmath\.me|s2cms\.ru)/(?:svg|png|g)/(?P<path>.+)|
+    (?:latex\.php|chart(?=\?(?:.*&)?cht=tx)|/equation|render/math|z-dn\.net/)
+    \?(?:.*&)?(?:latex|chl|tex|math|f)=(?P<field>[^&]+)""", re.I | re.X | re.S)
 SIZES = re.compile(r"\\(?:inline|dpi\s?\{\d+\}|[bf]g_\w+|fn_\w+)\s*")    # codecogs' own commands
 ELEMENT = re.compile(r"<(span|div|mjx-container)\b" + ATTRIBUTES + ">", re.I)
 TWIN = re.compile(r"(?<![\w-])(?:katex-html|MathJax_Preview|MathJax_Display|MathJax_SVG|MathJax|"
-                  r"mwe-math-fallback-image\S{0,20})(?![\w-])")
+                  r"MathJax_CHTML|MJX_Assistive_MathML|mwe-math-fallback-image\S{0,20})(?![\w-])")
 BOTH = re.compile(r"</math>\s*</span>\s*$", re.I)
 CONTAINER = re.compile(r"data-expr\s*=|(?<![\w-])(?:wp-katex-eq|math-tex|texerror)(?![\w-])")
 # LaTeXML breaks long formulae with "%" at the end of a line; "\\%" is a sign.
-COMMENT = re.compile(r"((?<!\\)(?:\\\\)*)%[^\n]*\n\s*")
+COMMENT = re.compile(r"((?<!\\)(?:\\\\)*)%(?:[^\n]*\n\s*|\s*$)")
 FAILURES = 20             # elements that do not end: after so many the page is not worth the time
 
 
@@ -110,19 +114,20 @@ def replace_mathml(page: str) -> str:
     for found in MATHML.finditer(page):
         if found.start() < looked:
             continue
-        end = page.find("</math", found.end(), found.end() + 200_000)
+        closing = f"</{found[1] or ''}math"
+        end = page.find(closing, found.end(), found.end() + 200_000)
         if end < 0:
             failures += 1
             if failures > FAILURES:
                 break
             continue
-        looked = max(page.find(">", end) + 1, end + 6)
+        looked = max(page.find(">", end) + 1, end + len(closing))
         annotation = ANNOTATION.search(page, found.end(), end)
-        tex = annotation[1] if annotation else attribute(" " + found[1], "alttext")
+        tex = annotation[1] if annotation else attribute(" " + found[2], "alttext")
         tex = tex if tex.strip() else html.escape(mathml_tex(page[found.end():end]), quote=False)
         if tex.strip():
             before = page[max(0, found.start() - 300):found.start()]
-            display = attribute(" " + found[1], "display") == "block" or \
+            display = attribute(" " + found[2], "display") == "block" or \
                 re.search(r"katex-display|mwe-math-mathml-display", before) is not None
             pieces += [page[at:found.start()], dollars(tex, display)]
             at = looked
@@ -162,7 +167,7 @@ def drop_twins(page: str) -> str:
     def twin(attributes: str, contents: str, before: str) -> str | None:
         if "katex" in attributes:
             return "" if BOTH.search(before) else None
-        return "" if scripts or "MathJax" not in attributes else None
+        return "" if scripts or "mwe-math" in attributes else None
     return replace_elements(page, TWIN, twin)
 
 
@@ -198,14 +203,14 @@ def replace_images(page: str) -> str:
     def image(found: re.Match) -> str:
         tag = found[0]
         name, alt = attribute(tag, "class"), attribute(tag, "alt")
-        drawn = DRAWN.search(attribute(tag, "src") or attribute(tag, "data-src"))
+        drawn = DRAWN.search(attribute(tag, "src")) or DRAWN.search(attribute(tag, "data-src"))
         if IMAGE_CLASS.search(name) and alt.strip():
             tex = alt
         elif drawn and drawn["field"]:
             tex = unquote(drawn["field"].replace("+", " "))
         elif drawn:
-            tex = SIZES.sub("", unquote(drawn["whole"].replace("&space;", " ")
-                                        .replace("&hash;", "#")))
+            tex = drawn["whole"] or drawn["path"]
+            tex = SIZES.sub("", unquote(tex.replace("&space;", " ").replace("&hash;", "#")))
         else:
             return tag
         before = page[max(0, found.start() - len(tex) * 6 - 400):found.start()]

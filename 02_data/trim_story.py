@@ -24,7 +24,7 @@ ELSEWHERE = re.compile(r"""\W*(?:read\ (?:more|also|next|the\ full)|see\ (?:also
     auch\ interessant|lesetipps?|anzeige|werbung|bildquelle|foto:|bild:|quelle:|kategorien?:|
     schlagw(?:ort|örter)|veröffentlicht|publicité|crédit|publicidad|etiquetas|compart\w*|pubblicità|
     condividi|foto\ di|deel\ (?:dit|via)|zobacz\ (?:też|także)|смотрите\ также|läs\ (?:mer|också)|
-    les\ også|læs\ også|lue\ myös|责任编辑|责编|来源|原标题)(?:\b|(?<=:))""", re.I | re.X)
+    les\ også|læs\ også|lue\ myös|责任编辑|责编|来源|原标题)(?:\b|(?<=:))(?!\()""", re.I | re.X)
 # A caption ends by telling whose picture it was.
 CREDIT = re.compile(r"\((?:image|photo(?:graph)?|picture|pic|foto|bild|credit)s?\s?:[^()]{0,80}\)$",
                     re.I)
@@ -102,8 +102,13 @@ def is_last(run: Run, heading: str, linked: bool) -> bool:
         return True
     if not LAST_WORDS.match(heading):
         return False
-    own = run.parent.attribute("id") or run.parent.parent.attribute("id")
-    return linked or own.lower() != "-".join(heading.lower().split())
+    slug, block = "-".join(heading.lower().split()), run.parent
+    for _ in range(3):
+        own = block.attribute("id").lower()
+        if own == slug or slug in own and re.search(r"[.()/]", own):     # or a name in a program
+            return linked
+        block = block.parent or block
+    return True
 
 
 def trim(story: Node) -> None:
@@ -115,11 +120,12 @@ def trim(story: Node) -> None:
     runs = runs_of(story)
     texts = [run.text.strip() for run in runs]
     total = sum(run.mass for run in runs)
-    # 1. Before the first long paragraph.
+    # 1. Before the first long paragraph. Headings of the first rank may be those of chapters.
+    chapters = sum(run.parent.tag == "h1" for run in runs) > 3
     for run, text in zip(runs, texts):
         if len(text) > 120 and run.parent.tag not in HEADINGS and run.mass > 0:
             break
-        if run.parent.tag == "h1" or (len(text) < 100 and BYLINE.match(text)
+        if run.parent.tag == "h1" and not chapters or (len(text) < 100 and BYLINE.match(text)
                                       and not (len(text) > 40 and text[-1] in ".!?")):
             run.mass = -1
     # 2. Between the paragraphs.

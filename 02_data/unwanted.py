@@ -3,7 +3,7 @@
     evidence(node)   # None, or Evidence(kind=SURE, word="cookie")
 
 A name is a hint, and no more: `class="legal"` may be the small print or a chapter on law. So each
-piece of evidence has a kind, which says how far it is believed (main_text.py), and the word that
+piece of evidence has a kind, which says how far it is believed (prune.py), and the word that
 it rests on, so that one word's blocks can be counted over the whole page. What says nothing:
 
 - an id that is made from the block's own heading, as Sphinx, Hugo and pandoc make them
@@ -20,25 +20,28 @@ from typing import NamedTuple
 from html_tree import HEADINGS, Node, Run, unescape
 
 SURE, TEASING, HIDING, WEAK = range(4)
-PROSE = 100               # characters of prose that a name alone of the weakest kind cannot erase
+PROSE = 100               # characters of prose that an ordinary word alone cannot erase
+LONG_PROSE = 250          # ... and those that no name of the weakest kind can, without a link
 NAMED = ("class", "id", "role", "itemprop", "data-component", "data-testid")
+# What a style hides by; "backface-visibility" and "--at-first-display" are other properties.
+HIDDEN_STYLE = re.compile(r"(?:^|;)\s*(?:display\s*:\s*none|visibility\s*:\s*hidden)")
 ATTRIBUTE = re.compile(r"([^\s\"'=<>/]++)(?:\s*+=\s*+(?:\"([^\"]*+)\"|'([^']*+)'|([^\s\"'>]++)))?")
 # Words in class and id that say "not the text", at word boundaries of camelCase, - and _.
-UNWANTED = re.compile(r"""comments?\b|comment-|disqus|respond\b|replies|share\b|share-|sharing|
-    social|related|recommend|promo|newsletter|subscri|signup|sign-up|sidebar|side-bar|breadcrumb|
-    footer|masthead|navbar|\bnav\b|navigation|\bmenu|cookie|consent|gdpr|banner|popup|modal|
-    overlay|advert|sponsor|\bads?\b|\bad-|-ad\b|outbrain|taboola|(?<!elementor-)widget|
+UNWANTED = re.compile(r"""
+    (?<!tsd-)(?<!doc-)(?<!code-)comments?\b|comment-|disqus|respond\b|replies|share\b|share-|
+    sharing|social|related|recommend|promo|newsletter|subscri|signup|sign-up|sidebar|side-bar|
+    breadcrumb|footer|masthead|navbar|\bnav\b|navigation|\bmenu|cookie|consent|gdpr|banner|popup|
+    modal|overlay|advert|sponsor|\bads?\b|\bad-|-ad\b|outbrain|taboola|(?<!elementor-)widget|
     (?<!code-)toolbar|pagination|\bpager\b|\btags?\b|tag-list|tags-list|byline|author-bio|
     author-info|about-author|\bbio\b|meta\b|
-    (?<!member-)(?<!method-)(?<!type-)(?<!function-)signature|expandlink|
-    copyright|disclaimer|legal\b|most-read|mostread|popular|trending|
-    more-stories|read-more|readmore|read-next|also-read|you-may|teaser|\brating|
-    \bprint\b|noprint|skip-link|
-    caption|credit|gallery-nav|login|paywall|dateline|timestamp|\bdate\b|\btoc\b|jump-link|
-    mw-editsection|reflist|navbox|catlinks|printfooter|story-footer|hatnote|feedback|survey|
-    boilerplate|kommentare|comentarios|commentaires|commenti\b|reacties|komentarze|werbung|
-    \banzeige\b|publicit|partage|teilen\b|condivid|relacionad|correlat|verwandt|
-    follow\b|follow-|dontmiss|highlights?-list|latest|outstream|video-player|slideshow|carousel"""
+    (?:^|\s|post-?|user-?|forum-?|profile-?|author-?)signature|expandlink|copyright|disclaimer|
+    legal\b|most-read|mostread|popular|trending|more-stories|read-more|readmore|read-next|
+    also-read|you-may|teaser|\brating|\bprint\b|noprint|skip-link|caption|credit|gallery-nav|
+    login|paywall|dateline|timestamp|\bdate\b|\btoc\b|jump-link|mw-editsection|reflist|navbox|
+    catlinks|printfooter|story-footer|hatnote|feedback|survey|boilerplate|kommentare|comentarios|
+    commentaires|commenti\b|reacties|komentarze|werbung|\banzeige\b|publicit|partage|teilen\b|
+    condivid|relacionad|correlat|verwandt|follow\b|follow-|dontmiss|highlights?-list|latest|
+    outstream|video-player|slideshow|carousel"""
     .replace("\n", "").replace(" ", ""))
 SURELY_UNWANTED = re.compile(r"cookie|consent|gdpr|disqus|popup|lightbox|widget-?area|"
                              r"(?:^|\s)(?:comments|navigation)(?:\s|$)")
@@ -65,6 +68,18 @@ ROLES = frozenset("complementary contentinfo navigation dialog alertdialog searc
 # What attributes must hold to say anything, in lower case.
 TELLING = re.compile(UNWANTED.pattern + r"|lightbox|comments|hidden|none|role\s*=|"
                      r"cookie|consent|gdpr|disqus|popup|widget-?area|navigation")
+# What programs that write documentation put before an id, of whatever the chapter is about.
+GENERATED = frozenset("""sec section subsec subsection sect chapter outline text method methods val
+    type class function func fn module struct enum trait const property option cmdoption index term
+    api id anchor fig tbl def ltx faq""".split())
+SHORTEST_CODE = 30        # characters
+# Words for what readers wrote.
+READERS = re.compile(r"comment|disqus|kommentar|comentario|respond|replies|reacties|komentarz|bio")
+# A heading that counts what readers wrote: "36 Responses", "Comments (36)".
+WRITTEN = r"(?:comments?|responses?|replies|reactions|kommentare?|commentaires?|comentarios?|" \
+    r"comentários?|commenti|reacties|komentarz\w*|kommentarer|комментари\w*|отзыв\w*)"
+NUMBER = r"\d{1,3}(?:[.,]?\d{3})*"
+COUNTED = re.compile(rf"\W*(?:{NUMBER}\s+{WRITTEN}|{WRITTEN}\W+{NUMBER}\W*$)", re.I)
 NOTICE = re.compile(r"admonition|callout|\bnotes?\b|\btips?\b|warning|caution|important|\binfo\b|"
                     r"alert|\bhint|footnote|example|definition")
 
@@ -93,8 +108,7 @@ def is_hidden(attributes: dict[str, str]) -> bool:
         return True
     if "hidden" in attributes and attributes["hidden"].lower() not in ("until-found", "false"):
         return True
-    style = attributes.get("style", "").lower()
-    if style and re.search(r"display\s*:\s*none|visibility\s*:\s*hidden", style):
+    if HIDDEN_STYLE.search(attributes.get("style", "").lower()):
         return True
     classes = attributes.get("class", "").split()
     return "hidden" in classes and not any(
@@ -121,16 +135,34 @@ def judge_name(name: str) -> Evidence | None:
     return None
 
 
-def heading_of(node: Node) -> str:
-    """The text of the heading that a block begins with, "" if it begins with something else."""
+def opening_of(node: Node) -> str:
+    """How a block begins: the text of its heading, or if it has much prose, its first words."""
     for _ in range(6):
-        first = next((c for c in node.children if type(c) is Node or c.text.strip()), None)
+        blocks = [c for c in node.children if type(c) is Run and c.text.strip()
+                  or type(c) is Node and c.children][:2]
+        first = blocks[0] if blocks else None
+        if type(first) is Run:
+            called = re.match(r"[\w\s.*]+\(", first.text)
+            return first.text[:60] if called or node.mass >= PROSE else ""
+        # what leads to the neighbours may stand above the heading
+        if first and len(blocks) > 1 and first.link and first.size < 100 \
+                and first.tag not in HEADINGS:
+            first = blocks[1]
         if type(first) is not Node:
             return ""
         if first.tag in HEADINGS or first.tag in ("dt", "summary", "header"):
-            return " ".join(c.text for c in first.children if type(c) is Run) or heading_of(first)
+            return " ".join(c.text for c in first.children if type(c) is Run) or opening_of(first)
+        if first.tag in ("p", "td") and len(first.children) == 1 and first.size < 60 \
+                and type(first.children[0]) is Run:
+            return first.children[0].text
         node = first
     return ""
+
+
+def words_of(name: str) -> set[str]:
+    """The words of an id or a heading, in the singular: "RelatedWorks" -> {"related", "work"}."""
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W\d_]+", " ", name.replace("\u2019", ""))
+    return {word.lower().removesuffix("s") for word in parted.split()}
 
 
 def made_from_heading(name: str, node: Node) -> bool:
@@ -139,14 +171,35 @@ def made_from_heading(name: str, node: Node) -> bool:
     "related-work" of <h2>2.1 Related work</h2>, "datetime.date"; but "comments" of <h3>12 Comments
     </h3> counts what readers wrote.
     """
-    if re.search(r"[.():%]|\w-\w+-\w+-\w", name) and "comment" not in name:
+    if re.search(r"[.()%/]|\w:\w|\w-\w+-\w+-\w", name) \
+            and not re.match(r"(?:\w+-)?comment[\w-]*$", name):
         return True
-    words = re.findall(r"[^\W_]+", name)
-    heading = heading_of(node).lower()
-    if not words or not heading or re.match(r"\W*\d+ comment", heading):
+    first, *rest = re.split(r"[-_:]", name.strip("_-").lower(), maxsplit=1)
+    if rest and first in GENERATED and not rest[0].isdigit():
+        return True
+    opening = opening_of(node)
+    if not opening or COUNTED.match(opening):
         return False
-    wanted = [w for w in words if not w.isdigit()]
-    return bool(wanted) and set(wanted) <= set(re.findall(r"[^\W_]+", heading))
+    wanted = words_of(name) - GENERATED
+    return bool(wanted) and wanted <= words_of(opening)
+
+
+def is_text(node: Node, found: Evidence) -> bool:
+    """True for a block that no name can make anything but text: it holds code; or, if the name is
+    of the weakest kind, so much prose without any link that it is no box beside the text."""
+    if found.kind == WEAK and node.mass >= LONG_PROSE and not node.link:
+        return True
+    return holds_code(node)
+
+
+def holds_code(node: Node) -> bool:
+    """True if the first preformatted text among a block's first forty parts is long enough."""
+    waiting = [node]
+    for block in waiting:                # grows while we read it
+        if block.tag == "pre":
+            return block.size >= SHORTEST_CODE
+        waiting += [c for c in block.children if type(c) is Node][:8 if len(waiting) < 30 else 0]
+    return False
 
 
 class Judged(NamedTuple):
@@ -169,7 +222,8 @@ def judge_attributes(written: str) -> Judged | None:
     role = attributes.get("role", "").lower() in ROLES
     name, own = names_of(attributes)
     found = Judged(Evidence(SURE, "role") if role else None, judge_name(name) if name else None,
-                   judge_name(own) if own else None, own, "tabindex" in attributes)
+                   judge_name(own) if own else None, attributes.get("id", ""),
+                   opens="tabindex" in attributes)
     return found if found.certain or found.named or found.by_id else None
 
 
@@ -183,15 +237,19 @@ def evidence(node: Node) -> Evidence | None:
     if any(type(c) is Run and "$" in c.text and FORMULA.search(c.text) for c in node.children):
         return None
     if kind is not None:
-        note = node.tag == "aside" and NOTICE.search(node.attribute("class").lower())
-        return None if note else Evidence(kind, node.tag)
+        found = Evidence(kind, node.tag)
+        if node.tag == "aside" and NOTICE.search(node.attribute("class").lower()) \
+                or node.tag not in ("nav", "footer") and holds_code(node):
+            return None
+        return found
     if judged.certain or node.tag in NAMELESS:
         return judged.certain
     found = judged.named
     if found is None and judged.by_id and not made_from_heading(judged.own, node):
         found = judged.by_id
     # Prose is not called after what is around it: a paragraph at all, a block by an ordinary word.
-    if found and node.mass >= PROSE and 5 * node.link < node.size and not judged.opens \
-            and (node.tag == "p" or found.kind == WEAK and found.word in ORDINARY):
+    if found and (node.mass >= PROSE and 5 * node.link < node.size and not judged.opens
+                  and (node.tag == "p" or found.kind == WEAK and found.word in ORDINARY)
+                  or not READERS.search(found.word) and is_text(node, found)):
         return None
     return found

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-import html_tree
+import html_pieces
 from extract import extract_text
 from html_tree import parse
 
@@ -243,11 +243,11 @@ def test_what_never_ends_is_looked_for_once():
     """The functions that look ahead in the page: whatever it holds, each piece is read a few times."""
     pieces, never = Counted(["b>text"] * 5000), set()
     for at in range(0, 5000, 10):
-        assert html_tree._skip_element("canvas", pieces, at, never) == -1
+        assert html_pieces.skip_element("canvas", pieces, at, never) == -1
     assert pieces.looks <= 5000, "an end tag that is missing was looked for again"
     pieces, misses = Counted(["p title='it"] + ["b>text" * 50] * 5000), []
     for _ in range(500):
-        assert html_tree._whole_tag(pieces, 0, misses)[2] == 1
+        assert html_pieces.whole_tag(pieces, 0, misses)[2] == 1
     assert pieces.looks < 30 * 300 + 500 * 5, "a quote that never ends was looked for far every time"
     deep, _ = parse("<div>" * 1000 + "deep" + "</div>" * 1000 + "<p>after")
     assert deep.children[-1].tag == "p", "flattened blocks must not swallow what follows"

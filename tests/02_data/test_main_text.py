@@ -4,7 +4,8 @@ import pytest
 
 from extract import extract_text
 from html_tree import Node, Run, attribute, parse
-from main_text import prune, story_node, weigh
+from main_text import story_node, weigh
+from prune import prune
 from trim_story import trim
 from unwanted import evidence
 
