@@ -58,12 +58,15 @@ def selfcheck(only: str | None, workers: int) -> int:
     return sum(len(report[kind]) for kind in wrong)
 
 
-def mutants(only: str | None, workers: int) -> int:
+def mutants(only: str | None, workers: int, size: int | None) -> int:
     """Every small wrong version of a reference body is caught by its exercise, or explained."""
     sys.path.insert(0, str(ROOT / "tests"))
     import mutants as engine
     began, exercises = time.time(), chosen(only)
-    report = engine.check(exercises, workers, only if only and "." in only else None)
+    report = engine.check(exercises, workers, only if only and "." in only else None, size)
+    for name, (tried, caught, explained, neither) in sorted(report["table"].items()):
+        print(f"{name:6} {tried:4} tried {caught:4} caught {explained:3} explained {neither:3} "
+              "do not apply")
     for line in [*report["broken"], *sorted(report["survivors"])]:
         print(f"SURVIVES: {line}")
     print(f"{report['mutants']} mutants of {len(exercises)} exercises, {report['explained']} "
@@ -132,14 +135,17 @@ def arguments() -> argparse.ArgumentParser:
     itself.add_argument("only", nargs="?", help="a chapter or an exercise")
     itself.add_argument("--workers", type=int, default=cores)
     itself.add_argument("--mutants", action="store_true",
-                        help="systematic wrong versions of each body, half an hour in all")
+                        help="systematic wrong versions of each body, an hour or two in all")
+    itself.add_argument("--sample", type=int, help="so many mutants of each exercise at most")
     return parser
 
 
 def main() -> int | None:
     args = arguments().parse_args()
     if args.action == "selfcheck":
-        return 1 if (mutants if args.mutants else selfcheck)(args.only, args.workers) else 0
+        wrong = (mutants(args.only, args.workers, args.sample) if args.mutants
+                 else selfcheck(args.only, args.workers))
+        return 1 if wrong else 0
     if args.action == "grade":
         from learning.grading import grade
         return grade(args.submission, args.chapter, args.limit, args.report, args.csv,

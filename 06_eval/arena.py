@@ -302,8 +302,9 @@ def logistic_fit(design: np.ndarray, target: np.ndarray, penalty: np.ndarray,
     """Coefficients and covariance of a logistic regression on soft targets in [0, 1].
 
     Minimises the weighted cross-entropy plus sum(penalty * beta^2) / 2 by Newton's method.
-    ValueError for a target outside of [0, 1] or a NaN anywhere.
-    Example: design [[1.0]] * 4, target [1, 1, 1, 0], penalty [0] -> beta = [ln 3].
+    A direction of which the rows say nothing (a column of zeros without a penalty) stays at 0: the
+    covariance is the curvature's pseudo-inverse. ValueError for a target outside of [0, 1] or a
+    NaN anywhere. Example: design [[1.0]] * 4, target [1, 1, 1, 0], penalty [0] -> beta = [ln 3].
     """
     if not (np.isfinite(design).all() and ((target >= 0) & (target <= 1)).all()):
         raise ValueError("targets must lie in [0, 1] and all features must be finite numbers")

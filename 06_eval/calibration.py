@@ -31,8 +31,9 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: 
     """Mean distance between stated confidence and measured accuracy, over bins of equal mass.
 
     confidence (n,) in [0, 1], right (n,) bool. Sorted by confidence and cut into `bins` groups of
-    (nearly) equal size, each weighted by its size; equal confidences always share a bin. Below
-    about 300 answers it is mostly noise.
+    (nearly) equal size, as `np.array_split` cuts (fewer, if there are fewer answers), each weighted
+    by its size; equal confidences always share a bin: where a cut falls between equal ones, there
+    is none. Below about 300 answers it is mostly noise.
     Example, one bin: confidence 0.9 on four answers of which two are right -> 0.4.
     Source: HELM (arXiv 2211.09110), appendix C; equal-mass bins as in Kumar et al. 2019.
     """

@@ -21,11 +21,12 @@ NUMBER = re.compile(r"(?<![\w.,])[-−]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?
 def read_letter(text: str, letters: str = "ABCD") -> str | None:
     """The letter that an answer chooses, or None if it is not clear.
 
-    In this order: the last statement such as "the answer is B", "Answer: (B)", "option B"; an
-    answer that begins with the letter and nothing else that reads on ("B", "(B)", "**B.** Paris");
-    the only letter in brackets, "(B)"; the only letter that stands alone, except the word "A" of a
-    sentence. Small letters count in statements and when they are all the answer. Two different
-    ones without a statement: None. Example: "Not A. The answer is c." -> "C".
+    In this order: the last statement such as "the answer is B", "Answer: (B)", "option = B" (what
+    STATED finds: a letter of `letters`, but no small "a", which is a word); an answer that begins
+    with the letter and nothing else that reads on ("B", "(B)", "**B.** Paris"); the only letter in
+    brackets, "(B)"; the only letter that stands alone, except the word "A" of a sentence. Small
+    letters count in statements and when they are all the answer. Two different ones without a
+    statement: None. Example: "Not A. The answer is c." -> "C".
     """
     wanted = [m.upper() for m in STATED.findall(text) if m.upper() in letters
               and (m.isupper() or m.upper() != "A")]

@@ -41,9 +41,11 @@ class Question:
 def read_questions(path: Path | str, subject: str) -> list[Question]:
     """The questions of one csv file without header: question, four options, the right letter.
 
-    Cells may hold newlines and commas inside quotes, and the word "None" is an answer like any
-    other. BadInput names the file and the line of the first row that is not six cells, ends in
-    another letter, or has an empty question; also a file that is not UTF-8.
+    Cells may hold newlines, commas and doubled quotes inside quotes, keep their line ends and
+    blanks as they are (but blanks around the letter), and the word "None" is an answer like any
+    other. A byte-order mark and empty lines do not count. BadInput, in one line, names the file and
+    the line on which the first row ends that is not six cells, ends in another letter than A, B, C
+    or D, or has an empty question, or where quotes are broken; also a file that is not UTF-8.
     """
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
@@ -181,9 +183,9 @@ def option_scores(log_probabilities: np.ndarray, tokens: np.ndarray, byte_counts
 
     log_probabilities (n, 4): natural log P(option | prompt), summed over the option's tokens;
     tokens, byte_counts (n, 4): its length; unconditional (n, 4): log P(option | "Answer:").
-    "letter" and "sum" take the sum as it is, "per_token" and "per_byte" divide it by the length,
-    "pmi" subtracts the unconditional one. Unknown scorer: BadInput.
-    Example: sums (-4, -6), tokens (2, 4) -> per_token (-2, -1.5): the longer option now wins.
+    "letter" and "sum" take the sum as it is, "per_token" and "per_byte" divide it by the length (at
+    least 1), "pmi" subtracts the unconditional one. Unknown scorer: BadInput. Example: sums (-4,
+    -6), tokens (2, 4) -> per_token (-2, -1.5): the longer option now wins.
     """
     # A sum of log-probabilities falls with every token: short options have the advantage.
     if scorer in ("letter", "sum"):

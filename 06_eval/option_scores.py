@@ -61,7 +61,9 @@ def score_batch(model, prompts: Sequence[list[int]], options: Sequence[list[list
     """(B, M) log-probabilities of M options for each of B prompts, all given as token ids.
 
     What `one_by_one` gives, but each prompt is read once: `left_pad` makes a batch of the prompts,
-    and `branch_cache` hangs M options on each. Prompts and options may differ in length.
+    and `branch_cache` hangs M options on each. Prompts and options may differ in length, from one
+    token on; M is any number, the same for all prompts. `model` has `config.layers`, `hidden(ids,
+    cache=, positions=, mask=)` and `head`; probabilities are taken in float32.
     """
     M, device = len(options[0]), next(model.parameters()).device
     ids, pads = (z.to(device) for z in left_pad(prompts))

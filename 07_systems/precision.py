@@ -9,6 +9,7 @@ scaled up first. tf32 exists on GPUs only. But: fp8 is left out, which needs new
 """
 
 import contextlib
+import math
 import time
 from collections.abc import Callable
 
@@ -30,8 +31,9 @@ def spacing(value: float, dtype: torch.dtype) -> float:
     Adam step of 0.001 on a weight of 1 is lost. From finfo.eps, the spacing at 1.
     """
     # Numbers between two powers of two are evenly spaced: eps times the lower power.
-    # The power of two at or below the value: round its base-2 logarithm down.
-    power = 2.0 ** torch.tensor(value, dtype=torch.float64).log2().floor().item()
+    # The power of two at or below the value, from its parts: value = m 2^e with 0.5 <= m < 1. A
+    # logarithm would be rounded up just below a power of two.
+    power = 2.0 ** (math.frexp(value)[1] - 1)
     return torch.finfo(dtype).eps * power
 
 

@@ -7,6 +7,8 @@ returned, the first row's answer for all rows, a copy not made. `mutants` gives 
 
 import ast
 import copy
+import itertools
+import random
 from typing import Iterator
 
 SWAPPED_NAMES = {"sum": "mean", "mean": "sum", "max": "min", "min": "max", "any": "all",
@@ -21,6 +23,7 @@ DROPPED_METHODS = {"clone", "copy", "contiguous", "detach", "float", "double", "
                    "casefold", "to", "type_as", "clamp", "clip", "clamp_", "astype", "flatten",
                    "masked_fill", "abs", "sqrt", "exp", "log", "item", "rsqrt", "masked_fill_",
                    "unsqueeze", "transpose", "sort"}
+ON_A_GPU = ("device", "non_blocking")       # keywords that mean nothing where tests run
 COMPARED = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
             ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot,
             ast.IsNot: ast.Is}
@@ -161,7 +164,7 @@ def calls(function: ast.FunctionDef) -> Iterator[tuple[str, callable]]:
             yield f"{SWAPPED_NAMES[name]} for {name} in: {short(node)}", changed(
                 node.func, "id", SWAPPED_NAMES[name])
         for i, word in enumerate(node.keywords):
-            if word.arg:
+            if word.arg and word.arg not in ON_A_GPU:
                 yield f"without {word.arg} in: {short(node)}", (
                     lambda n=node, i=i: n.keywords.pop(i))
         if node in parents:
@@ -215,21 +218,61 @@ def answers(function: ast.FunctionDef) -> Iterator[tuple[str, callable]]:
                 f"__look_through__({name})").body[0]))
 
 
-def mutants(function: ast.FunctionDef) -> list[tuple[str, ast.FunctionDef]]:
-    """(name, changed copy) of every mutant of a function; names are unique within it."""
+def swapped(function: ast.FunctionDef) -> Iterator[tuple[str, callable]]:
+    """Two neighbouring arguments of a call exchanged; one argument of the function for another."""
+    for node in within(function):
+        if isinstance(node, ast.Call) and not any(isinstance(a, ast.Starred) for a in node.args):
+            for i in range(len(node.args) - 1):
+                if ast.dump(node.args[i]) != ast.dump(node.args[i + 1]):
+                    yield f"swaps arguments {i + 1} and {i + 2} of {short(node)}", (
+                        lambda n=node, i=i: n.args.__setitem__(
+                            slice(i, i + 2), n.args[i:i + 2][::-1]))
+    names = list(arguments_of(function))
+    for name, other in zip(names, names[1:]):
+        uses = [n for n in within(function) if isinstance(n, ast.Name) and n.id in (name, other)
+                and isinstance(n.ctx, ast.Load)]
+
+        def exchange(uses=uses, pair={name: other, other: name}):
+            for use in uses:
+                use.id = pair[use.id]
+        yield f"{name} and {other} are exchanged", exchange
+
+
+KINDS = (unused, answers, skipped, expressions, calls, swapped)
+
+
+def sample(function: ast.FunctionDef, found: list[tuple], size: int) -> list[tuple]:
+    """At most `size` of them, from each kind in its turn. Left out are bodies that are constant
+    (the self-check tries those for every exercise) and names that would never be given a value."""
+    stored = [n.id for n in within(function) if isinstance(n, ast.Name)
+              and isinstance(n.ctx, ast.Store)]
+    empty = tuple(f"skips: {name} = " for name in stored if stored.count(name) == 1)
+    rng, by_kind = random.Random(function.name), {}
+    for mutant in found:
+        if not mutant[2].startswith(("only: ", *empty)):
+            by_kind.setdefault(mutant[0], []).append(mutant)
+    queues = [rng.sample(queue, len(queue)) for queue in by_kind.values()]
+    chosen = []
+    while len(chosen) < size and any(queues):
+        chosen += [queue.pop() for queue in queues if queue]
+    return sorted(chosen[:size], key=found.index)
+
+
+def mutants(function: ast.FunctionDef, size: int | None = None) -> list[tuple[str, ast.AST]]:
+    """(name, changed copy) of the mutants of a function, all or a sample; names are unique."""
     found, counts = [], {}
-    for kind in (unused, answers, skipped, expressions, calls):
+    for kind in KINDS:
         for number, (name, _) in enumerate(list(kind(copy.deepcopy(function)))):
-            fresh = copy.deepcopy(function)
-            for at, (_, change) in enumerate(kind(fresh)):
-                if at == number:
-                    change()
-                    break
             counts[name] = counts.get(name, 0) + 1
             label = name if counts[name] == 1 else f"{name} ({counts[name]})"
-            if ast.dump(fresh) != ast.dump(function):
-                found.append((label, ast.fix_missing_locations(fresh)))
-    return found
+            found.append((KINDS.index(kind), number, label))
+    made = []
+    for at, number, label in found if size is None else sample(function, found, size):
+        fresh = copy.deepcopy(function)
+        next(itertools.islice(KINDS[at](fresh), number, None))[1]()
+        if ast.dump(fresh) != ast.dump(function):
+            made.append((label, ast.fix_missing_locations(fresh)))
+    return made
 
 
 # ---------------------------------------------------------------- what mutants call

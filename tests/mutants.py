@@ -1,7 +1,8 @@
 """Mutation testing of the exercises: every small wrong version of a reference body is caught.
 
-    python learn.py selfcheck --mutants          all chapters, about half an hour on two cores
-    python learn.py selfcheck --mutants 4.2      one exercise
+    python learn.py selfcheck --mutants               all chapters, an hour or two on two cores
+    python learn.py selfcheck --mutants 4.2           one exercise
+    python learn.py selfcheck --mutants 4 --sample 15     15 of each exercise, of every kind some
 
 Runs in the self-check's session: a fork for each mutant, the exercise's own tests until one fails.
 What survives is printed, and ends the command with 1, unless `mutants_explained.toml` says why it
@@ -35,12 +36,12 @@ def explanations() -> dict[str, dict[str, str]]:
     return tomllib.loads(EXPLAINED.read_text("utf-8")) if EXPLAINED.exists() else {}
 
 
-def texts(exercise: dict) -> list[tuple[str, str]]:
-    """(name, whole file) of every mutant of one exercise's reference."""
+def texts(exercise: dict, size: int | None = None) -> list[tuple[str, str]]:
+    """(name, whole file) of every mutant of one exercise's reference, or of a sample."""
     source = read(exercise["folder"] / exercise["file"])
     function = find_function(source, exercise["function"])
     lines, found = source.splitlines(keepends=True), []
-    for name, node in mutant_kinds.mutants(function):
+    for name, node in mutant_kinds.mutants(function, size):
         indent = " " * function.col_offset
         node.decorator_list = []                # they stand above, and stay
         text = "".join(indent + line for line in ast.unparse(node).splitlines(keepends=True))
@@ -52,14 +53,24 @@ def texts(exercise: dict) -> list[tuple[str, str]]:
 class Mutation(Selfcheck):
     """The self-check's session with mutants for bugs: only an exercise's own tests count."""
 
+    size = None
+
+    def look_at_needs(self) -> None:
+        """That is the self-check's business."""
+
     def run_variants(self) -> None:
         known = explanations()
-        jobs = [(e, name, text) for e in self.exercises.values() if self.only in (None, e["id"])
-                for name, text in texts(e)]
-        self.report["mutants"], self.report["explained"] = len(jobs), 0
-        self.report["survivors"] = []
+        jobs = ((e, name, text) for e in self.exercises.values() if self.only in (None, e["id"])
+                for name, text in texts(e, self.size))
+        self.report |= {"mutants": 0, "explained": 0, "survivors": [], "table": {}}
         for (exercise, name, _), outcome in self.in_forks(jobs, self.mutant, 120):
             explained = name in known.get(exercise["id"], {})
+            row = self.report["table"].setdefault(exercise["id"], [0, 0, 0, 0])
+            row[0] += 1                                 # tried, caught, explained, not applicable
+            row[1] += outcome in ("caught", None)
+            row[2] += outcome == "survives" and explained
+            row[3] += outcome not in ("caught", None, "survives")
+            self.report["mutants"] += 1
             if outcome == "survives" and not explained:
                 self.report["survivors"].append(f"{exercise['id']} {exercise['function']}: {name}")
             elif outcome == "survives":
@@ -86,11 +97,12 @@ class Mutation(Selfcheck):
         return "no batch comes in" if rows else "survives"
 
 
-def check(exercises: list[dict], workers: int, only: str | None) -> dict:
+def check(exercises: list[dict], workers: int, only: str | None, size: int | None = None) -> dict:
     """The report over these exercises' mutants: how many, how many explained, who survives."""
     os.environ |= {"CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "1"}
     sys.dont_write_bytecode = True
     plugin = Mutation(exercises, workers, only)
+    plugin.size = size
     folders = list(dict.fromkeys(e["folder"].name for e in exercises))
     with contextlib.redirect_stdout(io.StringIO()) as said:
         pytest.main(["-q", "-s", "--tb=no", "--exercise", only or "all",

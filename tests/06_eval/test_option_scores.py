@@ -77,6 +77,38 @@ def test_branches_equal_whole_sequences_in_one_layer():
     branches_equal_whole_sequences(OneLayer())
 
 
+def alone(model, prompt, option):
+    """log P(option | prompt) by one plain pass."""
+    with torch.no_grad():
+        logp = model(torch.tensor([prompt + option]))[0][0].log_softmax(-1)
+    return sum(float(logp[len(prompt) - 1 + t, option[t]]) for t in range(len(option)))
+
+
+@pytest.mark.exercise("6.7")
+@pytest.mark.parametrize("options", [
+    [[[11], [13], [2]], [[1], [2], [5]]], [[[11, 12], [3]], [[1], [4, 5, 6]]],
+    [[[7, 8, 9]], [[1, 2]]], [[[1], [2, 3], [4], [5, 6, 7], [8]]] * 2],
+    ids=["three of one token", "two", "one", "five"])
+def test_any_number_of_options_of_any_length(options):
+    model, prompts = OneLayer(), [[0, 5, 6, 7], [0, 3]]
+    with torch.no_grad():
+        got = score_batch(model, prompts, options)
+    assert got.shape == (2, len(options[0])), f"(B, M), not {tuple(got.shape)}"
+    for i, prompt in enumerate(prompts):
+        for j, option in enumerate(options[i]):
+            want = alone(model, prompt, option)
+            assert got[i, j].item() == pytest.approx(want, abs=2e-4), f"question {i}, option {j}"
+
+
+@pytest.mark.exercise("6.7")
+def test_one_question_alone_and_a_prompt_of_one_token():
+    model = OneLayer()
+    with torch.no_grad():
+        got = score_batch(model, [[4]], [[[1, 2], [3]]])
+    assert got[0].tolist() == pytest.approx([alone(model, [4], [1, 2]), alone(model, [4], [3])],
+                                            abs=2e-4)
+
+
 @pytest.mark.parametrize("changes", [{}, {"mix_previous": False},
                                      {"positions": "learned", "norm": "layer"}])
 def test_branches_equal_whole_sequences(changes):
