@@ -6,9 +6,11 @@
 transformers, the `gguf` package and llama.cpp read what is written here, with our logits and our
 ids. Only a model whose shape they know can go: GPT-2's, Llama's, Qwen2's, Qwen3's (see
 model_families.py). Ours of the default plan has parts of its own (`mix_previous`, `squared_relu`),
-and the refusal names them: train with the settings LLAMA of model_families.py to be portable.
+and the refusal names them: `pretrain.py --shape llama` trains one that can go.
 """
 
+import itertools
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from artifacts import BadInput, CommandLine, command, out, shown, write_json
 from checkpoint import load_model
 from gguf_file import write_gguf
 from gpt import GPT, GPT2, GPTConfig
-from model_families import GPT2_NAMES, LLAMA, pairs_from_halves, their_name
+from model_families import LLAMA, PORTABLE, llama3_factors, pairs_from_halves, their_name
 from quantisation import block_of
 from safetensors_file import write_safetensors
 
@@ -60,12 +62,48 @@ def family_of(config: GPTConfig) -> str:
             else "llama"
         if config.qk_norm and (config.bias or config.qkv_bias):
             wrong.append("biases beside qk_norm")
-        if config.rotary_factors is not None and len(set(config.rotary_factors)) > 1:
-            wrong.append("rotary_factors that differ")
     if wrong:
-        raise BadInput(f"no published family computes this model ({', '.join(wrong)}): train one "
-                       "of the shape GPT-2, Llama, Qwen2 or Qwen3 (model_families.LLAMA)")
+        raise BadInput(f"no published family computes this model ({', '.join(wrong)}): one that can "
+                       "go is trained by python 04_model_pretrain/pretrain.py --shape llama "
+                       f"(or {', '.join(name for name in PORTABLE if name != 'llama')})")
     return family
+
+
+def rotary_scaling(config: GPTConfig) -> dict[str, Any] | None:
+    """The `rope_scaling` of a config.json from which a reader works out these rotary factors: None,
+    the rule "linear", or Llama 3's, whose settings are found back from the factors themselves.
+
+    BadInput for factors that neither rule gives.
+    """
+    factors = config.rotary_factors
+    if not factors or set(factors) == {1.0}:
+        return None
+    if len(set(factors)) == 1:
+        return {"rope_type": "linear", "factor": factors[0]}
+    # Llama 3: 1 / factor = (1 - share) / most + share, and share grows in a straight line with the
+    # turns that a pair makes in a token. Two points give the line; pairs at the ends are flat.
+    most, D = max(factors), config.D
+    turns = [config.rotary_base ** (-2 * i / D) / (2 * math.pi) for i in range(D // 2)]
+    shares = [(1 / f - 1 / most) / (1 - 1 / most) for f in factors]
+    between = [i for i, share in enumerate(shares) if 1e-6 < share < 1 - 1e-6]
+    first = between[0] if between else shares.index(0.0)
+    edge = [i for i in (first - 1, *between, (between or [first - 1])[-1] + 1) if 0 <= i < D // 2]
+    for a, b in itertools.combinations(edge, 2):
+        slope = (shares[a] - shares[b]) / (turns[a] - turns[b])
+        low = slope * turns[a] - shares[a]              # share = slope turns - low
+        if slope <= 0 or low <= 0:
+            continue
+        # only the ratios of the three settings matter: Llama's own files have low_freq_factor 1
+        original = max(1, round(slope / low))
+        found = {"rope_type": "llama3", "factor": most,
+                 "low_freq_factor": original * low / slope,
+                 "high_freq_factor": original * (low + 1) / slope,
+                 "original_max_position_embeddings": original}
+        again = llama3_factors(D, config.rotary_base, *list(found.values())[1:])
+        if np.allclose(again, factors, rtol=1e-5):
+            return found
+    raise BadInput("the rotary positions of this model are slowed by no rule that config.json has: "
+                   "export it to GGUF, which holds the factors themselves")
 
 
 def hf_config(config: GPTConfig, end_ids: list[int], begin_id: int | None) -> dict[str, Any]:
@@ -81,8 +119,7 @@ def hf_config(config: GPTConfig, end_ids: list[int], begin_id: int | None) -> di
             "n_head": config.heads, "n_positions": config.sequence_length,
             "n_inner": config.mlp_width, "layer_norm_epsilon": 1e-5 if eps is None else eps,
             "activation_function": "gelu_new" if config.mlp == "gelu" else "gelu"}
-    scaling = {"rope_type": "linear", "factor": config.rotary_factors[0]} \
-        if config.rotary_factors else None
+    scaling = rotary_scaling(config)
     return common | {
         "architectures": [{"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}[family]
                           + "ForCausalLM"],
@@ -174,8 +211,12 @@ def export_gguf(checkpoint: Path | str, path: Path | str, kind: str = "F16",
         values |= {"attention.head_count_kv": c.kv_heads or c.heads, "attention.key_length": c.D,
                    "attention.value_length": c.D, "rope.dimension_count": c.D,
                    "rope.freq_base": float(c.rotary_base), "vocab_size": c.vocab_size}
-        if c.rotary_factors:
+        slowed = set(c.rotary_factors or ())
+        if len(slowed) == 1:
             values |= {"rope.scaling.type": "linear", "rope.scaling.factor": c.rotary_factors[0]}
+        elif slowed and family != "llama":
+            raise BadInput(f"a GGUF file of the family {family} has no factors of its own for each "
+                           "pair of rotary positions: export to hf instead")
     if c.mlp == "exact_gelu":
         raise BadInput("a GGUF file of the family gpt2 has the tanh form of GELU, this model "
                        "exact_gelu: export to hf instead")
@@ -188,6 +229,8 @@ def export_gguf(checkpoint: Path | str, path: Path | str, kind: str = "F16",
     if (words := words_of(checkpoint, tokenizer)) is not None:
         metadata |= vocabulary(words, content["extra"].get("published") or {}, c.vocab_size)
     tensors: dict[str, tuple[np.ndarray, str]] = {}
+    if len(set(c.rotary_factors or ())) > 1:
+        tensors["rope_freqs.weight"] = np.array(c.rotary_factors, np.float32), "F32"
     for name, value in their_tensors(model, "gguf", pairs=family == "llama").items():
         fits = value.shape[-1] % block_of(kind)[0] == 0
         tensors[name] = (value.numpy(), "F32" if value.dim() < 2 or "position" in name else

@@ -25,6 +25,10 @@ from gpt import GPT2, GPTConfig
 ROTARY_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 LLAMA = dict(mlp="swiglu", norm="rms", positions="rotary", qk_norm=False, bias=False,
              mix_previous=False)        # GPTConfig(**LLAMA, ...): Touvron et al. 2023
+# what `pretrain.py --shape` builds: models that other people's programs can open (export.py)
+PORTABLE = {"llama": LLAMA | dict(late_keys=False, ngram_rows=0),
+            "qwen3": LLAMA | dict(late_keys=False, ngram_rows=0, qk_norm=True),
+            "gpt2": GPT2 | dict(ngram_rows=0)}
 
 # our name -> (Hugging Face's, GGUF's), Llama and Qwen
 NAMES = {"embedding": ("model.embed_tokens", "token_embd"), "final_norm": ("model.norm",

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from artifacts import BadInput, read_json, shown
 from gpt import GPTConfig
+from model_families import PORTABLE
 from training_loop import Recipe
 
 PLAN = "03_scaling/plan.py"
@@ -71,8 +72,9 @@ def with_flags(plan: Plan, args: argparse.Namespace) -> Plan:
     def given(cls) -> dict:
         names = {f.name for f in fields(cls)} & vars(args).keys()
         return {n: vars(args)[n] for n in names if vars(args)[n] is not None}
+    shape = PORTABLE.get(getattr(args, "shape", None), {})
     try:
-        changed = replace(plan, model=replace(plan.model, **given(GPTConfig)),
+        changed = replace(plan, model=replace(plan.model, **shape | given(GPTConfig)),
                           recipe=replace(plan.recipe, **given(Recipe)), **given(Plan))
     except ValueError as why:
         raise BadInput(f"these flags make no model: {why}") from why

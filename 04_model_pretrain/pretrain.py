@@ -32,6 +32,7 @@ from generate import generate
 from gpt import GPT
 from held_out import LN2, Evaluation, held_out_bits
 from machine import fitted
+from model_families import PORTABLE
 from plan_file import Plan, make_plan
 from ranks import Ranks, join
 from run_files import Journal, RunState
@@ -55,6 +56,8 @@ def parse() -> argparse.Namespace:
     model = parser.add_argument_group("in place of the plan's values")
     for name in ("layers", "width", "heads", "sequence-length", "ngram-rows"):
         model.add_argument(f"--{name}", type=int)
+    model.add_argument("--shape", choices=tuple(PORTABLE), help="a published family's architecture,"
+                       " which export.py can write for other programs; default: the plan's own")
     model.add_argument("--tokens", type=within(int, low=1),
                        help="to train on; makes a plan needless")
     model.add_argument("--rows", type=within(int, low=1), help="sequences per batch")
