@@ -55,6 +55,8 @@ def draw_tokens(tokenizer: Tokenizer, path: Path, text: str = SAMPLE, width: int
     # Every letter gets a cell on a grid: (row, column, letter, its token's number, first of it?).
     row, column, cells = 0, 0, []
     for number, name in enumerate(names):
+        if column + len(name) > width >= len(name):      # a token of bytes stays in one row
+            row, column = row + 1, 0
         for k, letter in enumerate(name):
             if column == width:
                 row, column = row + 1, 0

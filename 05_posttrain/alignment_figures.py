@@ -39,6 +39,8 @@ def draw_diagnostics(log: list[dict], gold: list[float], path: Path) -> None:
         small.set_ylabel(label, fontsize=7)
         small.tick_params(labelsize=7)
         small.grid(alpha=0.3)
+        if i > 3:
+            small.set_xlabel("iteration", fontsize=7)
     figure.tight_layout()
     save(figure, path)
 
@@ -116,7 +118,7 @@ def over_optimised(axes, traces: list[dict]) -> None:
     tidy(axes[0], ylabel="reward per answer", title=f"PPO without a KL price, {seeds}")
     tidy(axes[1], xlabel="iteration", ylabel="KL (nats)")
     axes[0].tick_params(labelbottom=False)
-    axes[0].legend(frameon=False, fontsize=8, loc="center right", bbox_to_anchor=(1, 0.67))
+    axes[0].legend(fontsize=8, loc="lower left", framealpha=0.9)
 
 
 def draw_center(runs: list[dict], path: Path) -> None:

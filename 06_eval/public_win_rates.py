@@ -70,6 +70,8 @@ def draw(board: list[dict], path: Path) -> None:
             axes.annotate("one constant answer", (row["characters"], row["length_controlled"]),
                           textcoords="offset points", xytext=(8, -3), fontsize=8)
     axes.set(xscale="log", xlabel="characters of an answer", ylabel="win rate, per cent")
+    axes.set_xticks([100, 300, 1000, 3000], ["100", "300", "1,000", "3,000"])
+    axes.set_xticks([], minor=True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
     with whole(path, "wb") as file:

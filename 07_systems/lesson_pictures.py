@@ -72,6 +72,7 @@ def draw_zero(figure, parameters: int = 7_000_000_000, ranks: int = 4) -> None:
                          label=kind if stage == rank == 0 else None)
                 bottom += kinds[kind] / 1e9
         axes.text(stage * (ranks + 1) + 1.5, bottom + 2, f"{bottom:.0f} GB", ha="center")
+    axes.set_ylim(0, 1.12 * sum(bytes_by_kind(parameters, "fp32", 0, ranks).values()) / 1e9)
     axes.set(xticks=[s * (ranks + 1) + 1.5 for s in range(4)], ylabel="GB on each rank",
              xticklabels=["data parallel", "ZeRO-1", "ZeRO-2", "ZeRO-3"],
              title="7 billion parameters on four ranks")
@@ -80,31 +81,31 @@ def draw_zero(figure, parameters: int = 7_000_000_000, ranks: int = 4) -> None:
 
 def draw_tiles(figure, T: int = 8, tile: int = 2) -> None:
     """Causal scores in tiles: computed, masked, skipped; and one row's running softmax below."""
-    upper, lower = figure.subplots(2, 1, height_ratios=[4, 1])
+    axes = figure.subplots()            # one drawing, so that each sum stands below its tile
     row = 7
     scores = torch.tensor([[0.0, 1.0, 3.0, 2.0, 0.5, 4.0, 1.0, 2.0]])
     m, l, acc = torch.full((1,), -math.inf), torch.zeros(1), torch.zeros(1, 1)
     for first in range(0, T, tile):
         for top in range(0, T, tile):
             colour = FAINT if first > top else (SAND if first == top else BLUE)
-            upper.add_patch(plt.Rectangle((first, T - top - tile), tile, tile, facecolor=colour,
+            axes.add_patch(plt.Rectangle((first, T - top - tile), tile, tile, facecolor=colour,
                                           edgecolor="white", linewidth=2, alpha=0.85))
         m, l, acc = online_softmax_step(m, l, acc, scores[:, first:first + tile],
                                         torch.ones(tile, 1))
-        lower.text(first + tile / 2, 0.5, f"m = {m.item():g}\nl = {l.item():.2f}", ha="center",
+        axes.text(first + tile / 2, -0.55, f"m = {m.item():g}\nl = {l.item():.2f}", ha="center",
                    va="center", fontsize=9)
-    upper.add_patch(plt.Rectangle((0, T - row - 1), T, 1, fill=False, edgecolor="#c2532f", lw=2))
+    axes.add_patch(plt.Rectangle((0, T - row - 1), T, 1, fill=False, edgecolor="#c2532f", lw=2))
     for column, score in enumerate(scores[0].tolist()):
-        upper.text(column + 0.5, T - row - 0.5, f"{score:g}", ha="center", va="center", fontsize=8)
-    upper.set(xlim=(0, T), ylim=(0, T), aspect="equal", xticks=[], yticks=[], ylabel="queries")
-    upper.set_title("blue: no mask needed, sand: masked inside, grey: never computed", fontsize=9)
-    lower.set(xlim=(0, T), ylim=(0, 1), xlabel="keys, two at a time: the red row's largest score m "
-              "and sum l so far")
-    lower.set(xticks=[], yticks=[])
+        axes.text(column + 0.5, T - row - 0.5, f"{score:g}", ha="center", va="center", fontsize=8)
+    axes.set(xlim=(-0.02, T + 0.02), ylim=(-1.1, T + 0.02), aspect="equal", xticks=[], yticks=[])
+    axes.set_ylabel("queries", y=0.55)
+    axes.set_xlabel("keys, two at a time: the red row's largest score m and sum l so far")
+    axes.set_title("blue: no mask needed, sand: masked inside, grey: never computed", fontsize=9)
+    axes.spines[:].set_visible(False)
 
 
 FIGURES = {"ring": (draw_ring, (8.4, 3.1)), "zero_by_rank": (draw_zero, (6.4, 3.4)),
-           "tiles": (draw_tiles, (5.6, 6.4))}
+           "tiles": (draw_tiles, (5.2, 5.8))}
 
 
 def main() -> None:
