@@ -20,12 +20,14 @@ def effective_tokens(tokens, unique, half_life: float = HALF_LIFE):
 
     D' = U + U R* (1 - exp(-R / R*)) with R = D / U - 1 repetitions; D' = D while D <= U. Numbers
     or arrays. However often repeated, a text is never worth more than U (1 + R*) tokens.
-    ValueError unless `unique` and R* are above zero.
+    ValueError unless `unique` and R* are above zero and `tokens` is not below.
     Source: Muennighoff et al. 2023, equation 5; R* = 15.39 there.
     """
     tokens, unique = np.asarray(tokens, float), np.asarray(unique, float)
     if not (np.all(unique > 0) and np.all(np.asarray(half_life) > 0)):
         raise ValueError("there must be some unique tokens, and R* must be above zero")
+    if not np.all(tokens >= 0):
+        raise ValueError(f"{tokens} tokens: a number of tokens is not below zero")
     # Repetitions after the first reading; none if the text is not even read once.
     repeats = np.maximum(tokens / unique - 1, 0)
     # What repeating adds runs out: each further reading is worth a fixed share less.
@@ -43,8 +45,11 @@ def limited_allocation(fit: ParametricFit, C: float, unique: float,
     """The N and D of lowest loss with 6 N D = C when there are only `unique` tokens.
 
     With text in plenty this is `optimal_allocation`. Without, N is larger and D smaller: part of
-    the compute moves from stale tokens to parameters.
+    the compute moves from stale tokens to parameters. ValueError for a C below the 6 FLOPs of one
+    parameter that reads one token.
     """
+    if not 6 <= C < np.inf:
+        raise ValueError(f"{C} FLOPs: no model can be trained for that")
     # One valley in log N (both terms are convex in it): search it by golden section.
     low, high = np.log(C / 6) - 60, np.log(C / 6)
     low = max(low, 0.0)                                 # at least one parameter

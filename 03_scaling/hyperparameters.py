@@ -11,6 +11,7 @@ rules (model_shapes.py).
 """
 
 import argparse
+import math
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -40,11 +41,13 @@ def best_rate(rates, losses) -> tuple[float, float]:
     rates, losses (n,), n >= 3 -> the minimum of the parabola in log rate through the best rate
     tried and its two neighbours. A loss that is not finite means that this rate diverged: it is
     left out. Losses of equal rates (several seeds) count as their mean. ValueError if the best
-    one left is the smallest or largest: then the optimum lies outside; and for a rate that is not
-    above zero.
+    one left is the smallest or largest: then the optimum lies outside; for a rate that is not
+    above zero, and for lists of two lengths.
     best_rate([0.01, 0.1, 1], [2, 1, 2]) is (0.1, 1).
     """
     rates, losses = np.asarray(rates, float), np.asarray(losses, float)
+    if rates.shape != losses.shape:
+        raise ValueError(f"{rates.size} rates and {losses.size} losses: one loss for each rate")
     # A NaN would be the smallest loss for argmin, and the only one for a mean.
     good = np.isfinite(losses)
     tried, which = np.unique(rates[good], return_inverse=True)
@@ -69,9 +72,12 @@ def mup_rates(rate: float, width: int, base_width: int) -> dict[str, float]:
 
     {"embedding", "vector", "matrix", "head"}: what has one side that grows with the width
     (matrices inside, and the head, which reads the width) gets rate * base_width / width; tables
-    and vectors keep `rate`. At width = base_width nothing changes.
+    and vectors keep `rate`. At width = base_width nothing changes. ValueError unless all three are
+    finite and above zero.
     Source: Yang et al. 2022 (Tensor Programs V), table 8.
     """
+    if not all(0 < number < math.inf for number in (rate, width, base_width)):
+        raise ValueError(f"rate {rate}, width {width} and base width {base_width} must be above 0")
     # A neuron adds up `width` inputs, each moved by one step in a correlated way: the sum of
     # all those moves must not grow, so each one shrinks.
     # What does not read the width (a table's row, a vector) has nothing to add up.

@@ -68,12 +68,14 @@ def demand_for_ratio(fit: ParametricFit, loss: float, ratio: float, price: float
     """Inference tokens at which the cheapest model has `ratio` training tokens per parameter.
 
     0 if the training optimum is beyond that ratio already; ValueError if no demand below e^80
-    reaches it. In the answer's neighbourhood, more
+    reaches it, or for a ratio that is not above zero. In the answer's neighbourhood, more
     demand means a smaller model with more tokens, so bisection finds it.
     """
     def best_ratio(demand: float) -> float:
         N, D = cheapest(fit, loss, demand, price)
         return D / N
+    if not ratio > 0:
+        raise ValueError(f"{ratio} tokens per parameter: a ratio is above zero")
     if best_ratio(0.0) >= ratio:
         return 0.0
     low, high = 0.0, 80.0                               # log of the demand

@@ -35,7 +35,7 @@ def gpu_flops(gpus: float, days: float, gpu: str = "h100", mfu: float = 0.4) -> 
     """
     if gpu not in GPU_PEAK:
         raise BadInput(f"--gpu {gpu} is not known: choose from {', '.join(GPU_PEAK)}")
-    if not 0 < mfu <= 1 or gpus <= 0 or days <= 0:
+    if not (0 < mfu <= 1 and 0 < gpus < math.inf and 0 < days < math.inf):
         raise BadInput(f"--gpus {gpus:g} --days {days:g} --mfu {mfu:g}: the first two must be "
                        "positive, mfu in (0, 1]")
     return gpus * days * 86_400 * GPU_PEAK[gpu] * mfu

@@ -170,13 +170,13 @@ def optimal_allocation(fit: ParametricFit, C):
 
     N = G (C/6)^(beta/(alpha+beta)), D = (C/6)^(alpha/(alpha+beta)) / G,
     G = (alpha A / (beta B))^(1/(alpha+beta)). A shift is left out: D should be large beside it.
-    ValueError unless alpha, beta, A and B are all above zero.
+    ValueError unless alpha, beta, A, B and every C are finite and above zero.
     Source: Hoffmann et al. 2022, equation 4.
     """
     _, A, B, alpha, beta = fit
-    if not np.all(np.array([alpha, beta, A, B]) > 0):        # arrays: many laws, one answer each
+    if not all(np.all(np.greater(x, 0) & np.isfinite(x)) for x in (alpha, beta, A, B, C)):
         raise ValueError(f"a law with alpha {alpha}, beta {beta}, A {A}, B {B} has no best "
-                         "allocation: all four must be positive")
+                         f"allocation of {C} FLOPs: all five must be finite and positive")
     # Where one more per cent of N gains as much as one more per cent of D.
     G = (alpha * A / (beta * B)) ** (1 / (alpha + beta))
     products = np.asarray(C, float) / 6

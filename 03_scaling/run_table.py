@@ -25,10 +25,17 @@ COLUMNS = ("run", "family", "budget_flops", "params_non_embedding", "params", "t
 
 def read_rows(path: Path | str, made_by: str = "03_scaling/sweep.py") -> list[dict[str, str]]:
     """The rows of a csv file as dicts, column names as they stand; BadInput if it is no csv."""
+    return [row for _, row in numbered_rows(path, made_by)]
+
+
+def numbered_rows(path: Path | str, made_by: str) -> list[tuple[int, dict[str, str]]]:
+    """`read_rows`, each with the line of the file where it ends: empty lines are no rows, and a
+    quoted cell may hold several."""
     path = need(path, made_by)
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows = [(reader.line_num, row) for row in reader]
     except (csv.Error, UnicodeDecodeError) as why:
         raise BadInput(f"{shown(path)} is not a csv file in UTF-8 ({why}): give another") from why
     if not rows:
@@ -42,10 +49,10 @@ def load_points(path: Path | str, fewest: int = 6) -> tuple[np.ndarray, np.ndarr
     Runs of the family "repeat" are left out: they read their tokens twice. BadInput, with the
     line, for a missing column, a value that is no positive number, or fewer than `fewest` runs.
     """
-    rows = read_rows(path)
-    column = {}
+    numbered = numbered_rows(path, "03_scaling/sweep.py")
+    header, column = numbered[0][1], {}
     for symbol, names in NAMES.items():
-        found = sorted((key for key in rows[0] if key and key.strip().lower() in names),
+        found = sorted((key for key in header if key and key.strip().lower() in names),
                        key=lambda key: names.index(key.strip().lower()))
         if found:
             column[symbol] = found[0]
@@ -56,9 +63,9 @@ def load_points(path: Path | str, fewest: int = 6) -> tuple[np.ndarray, np.ndarr
         missing.append("D or C")
     if missing:
         raise BadInput(f"{shown(path)} has no column for {', '.join(missing)}; it has "
-                       f"{', '.join(k for k in rows[0] if k)}: name them params, tokens, loss")
+                       f"{', '.join(k for k in header if k)}: name them params, tokens, loss")
     points = []
-    for line, row in enumerate(rows, start=2):
+    for line, row in numbered:
         values = {}
         if row.get("family") == "repeat":
             continue

@@ -6,6 +6,7 @@ reads out/04_model_pretrain/base.pt and out/01_tokenizer/tokenizer.json, writes 
 Without the cache each new token costs a pass over the whole text; with it, a pass over one token.
 """
 
+import math
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -116,18 +117,23 @@ def choose(logits: Tensor, seen: Tensor, *, temperature: float = 1.0, top_k: int
     """Draw one token per row: logits (B, V), seen (B, L) -> ids (B,). Temperature 0: the likeliest.
 
     In this order: repetition penalty, temperature, top-k, top-p, min-p, draw. A temperature
-    near 0 draws what 0 takes. ValueError for a temperature or penalty that is not a size.
+    near 0 draws what 0 takes. ValueError for a temperature or penalty that is not a size; BadInput
+    for logits that are no numbers: a -inf only forbids its token.
     """
-    if not (temperature >= 0 and repetition_penalty > 0):
+    if not (0 <= temperature < math.inf and 0 < repetition_penalty < math.inf):
         raise ValueError(f"temperature {temperature} and repetition_penalty {repetition_penalty} "
                          "must be at least and above 0")
     logits = logits.float()
     if repetition_penalty != 1.0:
         logits = penalise_repeats(logits, seen, repetition_penalty)
+    largest = logits.amax(-1, keepdim=True)
+    if not torch.isfinite(largest).all():       # argmax would take a NaN for the likeliest token
+        raise BadInput("the model's logits are no numbers: a weight is NaN or infinite, so train "
+                       "it again or take an earlier checkpoint")
     if temperature == 0:
         return logits.argmax(-1)
     # The largest becomes 0 first: divided by 1e-38 it would be infinite, and its share NaN.
-    logits = (logits - logits.amax(-1, keepdim=True)) / max(temperature, 1e-30)
+    logits = (logits - largest) / max(temperature, 1e-30)
     if top_k is not None:
         logits = keep_top_k(logits, top_k)
     if top_p is not None:
@@ -147,14 +153,14 @@ def generate(model: GPT, ids: Sequence[int], max_new_tokens: int, temperature: f
     full, its newer half is read again and the text goes on. `use_cache=False` gives the same
     tokens, slowly.
     """
-    if not ids:
+    if not len(ids):
         raise ValueError("nothing to continue: begin with <|endoftext|>")
     device = next(model.parameters()).device
     limit = model.config.sequence_length
-    context, cache, unread = list(ids)[-limit:], None, 0
+    context, cache, unread = [int(i) for i in ids][-limit:], None, 0
     for _ in range(max_new_tokens):
         if len(context) > limit:            # full: forget the older half
-            context, cache = context[-(limit // 2):], None
+            context, cache = context[-max(1, limit // 2):], None
         if use_cache and cache is None:
             cache, unread = KVCache(model.config.layers, limit), 0
         row = torch.tensor([context], device=device)
@@ -198,6 +204,8 @@ def generate_batch(model: GPT, prompts: Sequence[Sequence[int]], max_new_tokens:
     device, limit = next(model.parameters()).device, model.config.sequence_length
     if not all(map(len, prompts)):
         raise ValueError("nothing to continue: begin with <|endoftext|>")
+    if not len(prompts):
+        return ([], []) if return_logprobs else []
     prompts = [list(p)[-(limit - 1):] for p in prompts]
     ids, pads = (z.to(device) for z in left_pad(prompts))
     # What fills a short row is its own last token, which no attention sees, and which counts as

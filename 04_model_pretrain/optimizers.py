@@ -101,8 +101,11 @@ def orthogonalise(matrix: Tensor, steps: int = 5, dtype: torch.dtype = torch.bfl
     a, b, c = 3.4445, -4.7750, 2.0315
     # Divided by a power of two near its largest number, which loses nothing, so that the squares
     # below are neither too small nor too large for `dtype`.
-    largest = matrix.abs().amax(dim=(-2, -1), keepdim=True).float()
-    X = torch.ldexp(matrix, -torch.frexp(largest).exponent.clamp(-126, 126)).to(dtype)
+    wide = torch.promote_types(matrix.dtype, torch.float32)     # the range of 64 bits is larger
+    reach = 1022 if wide == torch.float64 else 126
+    largest = matrix.abs().amax(dim=(-2, -1), keepdim=True).to(wide)
+    exponent = torch.frexp(largest).exponent.clamp(-reach, reach).to(wide)
+    X = torch.ldexp(matrix, -exponent).to(dtype)
     # A = X X^T should be the small square: work on the wide side.
     tall = X.shape[-2] > X.shape[-1]
     X = X.mT if tall else X

@@ -63,7 +63,7 @@ class SpikeGuard:
         """
         recent = self.losses[-self.window:]
         # too few losses say nothing; too many spikes in a row are no spikes, but how it is now
-        if len(recent) >= self.window // 4 and self.caught < self.patience:
+        if recent and len(recent) >= self.window // 4 and self.caught < self.patience:
             mean = sum(recent) / len(recent)
             deviation = math.sqrt(sum((x - mean) ** 2 for x in recent) / len(recent))
             # the fall of the loss itself is part of the deviation: only real jumps are above it
@@ -119,6 +119,8 @@ def make_optimizers(model: GPT, recipe: Recipe, precision: str = "fp32"
 def rate_at(step: int, steps: int, recipe: Recipe) -> float:
     """The recipe's share of the peak learning rate at `step` of `steps`."""
     warmup = math.ceil(recipe.warmup * steps)
+    if recipe.schedule not in ("linear", "cosine"):
+        raise ValueError(f"schedule {recipe.schedule!r} is not 'linear' or 'cosine'")
     if recipe.schedule == "cosine":
         return cosine_schedule(step, steps, warmup)
     return linear_schedule(step, steps, warmup, recipe.warmdown)

@@ -5,9 +5,9 @@
 Alpaca: [{"instruction": ..., "input": ..., "output": ...}, ...], 52,002 records in the published
 file (Taori et al. 2023). ShareGPT: [{"conversations": [{"from": "human", "value": ...},
 {"from": "gpt", "value": ...}, ...]}, ...]. TRL and others: {"prompt", "completion"} or
-{"prompt", "response"}, as texts or as lists of messages. Ours: one {"messages": [...]} a line.
-A system turn is dropped. A bad record is skipped, counted by reason, and the first of each reason
-is named.
+{"prompt", "response"}, as texts or as lists of messages; Dolly, OpenOrca and GSM8K name the same
+two fields otherwise (`NAMES`). Ours: one {"messages": [...]} a line. A system turn is dropped. A
+bad record is skipped, counted by reason, and the first of each reason is named.
 """
 
 import json
@@ -19,17 +19,28 @@ SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "a
             "chatgpt": "assistant"}
 
 
+# One field under the names that published files give it, Alpaca's first.
+NAMES = {"instruction": ("instruction", "question", "query"), "input": ("input", "context"),
+         "output": ("output", "response", "answer")}
+
+
+def field_of(record: dict, field: str) -> str:
+    """The text of a field under any of its names, "" if there is none."""
+    value = next((record[name] for name in NAMES[field] if record.get(name)), "")
+    return value.strip() if isinstance(value, str) else ""
+
+
 def from_alpaca(record: dict) -> list[dict]:
     """One Alpaca record -> two messages; the input, if any, follows the instruction after a blank
     line. Raises ValueError that names the missing or empty field."""
     for field in ("instruction", "output"):
-        if not isinstance(record.get(field), str) or not record[field].strip():
+        if not field_of(record, field):
             raise ValueError(f"no {field}")
-    asked = record["instruction"].strip()
-    if (record.get("input") or "").strip():
-        asked += "\n\n" + record["input"].strip()
+    asked = field_of(record, "instruction")
+    if field_of(record, "input"):
+        asked += "\n\n" + field_of(record, "input")
     return [{"role": "user", "content": asked},
-            {"role": "assistant", "content": record["output"].strip()}]
+            {"role": "assistant", "content": field_of(record, "output")}]
 
 
 def from_sharegpt(record: dict) -> list[dict]:
@@ -65,7 +76,8 @@ def conversation(record: dict) -> list[dict]:
     if not isinstance(record, dict):
         raise ValueError("no JSON object")
     if "conversations" in record:
-        return from_sharegpt(record)
+        turns = record["conversations"]     # some files write our messages under this name
+        return checked(turns) if any("role" in turn for turn in turns) else from_sharegpt(record)
     if "messages" in record:
         return checked(record["messages"])
     if "prompt" in record:
@@ -82,8 +94,10 @@ def checked(messages: list[dict]) -> list[dict]:
 
 def checked_turns(messages: list[dict]) -> list[dict]:
     """Messages that alternate, the user first, each with a text, or ValueError. A system message
-    is dropped."""
-    messages = [m for m in messages if m.get("role") != "system"]
+    is dropped; a content in parts ({"type": "text", "text": ...}) becomes one text."""
+    messages = [m | {"content": "".join(part["text"] for part in m["content"])}
+                if isinstance(m.get("content"), list) and all("text" in p for p in m["content"])
+                else m for m in messages if m.get("role") not in ("system", "developer")]
     for message in messages:
         if not isinstance(message.get("content"), str) or not message["content"].strip():
             raise ValueError("no content")

@@ -137,7 +137,8 @@ def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor
     old_values and returns are constants. V 1, V_old 0, R 2, clip 0.2: V_clip = 0.2, and the loss
     is half of max(1, 3.24) = 1.62. Source: the 2019 code of Ziegler et al.
     """
-    old_values, returns = old_values.detach(), returns.detach()
+    values, old_values, returns = (only_real(x, mask) for x in (
+        values, old_values.detach(), returns.detach()))
     # A value may move by at most `clip` from what it said when the answer was sampled.
     clipped = old_values + (values - old_values).clamp(-clip, clip)
     # The worse of both errors counts: clipping must never make a bad guess look good.
@@ -163,13 +164,16 @@ class AdaptiveKL:
             beta <- beta (1 + clip(kl / target - 1, -0.2, 0.2) answers / horizon)
 
         Without a target (None) beta stays what it is.
+        answers / horizon counts as 1 at most: beta stays above 0. ValueError for a KL that is nan.
         AdaptiveKL(0.15, 6, 10_000).update(9, 256) is 0.150768.
         """
+        if kl != kl:
+            raise ValueError("a KL of nan steers nothing: the policy or its reference is broken")
         if self.target is not None:
             # The relative error, at most 20 %: one strange batch must not swing the price.
             error = min(max(kl / self.target - 1, -0.2), 0.2)
             # In proportion to how much was seen.
-            self.beta *= 1 + error * answers / self.horizon
+            self.beta *= 1 + error * min(1.0, answers / self.horizon)
         return self.beta
 
 

@@ -17,7 +17,7 @@ import re
 from pathlib import Path
 
 from artifacts import BadInput, shown
-from instruction_files import checked_turns
+from instruction_files import checked_turns, field_of
 from training_stage import read_jsonl
 
 TURN = re.compile(r"\n\n(Human|Assistant):")
@@ -36,8 +36,9 @@ def dialogue(text: str) -> list[dict]:
 def talk(value) -> list[dict]:
     """One side of a record as messages: a list as it is, HH-RLHF's text split, and any other text
     as one turn of the assistant."""
+    value = [value] if isinstance(value, dict) else value
     if isinstance(value, list):
-        return [m for m in value if m.get("role") != "system"]
+        return [m for m in value if m.get("role") not in ("system", "developer")]
     if not isinstance(value, str) or not value.strip():
         raise ValueError("chosen or rejected is missing or no text")
     if TURN.match("\n\n" + value.lstrip()):
@@ -51,7 +52,7 @@ def as_pair(record: dict) -> dict:
     if not isinstance(record, dict):
         raise ValueError("no JSON object")
     chosen, rejected = talk(record.get("chosen")), talk(record.get("rejected"))
-    asked = record.get("prompt")
+    asked = record.get("prompt", field_of(record, "instruction") or record.get("input"))
     if isinstance(asked, str):
         asked = dialogue(asked.rstrip().removesuffix("Assistant:")) if TURN.match(
             "\n\n" + asked.lstrip()) else [{"role": "user", "content": asked}]

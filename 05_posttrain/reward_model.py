@@ -168,8 +168,10 @@ def calibration(differences: np.ndarray, bins: int = 5) -> tuple[list[dict], flo
 
     Confidence is s(|difference|), right is difference > 0. Returns equal-mass bins
     {"confidence", "accuracy", "pairs"} and the expected calibration error, the mean gap; no pairs
-    give no bins and an error of 0.
+    give no bins and an error of 0. ValueError for a difference that is no number.
     """
+    if np.isnan(differences).any():
+        raise ValueError("a score is nan: it is neither right nor wrong")
     if not len(differences):
         return [], 0.0
     confidence = 1 / (1 + np.exp(-np.abs(differences)))

@@ -25,7 +25,8 @@ from measure_policy import form, raw_bits_per_byte, raw_windows
 from optimizers import linear_schedule
 from option_ranges import parsed
 from packing import Row, block_mask, packed_batch
-from responses import collate, in_order_of_length, response_logprobs, token_logprobs
+from responses import (collate, in_order_of_length, only_real, response_logprobs,
+                       token_logprobs)
 from rollouts import sample_answers
 from sound_step import last_good_kept, save_stage, take_step
 from training_stage import (RATES, Progress, add_common, batch_indices, in_precision, open_model,
@@ -45,7 +46,7 @@ def sft_loss(logits: Tensor, ids: Tensor, mask: Tensor, total: float) -> Tensor:
     the two means).
     """
     # Shift: position t is about token t + 1, and so is its mask.
-    losses = -token_logprobs(logits, ids) * mask[:, 1:]
+    losses = -only_real(token_logprobs(logits, ids), mask[:, 1:])
     # By the tokens of the whole step, not of this batch: a mean of means weighs short answers more.
     return losses.sum() / (total or 1.0)
 

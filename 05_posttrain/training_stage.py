@@ -16,7 +16,7 @@ import torch
 from artifacts import BadInput, need, out, read_json, shown, whole
 from bpe import Tokenizer
 from checkpoint import check_tokenizer, load_checkpoint, load_model, save_checkpoint
-from instruction_files import conversation
+from instruction_files import conversation, parse_json
 from side_by_side import usable_cores
 
 FOLDER = "05_posttrain"
@@ -81,20 +81,24 @@ def open_model(path: Path, tokenizer_path: Path, made_by: str):
 def read_jsonl(path: Path, made_by: str) -> list[dict]:
     """The records of one of this chapter's files, or of somebody's: a JSON object a line, or one
     JSON list. BadInput names file and line of a damaged one."""
-    records = []
-    with open(need(path, made_by), encoding="utf-8-sig", errors="replace") as file:
-        if file.read(1) == "[":
-            return read_json(path, made_by)
-        file.seek(0)
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise BadInput(f"{shown(path)}, line {number} is damaged ({error.msg}): delete the "
-                               f"file and run python {made_by}") from None
-    return records
+    number, way_out = 1, f"delete the file and run python {made_by}"
+    try:
+        text = need(path, made_by).read_text(encoding="utf-8-sig")
+        if text.lstrip().startswith("["):
+            return parse_json(text)
+        records = []
+        for number, line in enumerate(text.split("\n"), 1):
+            if line.strip():
+                records.append(parse_json(line))
+        return records
+    except UnicodeDecodeError as error:     # replaced by signs for "unknown", it would be learned
+        number = error.object[:error.start].count(b"\n") + 1
+        raise BadInput(f"{shown(path)}, line {number} is damaged (not UTF-8): save it as UTF-8, or "
+                       f"{way_out}") from None
+    except ValueError as error:
+        number = max(number, getattr(error, "lineno", 1))
+        raise BadInput(f"{shown(path)}, line {number} is damaged ({getattr(error, 'msg', error)}): "
+                       f"{way_out}") from None
 
 
 def read_conversations(path: Path, made_by: str) -> list[dict]:
@@ -104,6 +108,7 @@ def read_conversations(path: Path, made_by: str) -> list[dict]:
     for number, record in enumerate(read_jsonl(path, made_by), 1):
         try:
             messages = conversation(record)
+            "".join(m["content"] for m in messages).encode()    # half an emoji is no text
             records.append({"kind": "does"} | record | {"messages": messages})
         except (ValueError, AttributeError, TypeError) as why:
             raise BadInput(f"{shown(path)}, record {number}: {why}; every line needs messages, or "
@@ -122,17 +127,23 @@ def fresh_questions(train: list[dict], count: int, skip: int = 0,
     """`count` questions "What does X do?", with a page in front or without (`kinds`), from the back
     of the training file, the last `skip` of them left out. Fine-tuning takes its examples from the
     front. Questions of over 64 characters are passed over, the page not counted: one long row makes
-    its whole batch as wide. What is made up is not asked.
+    its whole batch as wide. What is made up is not asked. BadInput if there is no such question.
     """
     asked = [r["messages"][0]["content"] for r in reversed(train)
              if r["kind"] in kinds and r.get("package") != "made up"
              and len(r["messages"][0]["content"].rsplit("\n\n", 1)[-1]) <= 64]
+    if not asked:
+        raise BadInput(f"none of {len(train):,} conversations opens with a question of at most 64 "
+                       "characters, and only such are asked: give a file with short questions")
     return asked[skip:skip + count]
 
 
 def batch_indices(n: int, batch: int, step: int, seed: int) -> list[int]:
     """The `batch` indices below n that step `step` trains on: epoch after epoch, each shuffled
-    by (seed, epoch), so that a resumed run sees what the unbroken one would have seen."""
+    by (seed, epoch), so that a resumed run sees what the unbroken one would have seen. BadInput
+    for n = 0."""
+    if n < 1:
+        raise BadInput("nothing to train on is left: give a file with more examples")
     taken, position = [], step * batch
     while len(taken) < batch:
         epoch, place = divmod(position, n)

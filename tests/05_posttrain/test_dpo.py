@@ -40,8 +40,9 @@ def test_only_the_difference_of_log_ratios_counts():
     w, l, rw, rl = GOLDEN
     assert (dpo_loss(w, l, rw, rl, 0.1) + 0.2 < dpo_loss(l, w, rl, rw, 0.1) + 0.3)[0], \
         "chosen and rejected are swapped: the preferred side must cost less"
-    assert torch.allclose(dpo_loss(l, w, rl, rw, 0.1),
-                          dpo_loss(w, l, rw, rl, -0.1)), "swapping the pair turns the sign of h"
+    h = (w - rw) - (l - rl)     # -log s(-x) + log s(x) = x
+    assert torch.allclose(dpo_loss(l, w, rl, rw, 0.1) - dpo_loss(w, l, rw, rl, 0.1), 0.1 * h), \
+        "swapping the pair turns the sign of h"
 
 
 @pytest.mark.exercise("5.8")
