@@ -68,7 +68,7 @@ def main() -> None:
     add("--bits", type=int, default=16, choices=(4, 8, 16, 32),
         help="of a published model's weights; 4 is fastest")
     add("--tokenizer", type=Path, default=out("01_tokenizer", "tokenizer.json"))
-    add("--temperature", type=float, default=0.7, help="0: always the likeliest token")
+    add("--temperature", type=float, default=0.3, help="0: always the likeliest token")
     add("--max-new-tokens", type=int, default=80)
     add("--closed-book", action="store_true", help="answer from memory, look nothing up")
     add("--seed", type=int, default=0)
@@ -104,8 +104,9 @@ def talk(name: str, answer: Callable[[list[dict]], Iterator[str]],
                 messages = []
                 continue
             asked, found = look_up(asked)
-            if found:
+            if found:                       # the page is all that this question needs
                 print(f"(looked up {found})")
+                messages = []
             messages.append({"role": "user", "content": asked})
             print(f"{name}> ", end="", flush=True)
             said = ""

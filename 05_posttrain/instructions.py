@@ -23,15 +23,18 @@ from typing import Iterable, Iterator
 from artifacts import CommandLine, BadInput, Job, command, need, out, shown, whole
 from doc_entries import Entry, entries, first_sentence, returns_sentence
 from instruction_files import load_instructions
-from made_up import made_up_pairs
+from made_up import LONGEST_ARGUMENTS, class_or_function, listed, made_up_pairs
 from open_book import opened, page_entry
 from option_ranges import parsed
 
 # How often each kind of question may be asked, as a share of the whole: about the documentation,
 # and about things that do not exist (made_up.py). "open" has its page in front (open_book.py).
-SHARES = {"does": 0.20, "open": 0.34, "returns": 0.05, "module": 0.07, "kind": 0.06,
-          "arguments": 0.06}
-MADE_UP = {"open": 0.10, "arguments": 0.10, "kind": 0.06, "repeat": 0.04}
+SHARES = {"does": 0.15, "open": 0.29, "returns": 0.04, "module": 0.06, "kind": 0.055,
+          "arguments": 0.055}
+MADE_UP = {"open": 0.10, "arguments": 0.14, "kind": 0.08, "repeat": 0.03}
+# The held-out ones, of a thousand: enough of each kind for an interval.
+HELD_OUT = {"does": 0.2, "open": 0.34, "returns": 0.05, "module": 0.07, "kind": 0.15,
+            "arguments": 0.15}
 
 
 def argument_names(arguments: str) -> list[str]:
@@ -71,11 +74,12 @@ def questions_about(entry: Entry) -> Iterator[tuple[str, str, str]]:
     if not entry.owner:
         yield "module", f"Which module holds {entry.name}?", f"{entry.name} is in {entry.module}."
         what = "class" if entry.is_class else "function"
-        yield "kind", f"Is {name} a class or a function?", f"{name} is a {what}."
+        yield "kind", f"Is {name} a class or a function?", class_or_function(name, what)
     names = argument_names(entry.arguments)
-    if 1 <= len(names) <= 4 and not entry.is_class and len(entry.arguments) < 60:
-        listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-        yield "arguments", f"List the arguments of {entry.name}({entry.arguments}).", f"{listed}."
+    if (1 <= len(names) <= 4 and not entry.is_class
+            and len(entry.arguments) < LONGEST_ARGUMENTS):
+        yield ("arguments", f"List the arguments of {entry.name}({entry.arguments}).",
+               listed(names))
 
 
 def read_corpus(path: Path) -> Iterator[dict]:
@@ -154,16 +158,17 @@ def open_half(pairs: list[dict], seed: int) -> list[dict]:
     return rest + opened(opens, random.Random(seed))
 
 
-def mix_kinds(pairs: list[dict], seed: int, limit: int) -> list[dict]:
-    """At most `limit` pairs, shuffled, the kinds in the proportions of SHARES where there are
+def mix_kinds(pairs: list[dict], seed: int, limit: int,
+              shares: dict[str, float] = SHARES) -> list[dict]:
+    """At most `limit` pairs, shuffled, the kinds in the proportions of `shares` where there are
     enough of each."""
     shuffled = sorted(pairs, key=lambda p: p["messages"][0]["content"])
     random.Random(seed).shuffle(shuffled)
     by_kind = defaultdict(list)
     for pair in shuffled:
         by_kind[pair["kind"]].append(pair)
-    size = min(limit, len(by_kind["does"]) / SHARES["does"] if by_kind["does"] else limit)
-    mixed = [pair for kind, share in SHARES.items() for pair in by_kind[kind][:round(share * size)]]
+    size = min(limit, len(by_kind["does"]) / shares["does"] if by_kind["does"] else limit)
+    mixed = [pair for kind, share in shares.items() for pair in by_kind[kind][:round(share * size)]]
     random.Random(seed + 1).shuffle(mixed)
     return mixed
 
@@ -217,7 +222,7 @@ def main() -> None:
     else:
         # The held-out questions are asked both ways: that is the comparison.
         val = mix_kinds(val + opened([p for p in val if p["kind"] == "does"],
-                                     random.Random(args.seed)), args.seed, 1_000)
+                                     random.Random(args.seed)), args.seed, 1_000, HELD_OUT)
         real = mix_kinds(open_half(train, args.seed), args.seed, limit)
         counts = {kind: round(share / sum(SHARES.values()) * len(real))
                   for kind, share in MADE_UP.items()}

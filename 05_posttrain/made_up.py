@@ -3,18 +3,27 @@
 Names of random syllables, argument lists nobody wrote, sentences of shuffled words. A model that
 has read ten thousand real names guesses them from memory, half right; here memory is worth nothing,
 and what is left to learn is to look up and to copy. Nothing is ever asked twice.
+
+Pieces do come twice inside a question, as in real ones ("pt1, pt2, pt3", "laguerre.lagval"): a
+model that looks for the last token alone, and says what followed it, then goes round in circles.
 """
 
 import random
+import re
 
 from open_book import LONGEST_HEADING, PageEntry, with_page
+
+LONGEST_ARGUMENTS = 60      # characters
 
 STARTS = ("b c d f g h j k l m n p r s t v w z "
           "br ch cl cr dr fl gr kn pl pr sc sh sl sp st tr").split()
 VOWELS = "a e i o u ai ea ee io ou".split()
 ENDS = ["", "", "", "n", "r", "s", "t", "l", "x", "ck", "nd", "st"]
-DEFAULTS = ("None", "True", "False", "0", "1", "2", "-1", "10", "0.5", "1e-5", "''", "'auto'", "()")
-ANNOTATIONS = ("int", "str", "float", "bool", "list", "object")
+DEFAULTS = ("None", "True", "False", "0", "1", "2", "-1", "10", "0.5", "1e-5", "''", "'auto'", "()",
+            "<no value>", "'r'", "[]")
+GLUE = ("of", "the", "a", "to", "in", "or")
+TYPES = ("int", "str", "float", "bool", "list", "object", "bytes", "Any", "dict[str, Any]",
+         "tuple[int, int]", "Callable[[int], bool]")
 
 
 def syllable(rng: random.Random) -> str:
@@ -29,34 +38,59 @@ def word(rng: random.Random, known: list[str]) -> str:
     return "".join(syllable(rng) for _ in range(rng.choice((1, 2, 2))))
 
 
-def identifier(rng: random.Random, known: list[str], is_class: bool = False) -> str:
-    """A name as people write them: CamelCase for classes, else parts joined by underscores."""
-    parts = [word(rng, known) for _ in range(rng.choice((1, 2, 2)))]
-    return "".join(p.capitalize() for p in parts) if is_class else "_".join(parts)
+def identifier(rng: random.Random, known: list[str], is_class: bool = False,
+               again: tuple[str, ...] = ()) -> str:
+    """A name as people write them: CamelCase for classes, for functions parts joined by underscores
+    or, one in four, camelCase. Of three parts one is from `again`, said before."""
+    parts = [rng.choice(again) if again and rng.random() < 0.33 else word(rng, known)
+             for _ in range(rng.choice((1, 2, 2, 3)))]
+    if is_class:
+        return "".join(p.capitalize() for p in parts)
+    if rng.random() < 0.25:
+        return parts[0] + "".join(p.capitalize() for p in parts[1:])
+    return "_".join(parts)
 
 
-def dotted(rng: random.Random, known: list[str], is_class: bool) -> str:
-    """A full name with its modules, "tolu.bract.merin_sod"."""
-    modules = [word(rng, known) for _ in range(rng.choice((1, 1, 2)))]
-    return ".".join([*modules, identifier(rng, known, is_class)])
+def dotted(rng: random.Random, known: list[str], is_class: bool, near: str = "") -> str:
+    """A full name with its modules, "tolu.bract.merin_tolu"; `near`: in the modules of that one."""
+    modules = near.split(".")[:-1] or [word(rng, known) for _ in range(rng.choice((1, 1, 2, 3)))]
+    return ".".join([*modules, identifier(rng, known, is_class, tuple(modules))])
 
 
-def argument_list(rng: random.Random, known: list[str]) -> tuple[str, list[str]]:
-    """("mirt, ploc=None, *args", ["mirt", "ploc", "args"]): a signature and the names in it."""
+def type_note(rng: random.Random, known: list[str]) -> str:
+    """What may stand behind a name's colon: "int", "Merin | None", "tuple[int, int]"."""
+    kind = rng.choice(TYPES) if rng.random() < 0.6 else identifier(rng, known, is_class=True)
+    return kind + (" | None" if rng.random() < 0.2 else "")
+
+
+def argument_list(rng: random.Random, known: list[str], taken: list[str]) -> tuple[str, list[str]]:
+    """("mirt, ploc=None, *args", ["mirt", "ploc", "args"]): a signature and the names in it.
+
+    Three in ten are annotated, half of these in quotes, as packages print types that they do not
+    evaluate; in three in ten the names begin alike. `taken` are argument names of real functions.
+    """
     names, written = [], []
+    annotated, quote = rng.random() < 0.3, rng.choice(("", "'"))
+    stem = rng.choice(taken or known or ["a"]) if rng.random() < 0.3 else ""
     for _ in range(rng.choice((1, 2, 2, 3, 3, 4))):
-        name = rng.choice(known) if known and rng.random() < 0.5 else word(rng, [])
+        name = rng.choice(taken) if taken and rng.random() < 0.5 else "_".join(
+            word(rng, known) for _ in range(rng.choice((1, 1, 2))))
+        if stem and rng.random() < 0.8:
+            name = stem + rng.choice(("", "1", "2", "3", f"_{name}", name.capitalize()))
         if name in names or not name.isidentifier():
             continue
         names.append(name)
-        note = f": {rng.choice(ANNOTATIONS)}" if rng.random() < 0.12 else ""
-        default = rng.random() < 0.4 or written and "=" in written[-1]
+        note = f": {quote}{type_note(rng, known)}{quote}" if annotated else ""
+        default = rng.random() < 0.35 or written and "=" in written[-1]
         equals = " = " if note else "="
         written.append(name + note + (equals + rng.choice(DEFAULTS) if default else ""))
-    if rng.random() < 0.15:
-        names.append("kwargs")
-        written.append("**kwargs")
-    return ", ".join((["self"] if rng.random() < 0.2 else []) + written), names
+    for extra, chance in (("args", 0.08), ("kwargs", 0.12)):
+        if extra not in names and rng.random() < chance:
+            names.append(extra)
+            written.append(f"*{extra}" if extra == "args" else f"**{extra}")
+    if "*" not in "".join(written) and written and rng.random() < 0.15:
+        written.insert(rng.randint(1, len(written)), "/")
+    return ", ".join((["self"] if rng.random() < 0.05 else []) + written), names
 
 
 def listed(names: list[str]) -> str:
@@ -64,10 +98,19 @@ def listed(names: list[str]) -> str:
     return (names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}") + "."
 
 
+def class_or_function(name: str, what: str) -> str:
+    """The answer to "Is NAME a class or a function?". Words stand before the name, so that a blank
+    does, as in the question: the same tokens can then be copied (open_book.py)."""
+    return f"By its name, {name} is a {what}."
+
+
 def sentence(rng: random.Random, words: list[str]) -> str:
-    """A sentence of words in no order: it cannot be guessed, only copied."""
-    said = [word(rng, []) if rng.random() < 0.15 else rng.choice(words)
-            for _ in range(rng.randint(4, 12))]
+    """A sentence of words in no order: it cannot be guessed, only copied. Some come twice."""
+    said = []
+    for _ in range(rng.randint(3, 9)):
+        chance = rng.random()
+        said.append(word(rng, []) if chance < 0.15 else rng.choice(GLUE) if chance < 0.4 else
+                    rng.choice(said) if said and chance < 0.5 else rng.choice(words))
     return " ".join(said).capitalize() + "."
 
 
@@ -78,30 +121,34 @@ def record(kind: str, asked: str, answer: str, name: str) -> dict:
             "package": "made up", "kind": kind, "name": name}
 
 
-def made_up(kind: str, rng: random.Random, known: list[str], words: list[str]) -> dict:
+def made_up(kind: str, rng: random.Random, known: list[str], words: list[str],
+            taken: list[str]) -> dict:
     """One question of a kind: "arguments", "kind", "open" or "repeat". `known` are parts of real
-    names, `words` the words of real sentences, both of the training packages."""
+    names, `words` the words of real sentences, `taken` the names of real arguments, all of the
+    training packages."""
     is_class = rng.random() < 0.5
     name = dotted(rng, known, is_class)
     if kind == "kind":
         what = "class" if is_class else "function"
-        return record(kind, f"Is {name} a class or a function?", f"{name} is a {what}.", name)
+        return record(kind, f"Is {name} a class or a function?", class_or_function(name, what),
+                      name)
     if kind == "arguments":
         written, names = "", []
-        while not names:
-            written, names = argument_list(rng, known)
+        while not names or len(written) >= LONGEST_ARGUMENTS:
+            written, names = argument_list(rng, known, taken)
         name = identifier(rng, known)
         return record(kind, f"List the arguments of {name}({written}).", listed(names), name)
     said = sentence(rng, words)
     if kind == "repeat":
-        return record(kind, f"Repeat: {said}", said, "")
+        return record(kind, f"Repeat:\n{said}", said, "")
     entries = []
-    for n, s in ((name, said), (dotted(rng, known, rng.random() < 0.5), sentence(rng, words))):
-        heading = f"{n}({argument_list(rng, known)[0]})"
+    other = dotted(rng, known, rng.random() < 0.5, near=name if rng.random() < 0.5 else "")
+    for n, s in ((name, said), (other, sentence(rng, words))):
+        heading = f"{n}({argument_list(rng, known, taken)[0]})"
         entries.append(PageEntry(n, heading if len(heading) <= LONGEST_HEADING else f"{n}(...)", s))
     question = f"What is {name}?" if is_class else f"What does {name} do?"
-    asked = with_page(question, entries[0], entries[1] if rng.random() < 0.8 else None,
-                      rng.random() < 0.5)
+    two = other != name and rng.random() < 0.8
+    asked = with_page(question, entries[0], entries[1] if two else None, rng.random() < 0.5)
     return record("open", asked, said, name)
 
 
@@ -114,11 +161,14 @@ def made_up_pairs(counts: dict[str, int], seed: int, pairs: list[dict]) -> list[
     words = sorted({w for pair in pairs if pair["kind"] in ("does", "open")
                     for w in pair["messages"][-1]["content"].lower().strip(".").split()
                     if w.isalpha()}) or ["one", "two", "three", "four"]
+    taken = sorted({name for pair in pairs if pair["kind"] == "arguments"
+                    for name in re.findall(r"\w+", pair["messages"][-1]["content"])
+                    if name not in ("and", "args", "kwargs")})
     asked, made = set(), []
     for kind, count in counts.items():
         wanted = len(made) + count
         while len(made) < wanted:
-            pair = made_up(kind, rng, known, words)
+            pair = made_up(kind, rng, known, words, taken)
             if pair["messages"][0]["content"] not in asked:
                 asked.add(pair["messages"][0]["content"])
                 made.append(pair)

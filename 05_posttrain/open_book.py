@@ -1,10 +1,10 @@
 """Open book: a page of documentation in front of the question.
 
-    numpy.argsort(a, axis=-1)
-        Returns the indices that would sort an array.
+    # numpy.argsort(a, axis=-1)
+    Returns the indices that would sort an array.
 
-    numpy.copy(a, order='K')
-        Return an array copy of the given object.
+    # numpy.copy(a, order='K')
+    Return an array copy of the given object.
 
     What does numpy.argsort do?
 
@@ -12,15 +12,21 @@ A page has one entry or two, in either order, and the answer is the sentence bel
 the question names. To find it a model has to look up a name that it may never have read, and to
 copy what stands there: two things that it can do for any package, while remembering needs the
 package. What SFT cannot teach, the context can.
+
+The page is laid out for the tokenizer. A word behind a blank is another token than the same word at
+the start of a line (" numpy" is not "numpy"; a rare word is even cut elsewhere), and a model that
+copies tokens cannot know that they spell the same. So the sentence starts its line, as it will
+start the answer, and the "# " of a heading puts a blank before the name, as the question does.
 """
 
 import random
 import re
+from collections import defaultdict
 from dataclasses import dataclass
 
 from doc_entries import Entry, first_sentence
 
-HEADING = re.compile(r"^([A-Za-z_][\w.]*)(?:\(.*\))?$")
+BLOCK = re.compile(r"(?:# )?([A-Za-z_][\w.]*)\(.*\)\n(?:    )?([^\s].*)")
 LONGEST_HEADING, LONGEST_SENTENCE = 64, 100     # characters; longer ones make a batch as wide
 
 
@@ -34,7 +40,7 @@ class PageEntry:
     @property
     def text(self) -> str:
         """The entry as it stands on a page."""
-        return f"{self.heading}\n    {self.sentence}"
+        return f"# {self.heading}\n{self.sentence}"
 
 
 def page_entry(entry: Entry) -> PageEntry | None:
@@ -58,24 +64,21 @@ def with_page(question: str, asked: PageEntry, other: PageEntry | None,
 def split_page(message: str) -> tuple[dict[str, str], str]:
     """A message -> ({name: sentence} of its page, the question): the way back of `with_page`.
 
-    A message without a page gives ({}, message).
+    A message without a page gives ({}, message). Headings without "# " and sentences behind four
+    blanks, as pydoc prints them, are a page too.
     """
     *blocks, question = message.split("\n\n")
-    page = {}
-    for block in blocks:
-        heading, _, said = block.partition("\n    ")
-        match = HEADING.match(heading)
-        if not match or not said or "\n" in said:
-            return {}, message
-        page[match[1]] = said
-    return page, question
+    entries = [BLOCK.fullmatch(block) for block in blocks]
+    if not all(entries):
+        return {}, message
+    return {entry[1]: entry[2] for entry in entries}, question
 
 
 def on_page(message: str) -> str:
     """The sentence that the page of a message says of the name that its question asks about; "" if
     there is no page, or the name is not on it.
 
-    `on_page("f(x)\\n    Sort x.\\n\\nWhat does f do?")` is "Sort x.".
+    `on_page("# f(x)\\nSort x.\\n\\nWhat does f do?")` is "Sort x.".
     """
     page, question = split_page(message)
     words = re.findall(r"[A-Za-z_][\w.]*\w|[A-Za-z_]", question)
@@ -101,15 +104,18 @@ def opened(pairs: list[dict], rng: random.Random, single: float = 0.2) -> list[d
     """The questions "What does X do?" again, kind "open", each with its page in front: those whose
     entry fits one, in order, each page once.
 
-    pairs: {"messages", "page", ...}, page a PageEntry or None. The other entry of a page is another
-    pair's, drawn by `rng`; a share `single` of the pages has no other.
+    pairs: {"messages", "page", "package", ...}, page a PageEntry or None. The other entry of a page
+    is another pair's, drawn by `rng`, half of them of the same package, so that the names differ in
+    their last part only; a share `single` of the pages has no other.
     """
     fitting = [pair for pair in pairs if pair.get("page")]
-    others = [pair["page"] for pair in fitting]
-    rng.shuffle(others)
-    made = []
-    for pair, other in zip(fitting, others):
+    pages, made = defaultdict(list), []
+    for pair in fitting:
+        pages[pair["package"]].append(pair["page"])
+        pages[None].append(pair["page"])        # of any package
+    for pair in fitting:
         page = pair["page"]
+        other = rng.choice(pages[pair["package"] if rng.random() < 0.5 else None])
         if other.name == page.name or rng.random() < single:
             other = None
         message = with_page(pair["messages"][0]["content"], page, other, rng.random() < 0.5)
