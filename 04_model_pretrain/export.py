@@ -63,8 +63,8 @@ def family_of(config: GPTConfig) -> str:
         if config.qk_norm and (config.bias or config.qkv_bias):
             wrong.append("biases beside qk_norm")
     if wrong:
-        raise BadInput(f"no published family computes this model ({', '.join(wrong)}): one that can "
-                       "go is trained by python 04_model_pretrain/pretrain.py --shape llama "
+        raise BadInput(f"no published family computes this model ({', '.join(wrong)}): one that "
+                       "can go is trained by python 04_model_pretrain/pretrain.py --shape llama "
                        f"(or {', '.join(name for name in PORTABLE if name != 'llama')})")
     return family
 

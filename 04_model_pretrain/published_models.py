@@ -94,8 +94,8 @@ def take(config: GPTConfig, tensors: Mapping[str, Tensor], style: str, pairs: bo
         if part is not None and value.shape[0] == 3 * shape[0]:
             value = value[part * shape[0]:(part + 1) * shape[0]]
         if not value.is_floating_point():
-            raise BadInput(f"{where}: tensor {name} is of {str(value.dtype).split('.')[-1]}: packed "
-                           "weights are not read here, give the model in 16 or 32 bits")
+            raise BadInput(f"{where}: tensor {name} is of {str(value.dtype).split('.')[-1]}: "
+                           "packed weights are not read here, give the model in 16 or 32 bits")
         if value.shape != shape:
             raise BadInput(f"{where}: tensor {name} is {tuple(value.shape)}, the model of these "
                            f"settings has {tuple(shape)}")
