@@ -45,14 +45,18 @@ step() {
   "$@"
   printf '(%d s)\n' $((SECONDS - began))
 }
-# A step of one process that the next ones do not need runs beside them: it has ended after
-# `settle`, which shows what it said, and stops the walk if it failed.
-asides=()
+# The walk has two lanes, so that two cores have work. `step` walks in the first. What the next steps
+# do not need walks beside it in the second, one `aside` after another; `settle` waits for them all,
+# shows what they said, and stops the walk if one failed.
+asides=() lane=
 aside() {
+  local name before=$lane
+  name=$(basename "$2" .py)
   printf '\n\033[1m$ %s &\033[0m\n' "$*"
   mkdir -p "$out/asides"
-  "$@" > "$out/asides/$(basename "$2" .py).txt" 2>&1 &
-  asides+=("$!:$(basename "$2" .py)")
+  { while [ -n "$before" ] && kill -0 "$before" 2> /dev/null; do sleep 0.2; done
+    exec "$@"; } > "$out/asides/$name.txt" 2>&1 &
+  lane=$! asides+=("$!:$name")
 }
 settle() {
   local one failed=
@@ -61,7 +65,7 @@ settle() {
     printf '\n\033[1m%s\033[0m\n' "${one#*:}"
     tr '\r' '\n' < "$out/asides/${one#*:}.txt" | grep -v 'it/s\|s/it\|%|' || true
   done
-  asides=()
+  asides=() lane=
   [ -z "$failed" ] || exit 1
 }
 trap 'jobs -p | xargs kill 2> /dev/null || true' EXIT
@@ -102,30 +106,31 @@ aside python 02_data/mix_domains.py $quick
 step python 03_scaling/sweep.py $quick
 settle
 step python 03_scaling/plan.py $quick $dial
-step python 03_scaling/hyperparameters.py --recorded
-step python 03_scaling/rivals.py --recorded
 step python 04_model_pretrain/pretrain.py $quick
-step python 04_model_pretrain/vocabularies.py --recorded
-step python 04_model_pretrain/data_quality.py --recorded
-step python 04_model_pretrain/architectures.py --recorded
 
-# ---- 5: from a predictor to an assistant
+# ---- 5: from a predictor to an assistant; beside it, what larger experiments have left on record
+aside python 03_scaling/hyperparameters.py --recorded
+aside python 03_scaling/rivals.py --recorded
+aside python 04_model_pretrain/vocabularies.py --recorded
+aside python 04_model_pretrain/data_quality.py --recorded
+aside python 04_model_pretrain/architectures.py --recorded
 step python 05_posttrain/instructions.py $quick
 step python 05_posttrain/sft.py $quick
 step python 05_posttrain/preferences.py $quick
 aside python 05_posttrain/reward_model.py $quick
 step python 05_posttrain/dpo.py $quick
 settle
-aside python 05_posttrain/rejection_sampling.py $quick
-step python 05_posttrain/ppo.py $quick
+aside python 05_posttrain/ppo.py $quick
+step python 05_posttrain/rejection_sampling.py $quick
 step python 05_posttrain/reinforce.py $quick
 settle
-step python 05_posttrain/compare.py $quick
-step python 05_posttrain/right_answers.py $quick
-step python 05_posttrain/recorded_claims.py
 
 # ---- 6 and 7: prove it works, make it feasible, report
-step python 06_eval/evaluate.py $quick
+aside python 05_posttrain/right_answers.py $quick
+aside python 05_posttrain/recorded_claims.py
+aside python 06_eval/evaluate.py $quick
+step python 05_posttrain/compare.py $quick
+settle
 step python 07_systems/benchmark.py $quick
 step python 06_eval/report.py $quick
 

@@ -1,27 +1,44 @@
-"""A model made to talk: weights in 4, 8 or 16 bits, products that read each weight once.
+"""A model made to talk: fewer operations a token, and weights in 4, 8, 16 or 32 bits.
 
     model = TalkingGPT(gpt.config, gpt.state_dict(), bits=4)
     tokens = generate(model, ids, 100)
 
-Writing one token multiplies one vector with every weight, so the processor waits for memory: half
-the bytes are half the time. What else costs is the number of small operations: here about twenty
-in a layer, where the teaching model takes fifty. On one core of an AMD EPYC (AVX2), SmolLM2-135M:
-see MEASURED.md. A prompt is read in one pass, with the same weights.
+Writing one token multiplies one vector with every weight, so a large model waits for its memory:
+half the bytes are half the time. A small one waits for the number of its operations: here about
+twenty-five in a layer, where the teaching model takes fifty. `generate` therefore lets a small
+GPT talk through this file (`packed`), in 32 bits. How fast: MEASURED.md. A prompt is read in one
+pass, with the same weights.
 
-But: for the Llama shape alone (rotary positions, RMS norms; with or without biases and norms on
-query and key), on a CPU, and not for training. Vectors are rounded to 16 bits. Rounding them to 8
-too (torch's dynamic quantisation) would be as fast as 4-bit weights and was tried: SmolLM2's few
-huge channels cost it 1.7 % of its loss, and a whole prompt under one scale 22 %.
+But: for rotary positions and RMS norms alone (ours and the Llama family, with or without biases
+and norms on query and key), and not for training. Below 32 bits vectors are rounded to 16, on a
+CPU. Rounding them to 8 too (torch's dynamic quantisation) would be as fast as 4-bit weights and was
+tried: SmolLM2's few huge channels cost it 1.7 % of its loss, and a whole prompt under one scale
+22 %.
 """
 
 from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from gpt import GPTConfig, rotary_angles
+from gpt import GPT, MLP, Attention, Block, GPTConfig, RMSNorm, rotary_angles
 from model_families import pairs_from_halves
+from ngram_embedding import NgramEmbedding, tokens_before
+
+PLAIN = {GPT, Block, Attention, MLP, RMSNorm, NgramEmbedding, nn.Linear, nn.Embedding,
+         nn.ModuleList, nn.Identity}
+SMALL = 20_000_000      # parameters; above it the copy costs more than the operations it saves
+
+
+class Product32:
+    """x @ W^T + b, all of it in 32 bits."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.weight, self.bias = weight, bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
 
 
 class Product16:
@@ -103,33 +120,46 @@ class Layer:
         self.up = product(joined(parts, "weight"), joined(parts, "bias"))
         self.down = product(get("mlp.down.weight"), get("mlp.down.bias"))
         self.norm, self.mlp_norm = get("attention_norm.weight"), get("mlp_norm.weight")
-        if config.qk_norm:
-            self.q_norm = pairs_from_halves(get("attention.q_norm.weight"), 1) * config.D ** -0.5
-            self.k_norm = pairs_from_halves(get("attention.k_norm.weight"), 1)
+        if config.qk_norm:          # one gain for both: (H + H_kv, 1, D)
+            gains = (pairs_from_halves(get(f"attention.{x}_norm.weight"), 1) for x in "qk")
+            q, k = next(gains) * config.D ** -0.5, next(gains)
+            self.qk_gain = torch.stack([q] * config.heads + [k] * kv_heads)[:, None]
 
 
 class TalkingGPT:
-    """A GPT of the Llama shape that reads and writes fast; takes `generate`'s calls.
+    """A GPT with rotary positions that reads and writes fast; takes `generate`'s calls.
 
     `state` is a GPT's state dict (or a mapping that reads each tensor when it is asked for, so
-    that the whole model is never in memory in 32 bits), `bits` 4, 8 or 16. ValueError for another
-    shape of model.
+    that the whole model is never in memory in 32 bits), `bits` 4, 8, 16 or 32. ValueError for
+    another shape of model.
     """
 
     def __init__(self, config: GPTConfig, state: Mapping[str, Tensor], bits: int = 8) -> None:
-        wrong = [name for name, needed in (("positions", "rotary"), ("norm", "rms"),
-                 ("mix_previous", False), ("ngram_rows", 0)) if getattr(config, name) != needed]
-        if wrong or getattr(config, "late_keys", False) or bits not in (4, 8, 16):
-            raise ValueError(f"{bits} bits, {wrong[0] if wrong else 'late_keys'} of this model: "
-                             "not the Llama shape in 4, 8 or 16 bits")
-        self.config, product = config, {4: Product4, 8: Product8, 16: Product16}[bits]
+        products = {4: Product4, 8: Product8, 16: Product16, 32: Product32}
+        wrong = [name for name, needed in (("positions", "rotary"), ("norm", "rms"))
+                 if getattr(config, name) != needed]
+        if wrong or bits not in products:
+            raise ValueError(f"{bits} bits, {', '.join(wrong) or 'rotary'}: not a model of rotary "
+                             "positions and RMS norms in 4, 8, 16 or 32 bits")
+        self.config, wide = config, bits == 32
         self.eps = 1e-6 if config.norm_eps is None else config.norm_eps
-        # the table stays in 16 bits, which a tied head reads too
-        self.table = state["embedding.weight"].to(torch.bfloat16)
-        self.head = Product16(self.table if config.tied else state["lm_head.weight"], None)
-        self.layers = [Layer(config, state, i, product) for i in range(config.layers)]
+        # below 32 bits the table stays in 16, which a tied head reads too
+        self.table = state["embedding.weight"].to(torch.float32 if wide else torch.bfloat16)
+        self.head = (Product32 if wide else Product16)(
+            self.table if config.tied else state["lm_head.weight"], None)
+        self.layers = [Layer(config, state, i, products[bits]) for i in range(config.layers)]
         self.final_norm = state["final_norm.weight"].float()
-        self.turns = torch.empty(0, config.D // 2, dtype=torch.complex64)
+        self.share = state["previous_share"].float() if config.mix_previous else None
+        self.ngrams = None
+        if config.ngram_rows:
+            with torch.device("meta"):
+                self.ngrams = NgramEmbedding(config.ngram_rows, config.ngram_width, config.width)
+            self.ngrams.load_state_dict({name: state[f"ngram_embedding.{name}"].float() for name
+                                         in ("table", "up.weight")}, assign=True)
+        kv_heads, device = config.kv_heads or config.heads, self.final_norm.device
+        number = torch.arange(config.heads + kv_heads, device=device) - config.heads
+        self.late = ((number > 0) & (number % 2 == 1))[:, None, None]       # (H + H_kv, 1, 1)
+        self.turns = torch.empty(0, config.D // 2, dtype=torch.complex64, device=device)
 
     def parameters(self):
         """What tells `generate` the device."""
@@ -139,24 +169,39 @@ class TalkingGPT:
         return self
 
     def _turns(self, start: int, T: int, positions: Tensor | None) -> Tensor:
-        """Unit complex numbers ([B,] T, 1, D/2): by how much each position turns its pairs."""
-        need = start + T if positions is None else int(positions.max()) + 1
+        """Unit complex numbers ([B, 1,] T, D/2): by how much each position turns its pairs."""
+        need = max(start + T, 0 if positions is None else self.config.sequence_length)
         if need > len(self.turns):
-            cos, sin = rotary_angles(torch.arange(2 * need), self.config.D,
-                                     self.config.rotary_base, self.config.rotary_factors)
+            cos, sin = rotary_angles(torch.arange(2 * need, device=self.turns.device),
+                                     self.config.D, self.config.rotary_base,
+                                     self.config.rotary_factors)
             self.turns = torch.complex(cos, sin)
-        found = self.turns[start:start + T] if positions is None else self.turns[positions]
-        return found.unsqueeze(-2)
+        return self.turns[start:start + T] if positions is None else self.turns[positions][:, None]
+
+    def _embedded(self, ids: Tensor, positions: Tensor | None, cache) -> Tensor:
+        """(B, T) -> (B T, C): each token, its share of the one before, what n-grams remember."""
+        x = self.table[ids.reshape(-1)].float()
+        if self.share is None and self.ngrams is None:
+            return x
+        if positions is None:
+            start = 0 if cache is None else cache.length
+            positions = torch.arange(start, start + ids.shape[1], device=ids.device)
+        before = tokens_before(ids, positions, cache and cache.last)
+        if self.share is not None:
+            last = before[..., 0].reshape(-1)
+            x = x + self.share * self.table[last.clamp(min=0)] * (last >= 0)[:, None]
+        return x if self.ngrams is None else x + self.ngrams(ids, before).flatten(0, 1)
 
     def hidden(self, ids: Tensor, *, cache=None, positions: Tensor | None = None,
                mask: Tensor | None = None) -> Tensor:
         """ids (B, T) -> (B, T, C) after the final norm, as GPT.hidden."""
         (B, T), C = ids.shape, self.config.width
         turns = self._turns(0 if cache is None else cache.length, T, positions)
-        x = self.table[ids.reshape(-1)].float()                             # (B T, C)
+        x = self._embedded(ids, positions, cache)                           # (B T, C)
+        starts = None if positions is None else (positions == 0)[:, None, :, None]
         for number, layer in enumerate(self.layers):
             qkv = layer.qkv(self._norm(x, layer.norm))
-            y = self._attention(layer, number, qkv.view(B, T, -1), turns, cache, mask)
+            y = self._attention(layer, number, qkv.view(B, T, -1), turns, cache, mask, starts)
             x = x + layer.out(y)
             h = layer.up(self._norm(x, layer.mlp_norm))
             x = x + layer.down(self._bend(h))
@@ -179,28 +224,41 @@ class TalkingGPT:
             return F.relu(h).square()
         return F.gelu(h, approximate="tanh" if self.config.mlp == "gelu" else "none")
 
+    def _late(self, qk: Tensor, before: Tensor | None, starts: Tensor | None) -> Tensor:
+        """(B, H + H_kv, T, D) -> the same, every second head's keys one token late (see
+        ngram_embedding.late_keys); `starts`, bool (B, 1, T, 1), marks where a text begins."""
+        if starts is None and qk.shape[2] == 1 and before is not None:
+            return torch.where(self.late, before, qk)
+        first = torch.zeros_like(qk[:, :, :1]) if before is None else before
+        late = torch.cat([first, qk[:, :, :-1]], dim=2)
+        return torch.where(self.late, late if starts is None else late.masked_fill(starts, 0), qk)
+
     def _attention(self, layer: Layer, number: int, qkv: Tensor, turns: Tensor, cache,
-                   mask: Tensor | None) -> Tensor:
+                   mask: Tensor | None, starts: Tensor | None) -> Tensor:
         """(B, T, (H + 2 H_kv) D) -> (B T, H D)."""
         B, T, _ = qkv.shape
         H, KV, D = self.config.heads, self.config.kv_heads or self.config.heads, self.config.D
-        qk, v = qkv[..., :(H + KV) * D].view(B, T, H + KV, D), qkv[..., (H + KV) * D:]
+        qk, v = qkv[..., :(H + KV) * D], qkv[..., (H + KV) * D:]
+        qk = qk.view(B, T, H + KV, D).transpose(1, 2)                       # queries, then keys
         if self.config.qk_norm:
-            qk = torch.cat([F.rms_norm(qk[:, :, :H], (D,), layer.q_norm, self.eps),
-                            F.rms_norm(qk[:, :, H:], (D,), layer.k_norm, self.eps)], dim=2)
+            size = qk.square().mean(-1, keepdim=True).add_(self.eps).rsqrt_()
+            qk = (qk * size).mul_(layer.qk_gain)
+        if self.config.late_keys:
+            qk = self._late(qk, cache and cache.key_before(number, qk), starts)
         # a turn is one complex product for queries and keys together
-        qk = torch.view_as_real(torch.view_as_complex(qk.unflatten(-1, (-1, 2))) * turns)
-        qk = qk.flatten(-2).transpose(1, 2)                                 # (B, H + H_kv, T, D)
+        qk = torch.view_as_complex(qk.unflatten(-1, (-1, 2))) * turns
+        qk = torch.view_as_real(qk).flatten(-2)
         q, k, v = qk[:, :H], qk[:, H:], v.view(B, T, KV, D).transpose(1, 2)
         if cache is not None:
             k, v = cache.extend(number, k, v)
         if T == 1:          # the queries of a group stand where T stood: no key is copied
             scores = q.reshape(B, KV, H // KV, D) @ k.mT                    # (B, H_kv, H/H_kv, T)
             if mask is not None:
-                scores = scores.masked_fill(~mask, float("-inf"))
+                scores = scores.masked_fill_(~mask, float("-inf"))
             return (scores.softmax(-1) @ v).reshape(B, H * D)
         if mask is None and k.shape[2] > T:
-            mask = torch.ones(T, k.shape[2], dtype=torch.bool).tril(k.shape[2] - T)
+            mask = torch.ones(T, k.shape[2], dtype=torch.bool,
+                              device=k.device).tril(k.shape[2] - T)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None,
                                            scale=1.0, enable_gqa=H != KV)
         return y.transpose(1, 2).reshape(B * T, H * D)
@@ -209,3 +267,16 @@ class TalkingGPT:
         """Logits (B, T, V) and no loss, as GPT gives without targets."""
         h = self.hidden(ids, **context)
         return self.head(h.flatten(0, 1)).view(*ids.shape, -1), None
+
+
+def packed(model):
+    """`model` as it talks fastest: a small GPT of rotary positions in 32 bits as a TalkingGPT,
+    which is made anew in a fraction of a token's time; every other model as it is, too one that
+    holds modules of others (LoRA's, experts)."""
+    if not isinstance(model, GPT) or model.config.positions != "rotary" or \
+            model.config.norm != "rms" or {type(part) for part in model.modules()} - PLAIN:
+        return model
+    weights = list(model.parameters())
+    if sum(p.numel() for p in weights) > SMALL or any(p.dtype != torch.float32 for p in weights):
+        return model
+    return TalkingGPT(model.config, {n: p.detach() for n, p in model.state_dict().items()}, 32)

@@ -26,7 +26,7 @@ from measure_policy import raw_windows
 from option_ranges import parsed
 from responses import score_rows
 from reward_model import load_reward_model
-from rollouts import sample_answers
+from rollouts import sample_rounds
 from side_by_side import side_by_side
 from sft_experiments import Bench, base_continues, claim_base_continues
 from training_stage import (add_common, add_workers, fresh_questions, open_model, open_tokenizer,
@@ -66,8 +66,7 @@ def one_piece(name: str, path: Path, tokenizer_path: Path, sft_path: Path, quest
 def sampled_rewards(sft, reward, tokenizer, questions: list[str], pad: int, seed: int,
                     samples: int) -> tuple[np.ndarray, np.ndarray]:
     """(proxy, gold) rewards, each (Q, samples), of the SFT model's answers."""
-    rounds = [sample_answers(sft, tokenizer, questions, seed=seed * 101 + 50 + k)
-              for k in range(samples)]
+    rounds = sample_rounds(sft, tokenizer, questions, samples, seed=seed * 101 + 50)
     gold = np.stack([gold_of(part) for part in rounds], axis=1)
     proxy = np.stack([score_rows(reward.score, [a.row for a in part], pad).numpy()
                       for part in rounds], axis=1)

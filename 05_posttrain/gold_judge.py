@@ -9,7 +9,7 @@ import torch
 from gold_rule import gold_scores, points, relevance
 from measure_policy import form, raw_bits_per_byte
 from responses import collate, in_order_of_length, response_logprobs
-from rollouts import Answer, sample_answers
+from rollouts import Answer, sample_rounds
 
 
 def gold_of(answers: list[Answer]) -> np.ndarray:
@@ -78,8 +78,7 @@ def judge_policy(policy, reference, tokenizer, questions: list[str], sft_gold: n
     sft_gold (Q, samples): the SFT model's gold rewards on the same questions, or None if this is
     the SFT model. The gold rewards themselves are returned under "gold_rewards".
     """
-    rounds = [sample_answers(policy, tokenizer, questions, seed=seed * 101 + k)
-              for k in range(samples)]
+    rounds = sample_rounds(policy, tokenizer, questions, samples, seed=seed * 101)
     answers = [a for part in rounds for a in part]
     gold = np.stack([gold_of(part) for part in rounds], axis=1)
     rate, interval = (0.5, (0.5, 0.5)) if sft_gold is None else win_rate(gold, sft_gold)

@@ -25,10 +25,12 @@ from annotator import label_pairs
 from artifacts import CommandLine, BadInput, Job, command, need, shown, write_json
 from option_ranges import parsed
 from preference_files import as_pair, split_pairs
-from rollouts import Answer, sample_answers
+from rollouts import Answer, sample_rounds
 from side_by_side import side_by_side
 from training_stage import (add_common, add_workers, fresh_questions, open_model, open_tokenizer,
                             read_conversations, read_jsonl, result, write_jsonl)
+
+PART = 125              # questions that one process answers in one go
 
 
 def all_pairs(rounds: list[list[Answer]], seed: int,
@@ -121,12 +123,12 @@ def parse() -> argparse.Namespace:
     return args
 
 
-def one_round(sft: Path, tokenizer_path: Path, questions: list[str], temperature: float,
-              seed: int) -> list[Answer]:
-    """One answer of the SFT model to every question: what one process does."""
+def one_part(sft: Path, tokenizer_path: Path, questions: list[str], answers: int,
+             temperature: float, seed: int) -> list[list[Answer]]:
+    """`answers` rounds of the SFT model's answers to these questions: what one process does."""
     model, _ = open_model(sft, tokenizer_path, "05_posttrain/sft.py")
-    return sample_answers(model, open_tokenizer(tokenizer_path), questions,
-                          temperature=temperature, seed=seed)
+    return sample_rounds(model, open_tokenizer(tokenizer_path), questions, answers,
+                         temperature=temperature, seed=seed)
 
 
 def sample_pairs(args: argparse.Namespace) -> tuple[list[dict], Counter]:
@@ -134,9 +136,12 @@ def sample_pairs(args: argparse.Namespace) -> tuple[list[dict], Counter]:
     need(args.sft, "05_posttrain/sft.py")
     train = read_conversations(args.train, "05_posttrain/instructions.py")
     questions = fresh_questions(train, args.questions)
-    rounds = side_by_side(one_round, [
-        (args.sft, args.tokenizer, questions, args.temperature, args.seed * 1000 + k)
-        for k in range(args.answers)], args.workers, "sampling")
+    # Parts of one size, however many processes work on them: the answers are the same for any.
+    parts = side_by_side(one_part, [
+        (args.sft, args.tokenizer, questions[start:start + PART], args.answers, args.temperature,
+         args.seed * 1000 + start) for start in range(0, len(questions), PART)],
+        args.workers, "sampling")
+    rounds = [[answer for part in parts for answer in part[k]] for k in range(args.answers)]
     return all_pairs(rounds, args.seed, args.sharpness)
 
 

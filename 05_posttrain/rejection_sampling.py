@@ -17,14 +17,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from artifacts import BadInput, CommandLine, Job, command, shown, write_json
 from chat_template import PAD, special_id
 from option_ranges import parsed
 from responses import score_rows
 from reward_model import load_reward_model
-from rollouts import Answer, sample_answers
+from rollouts import Answer, sample_rounds
 from sft import fine_tune
 from sound_step import last_good_kept, save_stage
 from training_stage import (RATES, add_common, fresh_questions, open_model, open_tokenizer,
@@ -58,8 +57,8 @@ def as_rows(rounds: list[list[Answer]], kept: Tensor) -> list[tuple[list[int], l
 def sample_and_keep(sft, reward, tokenizer, questions: list[str], answers: int, seed: int) -> dict:
     """{"rft": rows of the best answers, "rft_random": rows of the control's}, equally many."""
     pad = special_id(tokenizer, PAD)
-    rounds = [sample_answers(sft, tokenizer, questions, seed=seed * 1000 + 500 + k)
-              for k in tqdm(range(answers), desc="sampling", unit="round")]
+    rounds = sample_rounds(sft, tokenizer, questions, answers, seed=seed * 1000 + 500,
+                           desc="sampling")
     scores = torch.stack([score_rows(reward.score, [a.row for a in part], pad)
                           for part in rounds], dim=1)                           # (Q, k)
     # An answer that does not end is never the best.

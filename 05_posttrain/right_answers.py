@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 
 from artifacts import BadInput, CommandLine, Job, command, out, shown, write_json
+from batch_generation import generate_batch
 from chat_template import DOCUMENT_END, plain_ids, special_id
-from generate import generate_batch
 from gold_judge import wilson
 from open_book import token_f1
 from option_ranges import parsed

@@ -7,9 +7,10 @@
 from dataclasses import dataclass
 
 import torch
+from tqdm import tqdm
 
+from batch_generation import generate_batch
 from chat_template import END, fit_prompt, question, special_id
-from generate import generate_batch
 
 
 @dataclass(frozen=True)
@@ -31,40 +32,32 @@ def as_answer(tokenizer, question: str, prompt: list[int], ids: list[int], end: 
     return Answer(question, text, ended, ids, (prompt + ids, mask))
 
 
-def sample_in_two(model, prompts: list[list[int]], max_new_tokens: int, temperature: float,
-                  end: int, generator: torch.Generator, first: int = 16) -> list[list[int]]:
-    """New tokens for every prompt: `first` of them for all, the rest for the unfinished only.
-
-    A batch runs until its longest row has ended. Most answers are short: starting again with the
-    few long ones costs one pass over what they have, and saves all the passes over ended rows.
-    """
-    how = dict(temperature=temperature, stop=(end,), generator=generator)
-    begun = generate_batch(model, prompts, min(first, max_new_tokens), **how)
-    open_rows = [i for i, ids in enumerate(begun) if ids and ids[-1] != end]
-    if open_rows and max_new_tokens > first:
-        rest = generate_batch(model, [prompts[i] + begun[i] for i in open_rows],
-                              max_new_tokens - first, **how)
-        for i, more in zip(open_rows, rest):
-            begun[i] = begun[i] + more
-    return begun
-
-
 def sample_answers(model, tokenizer, questions: list[str], *, seed: int, temperature: float = 1.0,
-                   max_new_tokens: int = 48, batch: int = 128) -> list[Answer]:
+                   max_new_tokens: int = 48, batch: int = 128, desc: str = "") -> list[Answer]:
     """One answer to each question, in order; ask the same question n times for n answers.
 
     A question that leaves no room for the answer (or takes more than half the context, if that is
-    more) loses its first words. Each batch has its own random generator from (seed, number of the
-    batch): the same call gives the same answers.
+    more) loses its first words. Questions of similar length are answered together, and each batch
+    has its own random generator from (seed, number of the batch): the same call gives the same
+    answers.
     """
     end, limit = special_id(tokenizer, END), model.config.sequence_length
     room = limit - min(max_new_tokens, limit // 2)
     prompts = [fit_prompt(tokenizer, question(asked), room) for asked in questions]
-    answers = []
-    for start in range(0, len(prompts), batch):
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    answers: list[Answer | None] = [None] * len(prompts)
+    for start in tqdm(range(0, len(prompts), batch), desc=desc, disable=not desc):
+        part = order[start:start + batch]
         generator = torch.Generator().manual_seed(seed * 100_003 + start)
-        part = prompts[start:start + batch]
-        sampled = sample_in_two(model, part, max_new_tokens, temperature, end, generator)
-        answers += [as_answer(tokenizer, asked, prompt, ids, end) for asked, prompt, ids
-                    in zip(questions[start:start + batch], part, sampled)]
+        sampled = generate_batch(model, [prompts[i] for i in part], max_new_tokens, temperature,
+                                 stop=(end,), generator=generator)
+        for i, ids in zip(part, sampled):
+            answers[i] = as_answer(tokenizer, questions[i], prompts[i], ids, end)
     return answers
+
+
+def sample_rounds(model, tokenizer, questions: list[str], rounds: int, **how) -> list[list[Answer]]:
+    """`rounds` answers to every question, a list a round. All of them together: then the model
+    reads each question once. `how`: as `sample_answers`."""
+    answers = sample_answers(model, tokenizer, [q for q in questions for _ in range(rounds)], **how)
+    return [answers[k::rounds] for k in range(rounds)]

@@ -20,8 +20,8 @@ import torch
 from tqdm import tqdm
 
 from artifacts import CommandLine, Job, command, out, shown, write_json
+from batch_generation import generate_batch
 from chat_template import ASSISTANT, END, PAD, USER, render, special_id
-from generate import generate_batch
 from measure_policy import is_answer
 from sft import fine_tune
 from option_ranges import parsed

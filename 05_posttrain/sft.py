@@ -25,7 +25,7 @@ from measure_policy import form, raw_bits_per_byte, raw_windows
 from optimizers import linear_schedule
 from option_ranges import parsed
 from packing import Row, block_mask, packed_batch
-from responses import (collate, in_order_of_length, only_real, response_logprobs,
+from responses import (answer_logits, collate, in_order_of_length, only_real, response_logprobs,
                        token_logprobs)
 from rollouts import sample_answers
 from sound_step import last_good_kept, save_stage, take_step
@@ -44,6 +44,9 @@ def sft_loss(logits: Tensor, ids: Tensor, mask: Tensor, total: float) -> Tensor:
     (total 0) has the loss 0 and gradients of 0, not nan.
     One answer with losses 1, 2, 3 and one with loss 10, total 4 -> 4.0 (not 6.0, the mean of
     the two means).
+
+    The clear rung: it wants the logits of every token. `train_step` computes the same number from
+    the logits of the trained tokens alone (`answer_logits`), which are a fifth of all.
     """
     # Shift: position t is about token t + 1, and so is its mask.
     losses = -only_real(token_logprobs(logits, ids), mask[:, 1:])
@@ -73,9 +76,12 @@ def train_step(model, optimizer, rows: list[Row], pad: int, micro_rows: int = 8,
     optimizer.zero_grad(set_to_none=True)
     loss_sum = 0.0
     for part in torch.arange(len(ids)).split(micro_rows):
+        said, trained = ids[part], mask[part]
         with in_precision(precision):
-            logits, _ = model(ids[part], positions=positions[part], mask=block_mask(numbers[part]))
-        loss = sft_loss(logits.float(), ids[part], mask[part], total)
+            hidden = model.hidden(said, positions=positions[part], mask=block_mask(numbers[part]))
+            logits = answer_logits(model, said, trained, hidden)
+        logprobs, _ = response_logprobs(model, said, trained, logits=logits.float())
+        loss = -logprobs.sum() / total
         loss.backward()
         loss_sum += loss.item()
     take_step(optimizer, model.parameters(), loss_sum, step)

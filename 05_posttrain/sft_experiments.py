@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from batch_generation import generate_batch
 from chat_template import DOCUMENT_END, PAD, plain_ids, special_id
-from generate import generate_batch
 from measure_policy import form, is_answer, raw_bits_per_byte
 from responses import score_rows, sequence_logprobs
 from reward_model import answer_row

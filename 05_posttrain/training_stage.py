@@ -5,6 +5,7 @@ alone, and the rest (weights, optimizer, log) is in one progress file beside the
 """
 
 import argparse
+import functools
 import hashlib
 import json
 import random
@@ -147,11 +148,17 @@ def batch_indices(n: int, batch: int, step: int, seed: int) -> list[int]:
     taken, position = [], step * batch
     while len(taken) < batch:
         epoch, place = divmod(position, n)
-        order = list(range(n))
-        random.Random(f"{seed} {epoch}").shuffle(order)
-        part = order[place:place + batch - len(taken)]
+        part = shuffled(n, f"{seed} {epoch}")[place:place + batch - len(taken)]
         taken, position = taken + part, position + len(part)
     return taken
+
+
+@functools.lru_cache(maxsize=2)     # a batch may take the end of one epoch and the next one's start
+def shuffled(n: int, seed: str) -> list[int]:
+    """The numbers below n in the order of this seed: made once an epoch, not once a step."""
+    order = list(range(n))
+    random.Random(seed).shuffle(order)
+    return order
 
 
 def optimizer_for(parameters, learning_rate: float, eps: float = 1e-8) -> torch.optim.Optimizer:

@@ -15,9 +15,9 @@ from typing import Sequence
 import torch
 
 from artifacts import BadInput, out
+from batch_generation import generate_batch
 from chat_template import fit_prompt
 from checkpoint import check_tokenizer, load_model
-from generate import generate_batch
 
 STAGES = {"base": ("04_model_pretrain", "base.pt"), "sft": ("05_posttrain", "sft.pt"),
           "dpo": ("05_posttrain", "dpo.pt"), "ppo": ("05_posttrain", "ppo.pt"),

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from artifacts import BadInput
-from generate import KVCache, left_pad
+from batch_generation import left_pad
+from generate import KVCache
 
 
 def encode_prompt(tokenizer, prompt: str, room: int) -> list[int]:

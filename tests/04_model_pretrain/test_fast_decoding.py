@@ -3,15 +3,18 @@
 import pytest
 import torch
 
-from fast_decoding import Product4, Product8, Product16, TalkingGPT
-from generate import KVCache, generate, generate_batch
+from fast_decoding import Product4, Product8, Product16, TalkingGPT, packed
+from batch_generation import generate_batch
+from generate import KVCache, generate
 from gpt import GPT, GPTConfig
 from model_families import LLAMA
 
 torch.set_num_threads(1)
 SHAPES = {"llama": LLAMA | dict(kv_heads=2, tied=True), "qwen2": LLAMA | dict(qkv_bias=True),
           "qwen3": LLAMA | dict(qk_norm=True, head_size=32, kv_heads=1),
-          "ours, without parts of its own": dict(mix_previous=False, bias=True)}
+          "ours, without parts of its own": dict(mix_previous=False, bias=True),
+          "ours": dict(tied=True, late_keys=True, ngram_rows=50),
+          "late keys in groups": dict(late_keys=True, kv_heads=2, mlp="gelu", norm_eps=1e-3)}
 IDS = torch.arange(24)[None] * 7 % 64
 
 
@@ -75,9 +78,42 @@ def test_four_bits_of_a_q4_1_file_come_through():
     assert gap < 0.01, f"16 steps fitted anew change the weights: {gap:.3f}"
 
 
+@pytest.mark.parametrize("name", SHAPES)
+def test_in_32_bits_it_is_the_model(name):
+    """Whole, in pieces through the cache (one token alone among them), and with pads before it."""
+    model = small_model(name)
+    talk = packed(model)
+    assert isinstance(talk, TalkingGPT), f"{name}: a small GPT talks packed"
+    with torch.inference_mode():
+        expected = model(IDS)[0]
+        caches = KVCache(2, 24), KVCache(2, 24)
+        pieces = [[m.head(m.hidden(piece, cache=cache)) for piece in IDS.split([1, 8, 1, 14], 1)]
+                  for m, cache in zip((talk, model), caches)]
+        for got, words in ((talk(IDS)[0], "whole"), (torch.cat(pieces[0], 1), "in pieces")):
+            gap = (got - expected).abs().max().item()
+            assert gap < 1e-4, f"{name}, {words}: logits {gap:.1e} off"
+        pads, column = torch.tensor([0, 9]), torch.arange(24)
+        positions = (column - pads[:, None]).clamp(min=0)
+        mask = ((column <= column[:, None]) & (column >= pads[:, None])[:, None, None]) \
+            | torch.eye(24, dtype=torch.bool)
+        padded = [m(IDS.repeat(2, 1), positions=positions, mask=mask)[0] for m in (talk, model)]
+        gap = (padded[0] - padded[1])[column >= pads[:, None]].abs().max().item()
+        assert gap < 1e-4, f"{name}, behind pads: logits {gap:.1e} off"
+
+
+def test_a_model_with_other_parts_talks_as_it_is():
+    from lora import add_lora
+    from gpt import GPT2
+    model = small_model("ours")
+    assert packed(add_lora(model, 2, 4, ("query",))) is model, "LoRA's products would be left out"
+    learned = GPT(GPTConfig(vocab_size=64, layers=1, width=32, heads=2, **GPT2))
+    exact = small_model("llama").double()
+    assert packed(learned) is learned and packed(exact) is exact
+
+
 def test_another_shape_is_refused():
-    for changes, bits, words in (({}, 8, "mix_previous"), (dict(mix_previous=False, norm="layer"), 8,
-                                                           "norm"), (LLAMA, 5, "5 bits")):
+    for changes, bits, words in ((dict(positions="learned"), 8, "positions"),
+                                 (dict(norm="layer"), 8, "norm"), (LLAMA, 5, "5 bits")):
         model = GPT(GPTConfig(vocab_size=64, layers=1, width=32, heads=2, **changes))
         with pytest.raises(ValueError, match=words):
             TalkingGPT(model.config, model.state_dict(), bits)

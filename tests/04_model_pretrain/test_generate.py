@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from generate import (KVCache, choose, generate, generate_batch, keep_min_p, keep_top_k,
-                      keep_top_p, penalise_repeats)
+from batch_generation import generate_batch
+from generate import (KVCache, choose, generate, keep_min_p, keep_top_k, keep_top_p,
+                      penalise_repeats)
 from gpt import GPT, GPT2, GPTConfig
 
 torch.set_num_threads(1)
@@ -67,6 +68,29 @@ def test_stop_ends_a_row_and_is_its_last_token():
         assert row == expected, "a row ends with its first stop token, the others go on"
     assert list(generate(model, PROMPTS[1], 12, temperature=0, stop=(stop,))) == free[1][:4], \
         "when streaming, the stop token itself is not given"
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_rows_that_end_leave_and_repeated_prompts_are_read_once(name):
+    """Seven rows of three prompts; with so many stop tokens most rows end early."""
+    model = small_model(**VARIANTS[name])
+    prompts, stop = [PROMPTS[i] for i in (0, 1, 0, 2, 1, 1, 2)], tuple(range(0, 50, 6))
+    rows = generate_batch(model, prompts, 20, temperature=0, stop=stop)
+    for prompt, row in zip(prompts, rows):
+        alone = list(generate(model, prompt, 20, temperature=0, stop=stop))
+        assert row[:len(alone)] == alone, f"{name}, prompt {prompt}: {row}, alone {alone}"
+        assert len(row) == len(alone) + (len(alone) < 20), "and the stop token behind it"
+    assert len({len(row) for row in rows}) > 1, "the test wants rows that end at different times"
+    drawn = generate_batch(model, [PROMPTS[0]] * 6, 8, generator=torch.Generator().manual_seed(0))
+    assert len(set(map(tuple, drawn))) == 6, "one prompt, six draws of its own"
+
+
+def test_drawn_in_proportion_and_never_what_cannot_come():
+    share = torch.tensor([0.0, 0.1, 0.0, 0.6, 0.3, 0.0])
+    drawn = choose(share.log().repeat(20_000, 1), torch.zeros(20_000, 0).long(),
+                   generator=torch.Generator().manual_seed(0)).bincount(minlength=6) / 20_000
+    assert (drawn - share).abs().max() < 0.012, f"shares {share.tolist()}, drawn {drawn.tolist()}"
+    assert drawn[share == 0].tolist() == [0, 0, 0], "a token of probability 0 was drawn"
 
 
 def test_same_seed_same_text():

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from artifacts import BadInput
-from generate import choose, generate, generate_batch
+from batch_generation import generate_batch
+from generate import choose, generate
 from gpt import GPT, GPTConfig
 from optimizers import orthogonalise
 from training_loop import Recipe, SpikeGuard, rate_at

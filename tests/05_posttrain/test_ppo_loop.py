@@ -46,7 +46,7 @@ def test_a_huge_price_keeps_the_policy_at_home(tiny_model, tokenizer, monkeypatc
     free = PPOSettings(**{**SMALL.__dict__, "beta": -5.0, "learning_rate": 1e-3, "iterations": 6})
     gone = train_ppo(tiny_model, copy.deepcopy(tiny_model), share_of_letters, tokenizer, QUESTIONS,
                      free, seed=0)
-    assert log[-1]["kl"] < 0.3 < gone[-1]["kl"], "the sign of the KL term is wrong"
+    assert abs(log[-1]["kl"]) < 0.1 < gone[-1]["kl"], "the sign of the KL term is wrong"
 
 
 def test_a_killed_run_goes_on_exactly(tiny_model, tokenizer, tmp_path, monkeypatch):
