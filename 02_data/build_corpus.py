@@ -48,6 +48,8 @@ def parse() -> argparse.Namespace:
     add("--warc", nargs="+", type=Path, default=[], help="WARC or WET files or folders "
         "(default: the embedded crawl, out/02_data/crawl, unless --text is given)")
     add("--text", nargs="+", type=Path, default=[], help="plain text or jsonl files or folders")
+    add("--verify-digests", action="store_true", help="leave out records of WARC files whose bytes "
+        "are not those that their digest was made of")
     add("--tokenizer", type=Path, default=out("01_tokenizer", "tokenizer.json"))
     add("--out", type=Path, default=out("02_data"))
     add = parser.add_argument_group("filters").add_argument
@@ -150,7 +152,7 @@ def read_pages_pass(args: argparse.Namespace, sources: list[Path], work: WorkFil
         for number, (source, address) in enumerate(zip(sources, addresses(sources))):
             if number % args.world != args.rank:
                 continue
-            records = records_of(source, address, alone=len(sources) == 1)
+            records = records_of(source, address, len(sources) == 1, args.verify_digests)
             if args.max_pages:
                 records = (r for _, r in zip(range(args.max_pages), records))
             for k, items in enumerate(batched(records, RECORDS_PER_PART)):

@@ -23,6 +23,7 @@ from hashed_linear import HashedLinear
 from language import identify_language
 from personal_data import MOST, mask_personal_data, too_personal
 from safety import blocked_url, classify_harmful, classify_nsfw
+from web_encoding import decode_html
 from writing_systems import LETTERS, words_of
 
 
@@ -67,7 +68,8 @@ def extract(page: dict, settings: Settings) -> str | None:
     if page["kind"] == "html":
         page["text"] = extract_text(page["body"], page.get("charset")).strip("\n")
     else:
-        page["text"] = page["body"].decode("utf-8", "replace").replace("\r\n", "\n").strip("\n")
+        text = decode_html(page["body"], page.get("charset"))
+        page["text"] = text.replace("\r\n", "\n").strip("\n")
     # no NUL, and no half of a surrogate pair: every text can be written as UTF-8
     page["text"] = page["text"].replace("\0", "").encode("utf-8", "replace").decode()
     return None if page["text"].strip() else "no main text"

@@ -109,19 +109,20 @@ def _peek(head: bytes) -> bytes:
         return head
 
 
-def read_source(path: Path, address: str = "") -> Iterator[Source]:
+def read_source(path: Path, address: str = "", verify_digests: bool = False) -> Iterator[Source]:
     """The records of one source: (kind, url, body, charset); kind "html", "text", or why not.
 
     `address` (of `addresses`; default: made from the name) stands for the URL of records without
     one, with their number or offset in the file.
 
-    WARC responses that carry HTML are "html", WET conversions and text "text". A jsonl line gives
+    With `verify_digests`, records of an archive whose bytes are not what their digest was made of
+    are "damaged record". WARC responses that carry HTML are "html", WET conversions and text "text". A jsonl line gives
     "text" and perhaps "url"; an HTML file is one page; a plain text file is cut at lines that hold
     only <|endoftext|>.
     """
     address, form = address or addresses([path])[0], format_of(path)
     if form == "archive":
-        yield from _read_archive(path, address)
+        yield from _read_archive(path, address, verify_digests)
     elif form == "jsonl":
         with _opened(path) as lines:
             yield from _read_jsonl(path, lines, address)
@@ -172,12 +173,14 @@ def pieces_of(lines: io.BufferedReader | gzip.GzipFile,
         yield b"".join(piece)
 
 
-def _read_archive(path: Path, address: str) -> Iterator[Source]:
+def _read_archive(path: Path, address: str, verify: bool) -> Iterator[Source]:
     problems: list[Problem] = []
-    for record in read_warc(path, problems):
+    for record in read_warc(path, problems, verify_digests=verify):
         if (kind := record_kind(record)) is not None:
             yield kind, record.url or f"{address}#{record.offset}", record.payload, record.charset
     for problem in problems:
+        if " of an unknown kind" in problem.reason:
+            continue                    # a digest that we cannot check: its page is kept
         packed = problem.reason.startswith("packed with")
         where = f"{path.name} byte {problem.offset}: {problem.reason}"
         yield problem.reason if packed else "damaged record", where, b"", None
@@ -200,13 +203,14 @@ def _read_jsonl(path: Path, lines: IO[bytes], address: str) -> Iterator[Source]:
         raise BadInput(f'{shown(path)} has no line of the form {{"text": "..."}}: is it jsonl?')
 
 
-def records_of(path: Path, address: str = "", alone: bool = True) -> Iterator[Source]:
+def records_of(path: Path, address: str = "", alone: bool = True,
+               verify_digests: bool = False) -> Iterator[Source]:
     """The records of one source of a run; an unreadable file among many is one record that says so.
 
     What was read before it broke off stays. BadInput if the source is `alone`: nothing else to do.
     """
     try:
-        yield from read_source(path, address)
+        yield from read_source(path, address, verify_digests)
     except (BadInput, OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         if alone:
             raise error if isinstance(error, (BadInput, OSError)) else BadInput(

@@ -232,3 +232,15 @@ def test_digests_of_revisits_and_of_resources_with_empty_lines():
     first = Headers(f"WARC-Payload-Digest: {digest(PAGE)}")
     assert wrong_digest(first, http(b""), "revisit") is None, "it is the digest of the page before"
     assert wrong_digest(first, http(b""), "response") is not None
+
+
+def test_an_archive_is_read_without_records_of_wrong_digests_on_request(tmp_path):
+    record = (b"WARC/1.0\r\nWARC-Type: resource\r\nWARC-Target-URI: https://a.example/%d\r\n"
+              b"Content-Type: text/html\r\nWARC-Block-Digest: %s\r\nContent-Length: 9\r\n\r\n"
+              b"<p>page %d\r\n\r\n")
+    right = digest(b"<p>page 0").encode()
+    (tmp_path / "a.warc").write_bytes(record % (0, right, 0) + record % (1, right, 1)
+                                      + record % (2, b"crc32:00000000", 2))
+    kinds = [kind for kind, *_ in sources.records_of(tmp_path / "a.warc", verify_digests=True)]
+    assert kinds == ["html", "html", "damaged record"], "an unknown digest says nothing"
+    assert [kind for kind, *_ in sources.records_of(tmp_path / "a.warc")] == ["html"] * 3

@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from page_steps import Settings, extract
 from web_encoding import codec_name, decode_html
 
 GERMAN, RUSSIAN, JAPANESE = "Größe für 5 €", "Привет, мир", "日本語のページ"
@@ -61,3 +62,12 @@ def test_never_raises():
     for _ in range(500):
         data = rng.randbytes(rng.randrange(60))
         assert isinstance(decode_html(data, rng.choice(labels)), str)
+
+
+@pytest.mark.parametrize("charset, codec, text", [
+    ("iso-8859-1", "latin-1", "café crème"), ("windows-1251", "cp1251", "Привет, мир"),
+    ("shift_jis", "shift_jis", "日本語のテキスト"), (None, "utf-8-sig", "naïve"), ("utf-16", "utf-16", "wide"),
+    (None, "latin-1", "déjà vu"), ("nonsense", "utf-8", "grün")])
+def test_plain_text_is_decoded_as_its_server_says(charset, codec, text):
+    page = {"url": "https://a.example/x", "kind": "text", "body": text.encode(codec), "charset": charset}
+    assert extract(page, Settings()) is None and page["text"] == text, (charset, page["text"])
