@@ -182,8 +182,24 @@ def calibration(differences: np.ndarray, bins: int = 5) -> tuple[list[dict], flo
     return table, sum(gaps) / len(differences)
 
 
+def longer_preferred(differences: np.ndarray, lengths: np.ndarray) -> dict[str, float]:
+    """How often the longer answer of a pair is preferred: by the labels, and by the model.
+
+    differences (P,): score of chosen minus rejected; lengths (P, 2): tokens of chosen, rejected.
+    Pairs of equal length do not count; none left gives 0.5 for both. A model that likes length more
+    than its labels do has a bias; one that agrees with them has learned what they say.
+    [1, -1] with lengths [[3, 2], [4, 5]] -> {"labels": 0.5, "model": 1.0}.
+    """
+    unequal = lengths[:, 0] != lengths[:, 1]
+    if not unequal.any():
+        return {"labels": 0.5, "model": 0.5}
+    longer = lengths[unequal, 0] > lengths[unequal, 1]      # is the chosen one the longer one?
+    right = differences[unequal] > 0
+    return {"labels": float(longer.mean()), "model": float((longer == right).mean())}
+
+
 def examine(model: RewardModel, val: list[tuple], val_pairs: list[dict], pad: int) -> dict:
-    """Accuracy against its ceiling, calibration, and correlation of score with answer length."""
+    """Accuracy against its ceiling, calibration, and what the score has to do with length."""
     rows = [row for pair in val for row in pair]
     scores = score_rows(model.raw_score, rows, pad).numpy()
     differences = scores[0::2] - scores[1::2]
@@ -195,7 +211,8 @@ def examine(model: RewardModel, val: list[tuple], val_pairs: list[dict], pad: in
             "calibration": table, "calibration_error": error,
             # Answers of one length have no correlation with it.
             "length_correlation": float(np.corrcoef(scores, lengths)[0, 1])
-            if scores.std() > 0 and lengths.std() > 0 else 0.0}
+            if scores.std() > 0 and lengths.std() > 0 else 0.0,
+            "longer_preferred": longer_preferred(differences, lengths.reshape(-1, 2))}
 
 
 def parse() -> argparse.Namespace:
@@ -252,9 +269,11 @@ def main() -> None:
     write_jsonl(result("reward_log.jsonl"), log)
     write_json(result("reward_result.json"), numbers)
     ceiling = f" (ceiling {numbers['ceiling']:.3f})" if numbers["ceiling"] else ""
+    longer = numbers["longer_preferred"]
     print(f"accuracy on {numbers['pairs']} held-out pairs {numbers['accuracy']:.3f}{ceiling}, "
           f"calibration error {numbers['calibration_error']:.3f}, "
-          f"correlation with length {numbers['length_correlation']:+.2f}")
+          f"correlation with length {numbers['length_correlation']:+.2f}; the longer answer is "
+          f"preferred in {longer['model']:.2f} of the pairs (by the labels: {longer['labels']:.2f})")
     print(f"wrote {shown(args.out)}")
     job.done()
     Progress(args.out, vars(args), inputs).done()

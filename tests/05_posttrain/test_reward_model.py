@@ -9,7 +9,7 @@ import torch
 import reward_model
 from artifacts import BadInput
 from reward_model import (bradley_terry_loss, calibration, from_sft, last_real_token,
-                          load_reward_model, pair_rows, train_reward_model)
+                          load_reward_model, longer_preferred, pair_rows, train_reward_model)
 
 D = torch.float64
 
@@ -122,3 +122,12 @@ def test_calibration_of_honest_and_of_overconfident_scores():
 
 def test_the_module_never_learns_the_gold_rule():
     assert not hasattr(reward_model, "gold_scores")
+
+
+def test_a_taste_for_length_is_told_from_labels_that_have_it():
+    lengths = np.array([[3, 2], [4, 5], [7, 7], [9, 1]])
+    assert longer_preferred(np.array([1.0, 1, -1, 1]), lengths) == {
+        "labels": pytest.approx(2 / 3), "model": pytest.approx(2 / 3)}, "right everywhere: no bias"
+    got = longer_preferred(np.array([1.0, -1, -1, 1]), lengths)
+    assert got == {"labels": pytest.approx(2 / 3), "model": 1}, "it takes the longer one always"
+    assert longer_preferred(np.ones(1), np.array([[4, 4]])) == {"labels": 0.5, "model": 0.5}
