@@ -12,12 +12,13 @@ from typing import Callable, Mapping, Sequence
 import numpy as np
 
 from annotator import label_pairs
-from arena import bradley_terry, elo, style_control, votes_needed
+from arena import bradley_terry, elo, votes_needed
 from artifacts import BadInput, need, read_json, shown
 from contestants import Contestant, answer_all
 from gold_rule import gold_scores
 from judge import attack_table, compare, length_controlled_jointly, rank_correlation, win_rate
 from perplexity import evaluate_perplexity
+from style_control import style_control
 
 
 def read_lines(path: Path | str, made_by: str) -> list[dict]:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from arena import (bradley_terry, elo, logistic_fit, rank_with_uncertainty, simulate_votes,
-                   style_control, tabulate, variance_left_by_draws, votes_needed, win_matrix)
+                   tabulate, variance_left_by_draws, votes_needed, win_matrix)
 from artifacts import BadInput
+from style_control import style_control
 
 TRUTH = {"a": 1100.0, "b": 1040.0, "c": 1000.0, "d": 960.0, "e": 900.0}
 

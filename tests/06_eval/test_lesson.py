@@ -9,6 +9,7 @@ from pathlib import Path
 
 from arena import bradley_terry, elo, votes_needed
 from calibration import wilson_interval
+from mmlu import Question, format_prompt
 from perplexity import bits_per_byte
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +49,14 @@ def test_folded_answers():
     gap = next(g for g in range(1, 400) if votes_needed(g) <= 300)
     assert f"300 votes show about {gap} Elo points" in LESSON
     assert 3.7 < votes_needed(gap / 2) / votes_needed(gap) < 4.3
+
+
+def test_the_three_formats_are_what_the_code_prints():
+    block = LESSON.split("```\nhelm")[1].split("```")[0].splitlines()
+    question = Question("anatomy", "Where is the ulna?", ("arm", "leg", "head", "foot"), 0)
+    for style, first, last in (("helm", 0, 31), ("harness_2023", 31, 62), ("letter_after", 62, 999)):
+        shown = "\n".join(line[first:last].rstrip() for line in block[1:]).strip()
+        assert format_prompt(question, [], style).endswith(shown), f"{style}: {shown}"
 
 
 def test_the_lesson_names_real_files():

@@ -1,0 +1,47 @@
+"""How much do voters reward the look of an answer? Bradley-Terry with style as extra terms.
+
+    from style_control import style_control
+    ratings, coefficients = style_control(battles, features)    # lengths, lists, headers ...
+
+The leaderboard of `arena.py` without what longer or prettier answers earn by that alone; and how
+much that is. What it cannot know: whether a longer answer was really better.
+"""
+
+import math
+from typing import Sequence
+
+import numpy as np
+
+from arena import Leaderboard, logistic_fit, tabulate, variance_left_by_draws
+
+
+def style_control(battles: Sequence, features: np.ndarray, ridge: float = 0.5, scale: float = 400.0,
+                  anchor: tuple[str, float] | None = None) -> tuple[Leaderboard, np.ndarray]:
+    """Bradley-Terry with what the answers look like as extra terms: (ratings, coefficients).
+
+    features (n, S, 2): S style counts (length, lists, headers ...) of answer a and of answer b.
+    Each enters as (f_a - f_b) / (f_a + f_b + 1), divided by its root mean square; its coefficient
+    (natural log odds per root mean square) says how much the votes reward that style alone, and
+    the ratings are what is left. `ridge` penalises the style coefficients only (half its square).
+    Source: LMSYS, "Does style matter?", August 2024.
+    """
+    names, first, second, score = tabulate(battles)
+    features = np.asarray(features, dtype=float)
+    rows = np.arange(len(score))
+    difference = (features[..., 0] - features[..., 1]) / (features[..., 0] + features[..., 1] + 1.0)
+    # No mean is subtracted, so that naming the sides the other way round changes nothing.
+    size = np.sqrt((difference ** 2).mean(axis=0))
+    design = np.zeros((len(score), len(names) + difference.shape[1]))
+    design[rows, first], design[rows, second] = 1.0, -1.0
+    design[:, len(names):] = difference / np.where(size > 0, size, 1.0)
+    penalty = np.concatenate([np.full(len(names), 1e-7), np.full(difference.shape[1], ridge)])
+    beta, covariance = logistic_fit(design, score, penalty)
+    strengths, unit = beta[:len(names)], scale / math.log(10.0)
+    pin = strengths.mean() if anchor is None else strengths[names.index(anchor[0])]
+    ratings = (1000.0 if anchor is None else anchor[1]) + unit * (strengths - pin)
+    contrast = np.eye(len(names)) - (1.0 / len(names) if anchor is None else
+                                     np.array([float(name == anchor[0]) for name in names]))
+    spread = contrast @ covariance[:len(names), :len(names)] @ contrast.T
+    spread *= variance_left_by_draws(score, design @ beta)
+    half = 1.96 * unit * np.sqrt(np.maximum(np.diag(spread), 0.0))
+    return Leaderboard(names, ratings, ratings - half, ratings + half), beta[len(names):]
