@@ -9,7 +9,9 @@ so the model starts as it was. Gradients and the optimizer's moments exist for A
 is why a laptop can do it. Source: Hu et al. 2021, LoRA, section 4.1.
 """
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -85,6 +87,21 @@ def merge_lora(model: GPT) -> GPT:
     for p in model.parameters():
         p.requires_grad_(True)
     return model
+
+
+@contextlib.contextmanager
+def without_lora(model: GPT) -> Iterator[GPT]:
+    """The model as it was before it was trained, as long as the `with` lasts: the reference that
+    KL and DPO ask for costs no memory, for the frozen weights are still there."""
+    layers = [layer for layer in model.modules() if isinstance(layer, LoRALinear)]
+    scales = [layer.scale for layer in layers]
+    for layer in layers:
+        layer.scale = 0.0
+    try:
+        yield model
+    finally:
+        for layer, scale in zip(layers, scales):
+            layer.scale = scale
 
 
 def lora_state(model: GPT) -> dict[str, Tensor]:

@@ -28,8 +28,9 @@ from preference_files import read_pairs
 from responses import by_question, collate, distinct_rows, sequence_logprobs, steps_for
 from reward_model import pair_rows
 from sound_step import last_good_kept, save_stage, take_step
-from training_stage import (Progress, add_common, batch_indices, open_model, open_tokenizer,
-                            optimizer_for, rate_for, result, set_rate, write_jsonl)
+from training_stage import (Progress, add_common, add_lora_option, batch_indices, open_model,
+                            open_tokenizer, optimizer_for, rate_for, result, set_rate, with_lora,
+                            write_jsonl)
 
 KINDS = ("sigmoid", "ipo", "robust", "hinge")
 
@@ -156,6 +157,7 @@ def parse() -> argparse.Namespace:
     add("--epochs", type=float, default=1.0)
     add("--batch", type=int, default=8, help="questions per step, all their pairs")
     add("--learning-rate", type=float, help="default: falls as 1 / width, 0.0005 at width 192")
+    add_lora_option(parser)
     add_common(parser)
     args = parsed(parser, beta=(0, None, False))
     if args.label_smoothing and args.kind not in ("sigmoid", "robust"):
@@ -184,6 +186,7 @@ def main() -> None:
     if too_long:
         print(f"left out {too_long} pairs longer than the context")
     rate = args.learning_rate or rate_for("dpo", policy.config.width)
+    with_lora(policy, args.lora)
     with last_good_kept(args.out, policy, "dpo", digest, rate):
         log = train_dpo(policy, rows, pad, steps=steps_for(rows, args.batch, args.epochs),
                         batch=args.batch, beta=args.beta, learning_rate=rate, seed=args.seed,

@@ -15,6 +15,7 @@ RANGES: dict[str, tuple[float | None, float | None, bool]] = {
     "beta": (0, None, True), "epochs": (0, None, False), "examples": (1, None, True),
     "group": (2, None, True), "iterations": (1, None, True), "kl_target": (0, None, False),
     "label_smoothing": (0, 0.5, True), "learning_rate": (0, 1, False), "limit": (1, None, True),
+    "lora": (0, None, True),
     "max_new_tokens": (1, None, True), "pairs": (1, None, True), "prompts": (1, None, True),
     "questions": (1, None, True), "rounds": (1, None, True), "seed": (0, 2**40, True),
     "seeds": (1, None, True), "sharpness": (0, None, False), "steps": (1, None, True),

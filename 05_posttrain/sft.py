@@ -8,7 +8,9 @@ step. Conversations are packed into full rows (`packing.py`). While it trains, h
 the share of answers that end rises from 0 to about 1, and raw documentation is predicted worse:
 the perplexity of an aligned model measures something else than before.
 
-But: no LoRA, no dropout, no system prompt.
+`--lora 8 --learning-rate 0.01` trains 8 directions beside each frozen matrix instead (lora.py).
+
+But: no dropout, no system prompt.
 """
 
 import argparse
@@ -29,9 +31,10 @@ from responses import (answer_logits, collate, in_order_of_length, only_real, re
                        token_logprobs)
 from rollouts import sample_answers
 from sound_step import last_good_kept, save_stage, take_step
-from training_stage import (RATES, Progress, add_common, batch_indices, in_precision, open_model,
-                            open_tokenizer, optimizer_for, planned, planned_precision,
-                            read_conversations, result, set_rate, write_jsonl)
+from training_stage import (RATES, Progress, add_common, add_lora_option, batch_indices,
+                            in_precision, open_model, open_tokenizer, optimizer_for, planned,
+                            planned_precision, read_conversations, result, set_rate, with_lora,
+                            write_jsonl)
 
 
 def sft_loss(logits: Tensor, ids: Tensor, mask: Tensor, total: float) -> Tensor:
@@ -145,6 +148,7 @@ def parse() -> argparse.Namespace:
     add("--learning-rate", type=float, default=RATES["sft"])
     add("--precision", choices=("fp32", "bf16"), default=planned_precision(),
         help="default: what chapter 3 found faster here")
+    add_lora_option(parser)
     add_common(parser, planned("threads", 1))
     args = parsed(parser)
     if args.quick:
@@ -177,6 +181,7 @@ def main() -> None:
     windows = raw_windows(args.data, windows=16 if args.quick else 96)
     answers = 32 if args.quick else 192
     before = examine(model, tokenizer, val, val_rows, windows, pad, answers, args.seed)
+    with_lora(model, args.lora)
     with last_good_kept(args.out, model, "sft", digest, args.learning_rate):
         log = fine_tune(model, rows, pad, steps=args.steps, batch=args.batch,
                         learning_rate=args.learning_rate, seed=args.seed,

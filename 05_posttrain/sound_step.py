@@ -21,6 +21,7 @@ from torch import Tensor
 
 from artifacts import BadInput, shown
 from checkpoint import save_checkpoint
+from lora import merge_lora
 from optimizers import clip_gradients
 from training_loop import NonFinite
 
@@ -50,8 +51,10 @@ def non_finite_tensor(model: torch.nn.Module) -> str:
 def save_stage(path: Path, model: torch.nn.Module, stage: str, digest: str, step: int) -> None:
     """Save the checkpoint of a finished stage; BadInput instead of one that holds a nan.
 
-    The last update of a run is followed by no loss that would show what it did.
+    The last update of a run is followed by no loss that would show what it did. LoRA's matrices
+    become part of the weights.
     """
+    merge_lora(model)
     if bad := non_finite_tensor(model):
         raise BadInput(f"{shown(path)} was not written: after the last update {bad} holds a number "
                        "that is not finite; try --fresh with a smaller --learning-rate")
@@ -67,6 +70,7 @@ def last_good_kept(path: Path, model: torch.nn.Module, stage: str, digest: str,
         yield
     except NonFinite as why:
         kept = Path(path).with_suffix(".last_good.pt")
+        merge_lora(model)
         saved = not non_finite_tensor(model)
         if saved:
             save_checkpoint(kept, model=model, stage=stage, tokenizer_sha256=digest)

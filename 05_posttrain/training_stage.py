@@ -18,6 +18,7 @@ from artifacts import BadInput, need, out, read_json, shown, whole
 from bpe import Tokenizer
 from checkpoint import check_tokenizer, load_checkpoint, load_model, save_checkpoint
 from instruction_files import conversation, parse_json
+from lora import EVERYWHERE, add_lora
 from side_by_side import usable_cores
 
 FOLDER = "05_posttrain"
@@ -58,6 +59,23 @@ def add_common(parser: argparse.ArgumentParser, threads: int = 1) -> None:
     group.add_argument("--threads", type=int, default=threads, help="torch threads")
     group.add_argument("--quick", action="store_true", help="a few seconds' worth of training")
     group.add_argument("--fresh", action="store_true", help="make again even if up to date")
+
+
+def add_lora_option(parser: argparse.ArgumentParser) -> None:
+    """The option of stages that can leave the model's own weights alone."""
+    parser.add_argument("--lora", type=int, default=0, metavar="RANK", help="train matrices of this "
+                        "rank beside the frozen ones, ten times the rate or so; 0: train everything")
+
+
+def with_lora(model, rank: int):
+    """`model` with LoRA of this rank beside every linear layer of its blocks; 0: as it is. Says how
+    much is trained. `save_stage` merges it: what is saved is an ordinary model."""
+    if rank:
+        add_lora(model, rank, 2.0 * rank, EVERYWHERE)
+        counts = [sum(p.numel() for p in model.parameters() if p.requires_grad or not trained)
+                  for trained in (True, False)]
+        print(f"LoRA of rank {rank}: {counts[0]:,} of {counts[1]:,} parameters are trained")
+    return model
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
@@ -162,8 +180,10 @@ def shuffled(n: int, seed: str) -> list[int]:
 
 
 def optimizer_for(parameters, learning_rate: float, eps: float = 1e-8) -> torch.optim.Optimizer:
-    """AdamW as in chapter 4, in torch's fused form: the same arithmetic in fewer passes."""
-    return torch.optim.AdamW(parameters, lr=learning_rate, betas=(0.9, 0.95), eps=eps,
+    """AdamW as in chapter 4, in torch's fused form: the same arithmetic in fewer passes. Frozen
+    parameters (beside LoRA's) are left out."""
+    trained = [p for p in parameters if p.requires_grad]
+    return torch.optim.AdamW(trained, lr=learning_rate, betas=(0.9, 0.95), eps=eps,
                              weight_decay=0.0, fused=True)
 
 

@@ -80,6 +80,8 @@ def test_trained_and_merged_is_an_ordinary_model():
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0], f"it learns: {losses[0]:.2f} to {losses[-1]:.2f}"
     assert all(torch.equal(p, frozen[n]) for n, p in model.named_parameters() if n in frozen)
+    with lora.without_lora(model):
+        assert torch.equal(model(IDS)[0], small_model()(IDS)[0]), "the reference is not what it was"
     beside, names = model(IDS)[0], set(small_model().state_dict())
     assert sum(v.numel() for v in lora_state(model).values()) < 0.5 * sum(
         p.numel() for p in small_model().parameters())
