@@ -197,13 +197,15 @@ class PageHandler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _completions(self) -> None:
-        model, talk, heat, length, stream = openai_api.asked(self._body())
+        a = openai_api.asked(self._body())
+        length = a.max_tokens
         length = min(length, LONGEST_ANSWER) if type(length) in (int, float) else length
-        pieces = self.server.room.chat(model, talk, heat, length)
-        if stream:
-            self._stream(openai_api.events(model, pieces), "text/event-stream; charset=utf-8")
+        pieces = self.server.room.chat(a.model, a.talk, a.temperature, length)
+        if a.stream:
+            self._stream(openai_api.events(a.model, pieces, a.stop, length, a.usage),
+                         "text/event-stream; charset=utf-8")
         else:
-            self._json(openai_api.completion(model, pieces))
+            self._json(openai_api.completion(a.model, pieces, a.stop, length))
 
     def _stream(self, values: Iterable, kind: str = "application/x-ndjson; charset=utf-8") -> None:
         """Values as lines of JSON, or bytes as they are, each sent at once as one chunk."""

@@ -17,7 +17,7 @@ CHAPTERS = {int(p.name[:2]): p for p in sorted(ROOT.glob("0[1-9]_*")) if p.is_di
 FILES = {file.stem: file for folder in CHAPTERS.values() for file in folder.glob("*.py")}
 PACKAGES = {"numpy", "torch", "triton", "tqdm", "pytest", "matplotlib"}
 BENCHMARK_PEERS = {"tokenizers", "tiktoken", "rustbpe", "regex", "trafilatura", "warcio",
-                   "datasketch", "rensa", "datatrove", "py3langid", "transformers"}
+                   "openai", "datasketch", "rensa", "datatrove", "py3langid", "transformers"}
 
 
 @functools.cache

@@ -91,5 +91,33 @@ def test_refusals_have_the_protocols_form(address):
         got, _, text = call(address + "chat/completions", body)
         assert got == status and words in json.loads(text)["error"]["message"], (body, text)
     assert call(address + "chat/completions", {"model": "echo", "messages": TALK}, "open")[0] == 401
+    for wish in ({"n": 2}, {"tools": [{"type": "function"}]}, {"stop": [1]}, {"stream_options": 1},
+                 {"response_format": {"type": "json_object"}}):
+        with pytest.raises(Refused):
+            openai_api.asked({"messages": TALK} | wish)
+    openai_api.asked({"messages": TALK, "n": 1, "tools": [], "response_format": {"type": "text"}})
     with pytest.raises(Refused):
         openai_api.asked({"messages": []})
+
+
+def test_an_answer_ends_at_a_stop_text_wherever_its_pieces_part(address):
+    for pieces, stop, expected in ((["one tw", "o three"], ("two",), "one "), (["ab"], ("c",), "ab"),
+                                   (["a", "b", "c"], ("bc", "abd"), "a"), (["xa"], ("ab",), "xa"),
+                                   (["END", "x"], ("END",), "")):
+        got = "".join(openai_api.until(iter(pieces), stop))
+        assert got == expected, f"{pieces} until {stop}: {expected!r}, got {got!r}"
+    for stream in (False, True):
+        text = call(address + "chat/completions", {"model": "echo", "messages": TALK, "stop": "B;",
+                                                   "stream": stream})[2]
+        assert "assistant:" in text and "CD" not in text
+
+
+def test_an_answer_that_was_cut_says_so_and_a_stream_counts_on_request(address):
+    body = {"model": "echo", "messages": TALK, "max_tokens": 5}
+    whole = json.loads(call(address + "chat/completions", body)[2])
+    assert whole["choices"][0]["finish_reason"] == "length", "five pieces of five allowed"
+    text = call(address + "chat/completions", body | {
+        "max_tokens": 6, "stream": True, "stream_options": {"include_usage": True}})[2]
+    chunks = [json.loads(line[6:]) for line in text.split("\n\n")[:-2]]
+    assert chunks[-2]["choices"][0]["finish_reason"] == "stop"
+    assert chunks[-1]["choices"] == [] and chunks[-1]["usage"]["completion_tokens"] == 5
