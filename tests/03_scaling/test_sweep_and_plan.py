@@ -149,6 +149,26 @@ def test_the_plan_takes_the_width_of_lowest_forecast_and_chapter_4_accepts_it(
         made["model"]["width"], VOCAB, 32)
 
 
+def test_no_size_far_beyond_where_the_valleys_point_is_planned(data, monkeypatch):
+    monkeypatch.setattr(plan, "Trial", FakeTrial)
+    index = json.loads((data / "index.json").read_text())
+    index["splits"]["train"]["tokens"] = 10 ** 9
+    free = laws_of()
+    bound = free | {"isoflop": {"N_opt": [6e3], "budgets": [2.4e10]}}
+    plans = [plan.make_plan(plan_args(minutes=8), laws, index) for laws in (free, bound)]
+    sizes = [next(c["N"] for c in one["candidates"] if c["width"] == one["model"]["width"])
+             for one in plans]
+    assert sizes[1] <= plan.REACH * 6e3 * (plans[1]["flops"] * 1.05 / 2.4e10) ** 0.5 < sizes[0]
+    assert min(c["loss"] for c in plans[1]["candidates"]) < plans[1]["candidates"][0]["loss"]
+
+
+def test_a_busy_minute_does_not_halve_the_sweep(data, monkeypatch):
+    args, work = sweep_args(data), sum(b * len(w) for b, w in sweep.GRIDS["quick"].items())
+    for seconds, scale in ((1.9 * 60, 1.0), (2.1 * 60, 0.5)):
+        monkeypatch.setattr(sweep, "speeds", lambda config: {"fp32": work / seconds})
+        assert sweep.fit_to_time(args, VOCAB, 1)[0] == scale, f"{seconds:.0f} s of {60}"
+
+
 def test_what_other_programs_take_is_not_in_the_speed(monkeypatch):
     """A clock of the wall that jumps, as on a busy machine, must not change what is measured."""
     work, late = [0.0], [0.0]
