@@ -159,7 +159,7 @@ def parse() -> argparse.Namespace:
     add("--train", type=Path, default=result("sft_train.jsonl"))
     add("--val", type=Path, default=result("sft_val.jsonl"))
     add("--out", type=Path, default=result("lora.json"))
-    add("--examples", type=int, default=384)
+    add("--examples", type=int, default=384, help="conversations to train on")
     add("--batch", type=int, default=16, help="conversations per update")
     add("--rank", type=int, default=8)
     add("--questions", type=int, default=16, help="of each kind, before and after")

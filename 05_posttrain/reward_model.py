@@ -273,7 +273,7 @@ def main() -> None:
     print(f"accuracy on {numbers['pairs']} held-out pairs {numbers['accuracy']:.3f}{ceiling}, "
           f"calibration error {numbers['calibration_error']:.3f}, "
           f"correlation with length {numbers['length_correlation']:+.2f}; the longer answer is "
-          f"preferred in {longer['model']:.2f} of the pairs (by the labels: {longer['labels']:.2f})")
+          f"preferred in {longer['model']:.2f} of the pairs (the labels: {longer['labels']:.2f})")
     print(f"wrote {shown(args.out)}")
     job.done()
     Progress(args.out, vars(args), inputs).done()

@@ -63,8 +63,9 @@ def add_common(parser: argparse.ArgumentParser, threads: int = 1) -> None:
 
 def add_lora_option(parser: argparse.ArgumentParser) -> None:
     """The option of stages that can leave the model's own weights alone."""
-    parser.add_argument("--lora", type=int, default=0, metavar="RANK", help="train matrices of this "
-                        "rank beside the frozen ones, ten times the rate or so; 0: train everything")
+    parser.add_argument("--lora", type=int, default=0, metavar="RANK",
+                        help="train matrices of this rank beside the frozen ones, at ten times "
+                        "the rate or so; 0: train everything")
 
 
 def with_lora(model, rank: int):
