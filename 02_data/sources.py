@@ -116,10 +116,9 @@ def read_source(path: Path, address: str = "", verify_digests: bool = False) -> 
     one, with their number or offset in the file.
 
     With `verify_digests`, records of an archive whose bytes are not what their digest was made of
-    are "damaged record". WARC responses that carry HTML are "html", WET conversions and text "text".
+    are "damaged record". WARC responses that carry HTML are "html", WET conversions "text".
     A jsonl line gives "text" and perhaps "url"; an HTML file is one page; a plain text file is cut
-    at lines that hold
-    only <|endoftext|>.
+    at lines that hold only <|endoftext|>.
     """
     address, form = address or addresses([path])[0], format_of(path)
     if form == "archive":

@@ -161,7 +161,7 @@ def parse() -> argparse.Namespace:
     add("--out", type=Path, default=result("lora.json"))
     add("--examples", type=int, default=384, help="conversations to train on")
     add("--batch", type=int, default=16, help="conversations per update")
-    add("--rank", type=int, default=8)
+    add("--rank", type=int, default=8, help="of the thin matrices")
     add("--questions", type=int, default=16, help="of each kind, before and after")
     add("--learning-rate", type=float, default=1e-3)
     add_common(parser)
