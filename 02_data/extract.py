@@ -31,6 +31,7 @@ UNSEEN = re.compile("<(?:noscript|template)", re.I)
 ARTICLE_BODY = re.compile(r'"articleBody"\s*+:\s*+"((?:[^"\\]++|\\.)*+)"', re.S)
 MOST_STORIES = 10
 ENOUGH = 200              # characters; less is worth a second try
+MENU = 1000               # characters that may be all menu: a story twice as long may be unseen
 CODE = "\x00"             # stands for a piece of code; a page's own NULs are removed
 NEW_LINE = "\v"           # a line end that does not add up with its neighbours
 PARAGRAPH = frozenset("p div section article blockquote pre h1 h2 h3 h4 h5 h6 table ul ol dl "
@@ -97,7 +98,7 @@ def main_text(page: str) -> str:
     """
     page = inline_maths(page)
     text = text_of(page)
-    if len(text) < ENOUGH and UNSEEN.search(page):
+    if len(text) < MENU and UNSEEN.search(page):
         other = text_of(page, keep=frozenset(("noscript", "template")))
         if len(other) >= max(2 * len(text), ENOUGH):
             return other

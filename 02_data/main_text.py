@@ -56,8 +56,8 @@ def one_of_several(node: Node) -> bool:
     """True if a block stands among others of its kind: they are parts of one text, and the longest
     is not the whole.
 
-    Of its kind are blocks of its tag and class with a tenth of their parent's mass, and any prose
-    in a <section> beside a <section> that differ by a number only.
+    Of its kind are blocks of its tag and class that together have a tenth of their parent's mass,
+    and any prose in a <section> beside a <section> that differ by a number only.
     """
     kind, chapter = node.attribute("class"), False
     if node.tag == "section":
@@ -68,9 +68,9 @@ def one_of_several(node: Node) -> bool:
 
     def same(other: str) -> bool:
         return other == kind or chapter and re.sub(r"\d+", "", other) == re.sub(r"\d+", "", kind)
-    return any(type(other) is Node and other is not node and not other.dropped
-               and other.tag == node.tag and other.mass >= least and same(other.attribute("class"))
-               for other in node.parent.children)
+    return sum(other.mass for other in node.parent.children
+               if type(other) is Node and other is not node and not other.dropped
+               and other.tag == node.tag and same(other.attribute("class"))) >= least
 
 
 def prose_beside(node: Node) -> int:

@@ -23,7 +23,7 @@ TEASER = 300              # characters of prose under a teaser's heading, at mos
 
 def teaser_lists(nodes: list[Node]) -> set[Node]:
     """The blocks that are lists of other stories: three headings or more, all but one of which are
-    links, with little prose between them and none before the first.
+    links, with little prose between them, and none before the first.
 
     An article's own headings lead nowhere. `nodes` are weighed.
     """
@@ -40,7 +40,7 @@ def teaser_lists(nodes: list[Node]) -> set[Node]:
     # 2. Where they are a list of teasers, what comes first is not a story of its own.
     return {node for node, (count, linked) in counts.items()
             if linked >= 3 and count - linked <= 1 and node.mass <= TEASER * linked
-            and not prose_first(node)}
+            and not prose_first(node) and not story_between(node)}
 
 
 def is_list_of_articles(node: Node) -> bool:
@@ -65,6 +65,23 @@ def prose_first(node: Node, most: int = 50) -> bool:
         elif not item.dropped:
             waiting.extend(reversed(item.children[:most]))
     return True
+
+
+def story_between(node: Node, most: int = 300) -> bool:
+    """True if two teasers' prose stands together among a block's first items, without a linked
+    heading in it: the headings are topics around a story."""
+    waiting, mass = [node], 0
+    for _ in range(most):
+        item = waiting.pop() if waiting else None
+        if item is None or mass > 2 * TEASER:
+            break
+        if type(item) is Run:
+            mass += max(item.mass, 0)
+        elif item.tag in HEADINGS and 2 * item.link > item.size:
+            mass = 0
+        elif not item.dropped:
+            waiting.extend(reversed(item.children[:most]))
+    return mass > 2 * TEASER
 
 
 def counted(heading: Node) -> Node | None:
@@ -128,7 +145,8 @@ def drop_for(kind: int, words: dict[str, list[Node]], total: int) -> bool:
         each, most = (bound * total for bound in BOUNDS[kind])
         if word in ENDS:                 # a footer is none of the text for being all of it
             each, most = max(each, FOOTER), max(most, FOOTER)
-        if READERS.search(word):         # what is left must be a story, and may be short
+        if READERS.search(word) or word == "caption":
+            # what is left must be a story, and may be short beside them
             each = most = min(0.97 * total, total - LEFT)
         chosen = [n for n in blocks if n.mass <= each and not n.dropped]
         inside = set(chosen)

@@ -187,9 +187,18 @@ def made_from_heading(name: str, node: Node) -> bool:
 def is_text(node: Node, found: Evidence) -> bool:
     """True for a block that no name can make anything but text: it holds code; or, if the name is
     of the weakest kind, so much prose without any link that it is no box beside the text."""
-    if found.kind == WEAK and node.mass >= LONG_PROSE and not node.link:
+    if found.kind == WEAK and node.mass >= LONG_PROSE and not node.link and not is_one_run(node):
         return True
     return holds_code(node)
+
+
+def is_one_run(node: Node) -> bool:
+    """True if one run holds nearly all prose of a block: a long caption, not several paragraphs."""
+    while True:
+        largest = max(node.children, key=lambda c: c.mass, default=None)
+        if largest is None or type(largest) is Run or 10 * largest.mass < 9 * node.mass:
+            return type(largest) is Run and 10 * largest.mass >= 9 * node.mass
+        node = largest
 
 
 def holds_code(node: Node) -> bool:

@@ -194,3 +194,29 @@ def test_more_forums(question, answer):
 def test_formulae_of_other_services(markup, tex):
     got = read(f"<main>{story(2)}<p>Let {markup} be given.</p>{story(2)}</main>")
     assert f"Let {tex} be given." in got, got.splitlines()[4]
+
+
+def test_topics_with_linked_headings_around_a_story_do_not_make_it_a_teaser():
+    topics = "".join(f"<h3 class=cat><a href=/t{i}>topic {i}</a></h3>" for i in range(3))
+    got = read(f"<div id=left><div class=topics>{topics}</div>{story(8)}<div>{topics}</div></div>"
+               "<div class=photo>A line about the office, which is open on Mondays, and more of it, so "
+               "that it is long enough for a paragraph, two lines or three.</div>")
+    assert got.count(LINE) == 8, "linked headings before and after a story"
+
+
+def test_a_story_for_readers_without_scripts_beside_a_long_menu():
+    menu = "".join(f"<li>Section {i} of the paper</li>" for i in range(20))
+    got = extract_text(f"<div><ul>{menu}</ul></div><noscript>{story(12)}</noscript>".encode())
+    assert "Part 11" in got, "a menu is no reason not to look into noscript"
+
+
+def test_a_long_caption_is_one_run_and_no_prose():
+    caption = f"<div class=caption><span>{LINE} {LINE} {LINE}</span></div>".replace("mayor", "photographer")
+    got = read(f"<main>{story(3)}{(caption + '<img>') * 12}</main>")
+    assert got.count("mayor") == 3 and "photographer" not in got, "captions hold most of the page"
+
+
+def test_a_long_chapter_beside_short_ones_is_not_the_page():
+    short = f"<div class=sect3><h4>Short</h4><p>Short: {LINE}</p></div>"
+    got = read(f"<div class=sect2>{short * 3}<div class=sect3><h4>Long</h4>{story(20)}</div></div>")
+    assert got.count("Short:") == 3, "three chapters of four per cent each are more than a tenth"
