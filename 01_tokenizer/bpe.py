@@ -16,12 +16,12 @@ from array import array
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from itertools import chain
-from operator import itemgetter
 from typing import Callable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from artifacts import BadInput, shown
+from array_decode import ArrayDecoder
 from array_encode import ArrayEncoder
 from array_split import FAMILIES
 from bpe_hybrid import train_hybrid
@@ -34,6 +34,7 @@ from pretokenize import (PATTERNS, Pattern, compiled, mend_surrogates, safe_bloc
 from token_ids import lookup_tables, special_ids
 
 LONG_TEXT = 4096          # characters: from here on numpy finds the pieces faster
+LONG_IDS = 512            # ids: from here on numpy decodes faster
 ARRAY_BLOCK = 1 << 17     # characters that numpy splits at once
 LEAST_BATCH = 1 << 17     # characters: fewer are encoded sooner than a process starts
 MOST_IDS = 1 << 22        # a table has a place for each id
@@ -157,7 +158,7 @@ class Tokenizer:
         whole = ordinary if whole_pieces else standing_whole(made, *tables)
         self._cache = PieceCache(whole, *tables)
         self.missing_bytes = self._cache.missing
-        self._arrays = None                   # made when the first long text comes
+        self._arrays = self._decoder = None   # made when the first long text comes
         if not 0 <= min(self.vocab, default=0) <= self.vocab_size <= MOST_IDS:
             raise BadInput(f"the ids go from {min(self.vocab)} to {max(self.vocab)}: an id is a "
                            f"number from 0 to {MOST_IDS - 1:,}")
@@ -240,13 +241,15 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes that the ids stand for; an unknown id is BadInput: which, and where."""
-        if not isinstance(ids, (list, tuple)):        # to copy a list costs a third of the decoding
-            ids = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+        if not isinstance(ids, (list, tuple, np.ndarray)):
+            ids = list(ids)
         try:
-            # One call that looks all ids up; for fewer than two it would not return a tuple.
-            return b"".join(itemgetter(*ids)(self._table) if len(ids) > 1 else
-                            [self._table[i] for i in ids])
-        except (IndexError, TypeError):
+            if len(ids) < LONG_IDS:
+                return b"".join([self._table[i] for i in ids])
+            if self._decoder is None:
+                self._decoder = ArrayDecoder(self._table[:self.vocab_size])
+            return self._decoder.join(ids)
+        except (IndexError, KeyError, OverflowError, TypeError):
             at = next((k for k, i in enumerate(ids) if i not in self.vocab), 0)
             raise BadInput(f"token id {ids[at]!r} at place {at} is not in the vocabulary "
                            f"(ids 0 to {self.vocab_size - 1})") from None
