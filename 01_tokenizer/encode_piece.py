@@ -152,7 +152,8 @@ class PieceCache(dict):
             ids = (found,)
         else:
             # A byte without a token is left out, and what stood around it may merge.
-            ids = [self.byte_ids[b] for b in raw.translate(None, self.missing)]
+            raw = raw.translate(None, self.missing) if self.missing else raw
+            ids = [*map(self.byte_ids.__getitem__, raw)]
             merge = merge_short if len(ids) <= LONG_PIECE else merge_long
             ids = merge(ids, self.ranks, self.merged)
         return array("I", ids).tobytes()

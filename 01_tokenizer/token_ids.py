@@ -22,9 +22,10 @@ def lookup_tables(ids: Mapping[bytes, int], merges: Sequence[tuple[bytes, bytes]
         # GPT-2 and cl100k number the bytes in an order of their own.
         byte_ids = [ids.get(bytes([b])) for b in range(256)]
         for rank, (a, b) in enumerate(merges):
-            whole[a + b] = ids[a + b]
+            token = a + b
+            whole[token] = made = ids[token]
             ranks.setdefault((ids[a], ids[b]), rank)
-            merged.append(ids[a + b])
+            merged.append(made)
     except KeyError as error:
         raise BadInput(f"the vocabulary lacks {error.args[0]!r}, a part of a merge or what it "
                        "makes: vocabulary and merges do not belong together") from None

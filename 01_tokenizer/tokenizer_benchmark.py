@@ -26,9 +26,10 @@ os.environ.setdefault("RAYON_NUM_THREADS", "1")           # HF on one thread, as
 import numpy as np
 
 from artifacts import CommandLine, command, out, shown, within, write_json
-from bpe import Tokenizer, train_bpe, train_textbook
+from bpe import Tokenizer
 from bpe_cells import train_cells
 from bpe_hybrid import train_hybrid
+from bpe_training import train_bpe, train_textbook
 from docstrings import source_files
 from byte_alphabet import unprintable
 from pretokenize import PATTERNS, compiled, count_pretokens, split

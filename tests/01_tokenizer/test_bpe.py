@@ -12,7 +12,8 @@ import pytest
 
 import bpe
 from artifacts import BadInput
-from bpe import Tokenizer, tie_key, train_bpe
+from bpe import Tokenizer, train_bpe
+from bpe_training import tie_key
 from token_ids import lookup_tables, special_ids
 
 BYTES = {bytes([b]): b for b in range(256)}

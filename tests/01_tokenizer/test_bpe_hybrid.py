@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from bpe import train_bpe, train_textbook
+from bpe_training import train_bpe, train_textbook
 from bpe_cells import EDGE, lay_out, train_cells
 from bpe_hybrid import Column, merge_places, train_hybrid, without_overlaps
 from docstrings import source_files
