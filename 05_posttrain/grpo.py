@@ -12,24 +12,20 @@ The reward is verifiable: a rule that any reader can check by eye (`verifiable_r
 
 import argparse
 import re
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from artifacts import CommandLine, Job, command, shown, write_json
+from artifacts import CommandLine, command
 from chat_template import PAD, special_id
 from optimizers import linear_schedule
 from option_ranges import parsed
+from policy_stage import add_files, open_stage, roll_out
 from ppo import kl_estimates, probability_ratio
-from responses import collate, only_real, response_logprobs, score_rows
-from reward_model import load_reward_model
-from rollouts import sample_answers
-from sound_step import last_good_kept, save_stage, take_step
-from training_stage import (Progress, add_common, batch_indices, fresh_questions, open_model,
-                            open_tokenizer, optimizer_for, rate_for, read_conversations, result,
-                            set_rate, write_jsonl)
+from responses import collate, only_real, response_logprobs
+from sound_step import take_step
+from training_stage import Progress, batch_indices, optimizer_for, rate_for, set_rate
 
 NORMALISERS = ("answer", "token", "constant", "group")
 
@@ -132,9 +128,8 @@ def train_grpo(policy, reference, scorer, tokenizer, questions: list[str], *, it
     start, log, _ = progress.resume(policy, optimizer) if progress else (0, [], {})
     bar = tqdm(range(start, iterations), desc="grpo", initial=start, total=iterations)
     for i in bar:
-        asked = [questions[j] for j in batch_indices(len(questions), prompts, i, seed)]
-        answers = sample_answers(policy, tokenizer, [q for q in asked for _ in range(group)],
-                                 seed=seed * 7919 + i, max_new_tokens=max_new_tokens)
+        answers = roll_out(policy, tokenizer, questions, i, seed, prompts, group,
+                           max_new_tokens=max_new_tokens)
         rewards = scorer(answers)
         advantages = group_advantages(rewards, group)
         ids, mask = collate([a.row for a in answers], pad)
@@ -171,11 +166,8 @@ def rule_scorer(answers: list) -> Tensor:
 def parse() -> argparse.Namespace:
     """The command line, with --quick applied."""
     parser = CommandLine(__doc__)
+    add_files(parser, "grpo.pt", None)
     add = parser.add_argument
-    add("--sft", type=Path, default=result("sft.pt"))
-    add("--reward", type=Path, default=None, help="a reward model instead of the stated rule")
-    add("--train", type=Path, default=result("sft_train.jsonl"), help="where questions come from")
-    add("--out", type=Path, default=result("grpo.pt"))
     add("--iterations", type=int, default=40, help="rounds of sampling")
     add("--prompts", type=int, default=8, help="questions per iteration")
     add("--group", type=int, default=8, help="answers per question")
@@ -183,7 +175,6 @@ def parse() -> argparse.Namespace:
     add("--learning-rate", type=float, help="default: by the model's width")
     add("--normaliser", choices=NORMALISERS, default="answer",
         help="what an answer's loss is divided by")
-    add_common(parser)
     args = parsed(parser)
     if args.quick:
         args.iterations = min(args.iterations, 3)
@@ -192,37 +183,16 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
-    torch.set_num_threads(args.threads)
-    inputs = [args.sft, args.train, args.tokenizer] + ([args.reward] if args.reward else [])
-    job = Job(__file__, vars(args), reads=inputs, writes=[
-        args.out, result("grpo_log.jsonl"), result("grpo_result.json")])
-    if job.up_to_date():
+    stage = open_stage(__file__, "grpo", args)
+    if stage is None:
         return
-    policy, digest = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
-    reference, _ = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
-    tokenizer = open_tokenizer(args.tokenizer)
-    scorer = rule_scorer
-    if args.reward:
-        reward = load_reward_model(args.reward)
-        scorer = lambda answers: score_rows(reward.score, [a.row for a in answers],  # noqa: E731
-                                            special_id(tokenizer, PAD))
-    records = read_conversations(args.train, "05_posttrain/instructions.py")
-    questions = fresh_questions(records, 2500)
-    rate = args.learning_rate or rate_for("grpo", policy.config.width)
-    with last_good_kept(args.out, policy, "grpo", digest, rate):
-        log = train_grpo(policy, reference, scorer, tokenizer, questions, prompts=args.prompts,
-                         iterations=args.iterations, group=args.group, learning_rate=rate,
-                         beta=args.beta, normaliser=args.normaliser, seed=args.seed,
-                         progress=Progress(args.out, vars(args), inputs, args.fresh))
-    save_stage(args.out, policy, "grpo", digest, len(log))
-    write_jsonl(result("grpo_log.jsonl"), log)
-    write_json(result("grpo_result.json"), {"first": log[0], "last": log[-1],
-                                            "normaliser": args.normaliser})
-    for name in ("reward", "kl", "length", "end_rate"):
-        print(f"{name:10}{log[0][name]:10.3f} -> {log[-1][name]:.3f}")
-    print(f"wrote {shown(args.out)}")
-    job.done()
-    Progress(args.out, vars(args), inputs).done()
+    rate = args.learning_rate or rate_for("grpo", stage.policy.config.width)
+    with stage.guarded(rate):
+        log = train_grpo(stage.policy, stage.reference, stage.scorer or rule_scorer,
+                         stage.tokenizer, stage.questions, prompts=args.prompts, group=args.group,
+                         iterations=args.iterations, learning_rate=rate, beta=args.beta,
+                         normaliser=args.normaliser, seed=args.seed, progress=stage.progress)
+    stage.finish(log, {"normaliser": args.normaliser}, ("reward", "kl", "length", "end_rate"))
 
 
 if __name__ == "__main__":

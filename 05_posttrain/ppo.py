@@ -18,6 +18,8 @@ But: no separate value network (one linear head on the policy's own hidden state
 whitening by default (the reward model is already centred and scaled).
 """
 
+import runpy
+
 import torch
 from torch import Tensor
 
@@ -200,6 +202,5 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> float:
 
 
 if __name__ == "__main__":
-    from artifacts import command
-    from ppo_loop import main
-    command(main)
+    # The loop stands on these pieces, not they on it: so it is started from here, not imported.
+    runpy.run_module("ppo_loop", run_name="__main__")

@@ -11,29 +11,24 @@ training does not know (`compare.py`).
 import argparse
 import time
 from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Callable
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from artifacts import CommandLine, BadInput, Job, shown, write_json
+from artifacts import CommandLine, command
 from chat_template import PAD, special_id
 from optimizers import linear_schedule
 from option_ranges import parsed
+from policy_stage import Scorer, add_files, finite_scores, open_stage, roll_out
 from ppo import (AdaptiveKL, clip_fraction, explained_variance, gae, kl_estimates, masked_whiten,
                  policy_loss, shaped_rewards, value_loss)
-from responses import (answer_logits, collate, masked_mean, response_logprobs, score_rows,
-                       spread_over, token_entropy)
-from reward_model import RewardModel, load_reward_model
-from rollouts import Answer, sample_answers
-from sound_step import last_good_kept, save_stage, take_step
-from training_stage import (RATES, Progress, add_common, batch_indices, fresh_questions,
-                            open_model, open_tokenizer, optimizer_for, read_conversations, result,
-                            set_rate, write_jsonl)
-
-Scorer = Callable[[list[Answer]], Tensor]
+from responses import (answer_logits, collate, masked_mean, response_logprobs, spread_over,
+                       token_entropy)
+from rollouts import Answer
+from sound_step import take_step
+from training_stage import (RATES, Progress, batch_indices, optimizer_for, result, set_rate,
+                            write_jsonl)
 
 
 @dataclass(frozen=True)
@@ -89,23 +84,6 @@ class ActorCritic(nn.Module):
         logits = answer_logits(self.policy, ids, mask, hidden) / temperature
         values = self.value_head(hidden[:, :-1])[..., 0] * mask[:, 1:]
         return response_logprobs(self.policy, ids, mask, logits=logits)[0], values, logits
-
-
-def reward_scorer(reward_model: RewardModel, pad: int) -> Scorer:
-    """Scores of answers by a reward model, as a function of a list of answers."""
-    return lambda answers: score_rows(reward_model.score, [a.row for a in answers], pad)
-
-
-def finite_scores(scorer: Scorer, answers: list[Answer], missing_end: float) -> Tensor:
-    """The scores (B,), with a fixed low one for answers that were cut off (the reward model has
-    no opinion on those that is worth anything). BadInput names the first non-finite one."""
-    scores = scorer(answers)
-    for answer, score in zip(answers, scores.tolist()):
-        if score != score or abs(score) == float("inf"):
-            raise BadInput(f"the reward of {answer.text!r} to {answer.question!r} is {score}: "
-                           "train the reward model again with a lower --learning-rate")
-    ended = torch.tensor([a.ended for a in answers])
-    return torch.where(ended, scores, torch.tensor(missing_end))
 
 
 @torch.no_grad()
@@ -183,9 +161,8 @@ def train_ppo(policy, reference, scorer: Scorer, tokenizer, questions: list[str]
     bar = tqdm(range(start, s.iterations), desc="ppo", initial=start, total=s.iterations)
     for i in bar:
         clock = [time.perf_counter()]
-        asked = [questions[j] for j in batch_indices(len(questions), s.batch, i, seed)]
-        answers = sample_answers(policy, tokenizer, asked, seed=seed * 7919 + i,
-                                 temperature=s.temperature, max_new_tokens=s.max_new_tokens)
+        answers = roll_out(policy, tokenizer, questions, i, seed, s.batch,
+                           temperature=s.temperature, max_new_tokens=s.max_new_tokens)
         clock.append(time.perf_counter())
         batch = prepare(model, reference, scorer, answers, pad, steering.beta, s)
         clock.append(time.perf_counter())
@@ -211,9 +188,8 @@ def without_samples(log: list[dict]) -> list[dict]:
     return [{k: v for k, v in line.items() if k != "samples"} for line in log]
 
 
-def write_log(log: list[dict], name: str) -> None:
-    """`<name>_log.jsonl` (diagnostics) and `<name>_samples.jsonl` (every answer of the run)."""
-    write_jsonl(result(f"{name}_log.jsonl"), without_samples(log))
+def write_samples(log: list[dict], name: str) -> None:
+    """`<name>_samples.jsonl`: every answer of the run."""
     write_jsonl(result(f"{name}_samples.jsonl"),
                 [{"iteration": line["iteration"], "question": q, "text": t, "ended": e}
                  for line in log for q, t, e in line["samples"]])
@@ -222,17 +198,13 @@ def write_log(log: list[dict], name: str) -> None:
 def parse() -> argparse.Namespace:
     """The command line, with --quick applied."""
     parser = CommandLine(__doc__)
+    add_files(parser, "ppo.pt", result("reward.pt"))
     add, d = parser.add_argument, PPOSettings()
-    add("--sft", type=Path, default=result("sft.pt"))
-    add("--reward", type=Path, default=result("reward.pt"))
-    add("--train", type=Path, default=result("sft_train.jsonl"), help="where questions come from")
-    add("--out", type=Path, default=result("ppo.pt"))
     add("--iterations", type=int, default=d.iterations, help="rounds of sampling")
     add("--batch", type=int, default=d.batch, help="answers per iteration")
     add("--learning-rate", type=float, default=d.learning_rate)
     add("--beta", type=float, default=d.beta, help="KL coefficient; 0 shows over-optimisation")
     add("--kl-target", type=float, default=None, help="nats per answer; then beta adapts")
-    add_common(parser)
     # An iteration's answers are cut into that many minibatches: none may be empty.
     args = parsed(parser, batch=(d.minibatches, None))
     if args.quick:
@@ -242,38 +214,24 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
-    torch.set_num_threads(args.threads)
-    inputs = [args.sft, args.reward, args.train, args.tokenizer]
-    job = Job(__file__, vars(args), reads=inputs, writes=[args.out, *map(
-        result, ("ppo_log.jsonl", "ppo_samples.jsonl", "ppo_result.json"))])
-    if job.up_to_date():
+    stage = open_stage(__file__, "ppo", args, more=(result("ppo_samples.jsonl"),))
+    if stage is None:
         return
-    policy, digest = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
-    reference, _ = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
-    open_model(args.reward, args.tokenizer, "05_posttrain/reward_model.py")
-    tokenizer = open_tokenizer(args.tokenizer)
-    scorer = reward_scorer(load_reward_model(args.reward), special_id(tokenizer, PAD))
-    records = read_conversations(args.train, "05_posttrain/instructions.py")
-    questions = fresh_questions(records, 2500)
     settings = PPOSettings(iterations=args.iterations, batch=args.batch, beta=args.beta,
                            learning_rate=args.learning_rate, kl_target=args.kl_target)
-    with last_good_kept(args.out, policy, "ppo", digest, args.learning_rate):
-        log = train_ppo(policy, reference, scorer, tokenizer, questions, settings, args.seed,
-                        Progress(args.out, vars(args), inputs, args.fresh))
-    save_stage(args.out, policy, "ppo", digest, len(log))
-    write_log(log, "ppo")
-    first, last = log[0], log[-1]
-    seconds = {name: sum(line["seconds"][name] for line in log) for name in last["seconds"]}
-    write_json(result("ppo_result.json"), {"first": without_samples([first])[0],
-                                           "last": without_samples([last])[0],
-                                           "seconds": seconds, "iterations": len(log)})
-    for name in ("reward", "kl", "entropy", "clip_fraction", "explained_variance", "length",
-                 "end_rate"):
-        print(f"{name:20}{first[name]:10.3f} -> {last[name]:.3f}")
+    with stage.guarded(args.learning_rate):
+        log = train_ppo(stage.policy, stage.reference, stage.scorer, stage.tokenizer,
+                        stage.questions, settings, args.seed, stage.progress)
+    write_samples(log, "ppo")
+    seconds = {name: sum(line["seconds"][name] for line in log) for name in log[-1]["seconds"]}
     print("time: " + ", ".join(f"{name} {s / sum(seconds.values()):.0%}"
                                for name, s in seconds.items()))
-    for question, text, _ in last["samples"][:3]:
+    for question, text, _ in log[-1]["samples"][:3]:
         print(f"  {question}\n    {text}")
-    print(f"wrote {shown(args.out)}")
-    job.done()
-    Progress(args.out, vars(args), inputs).done()
+    stage.finish(without_samples(log), {"seconds": seconds, "iterations": len(log)},
+                 ("reward", "kl", "entropy", "clip_fraction", "explained_variance", "length",
+                  "end_rate"))
+
+
+if __name__ == "__main__":
+    command(main)

@@ -13,24 +13,18 @@ Reads sft.pt, reward.pt and sft_train.jsonl; writes reinforce.pt, reinforce_log.
 reinforce_result.json.
 """
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from artifacts import CommandLine, Job, command, shown, write_json
+from artifacts import CommandLine, command
 from chat_template import PAD, special_id
 from option_ranges import parsed
 from optimizers import linear_schedule
-from ppo_loop import Scorer, finite_scores, reward_scorer
+from policy_stage import Scorer, add_files, finite_scores, open_stage, roll_out
 from responses import collate, only_real, response_logprobs
-from reward_model import load_reward_model
-from rollouts import sample_answers
-from sound_step import last_good_kept, save_stage, take_step
-from training_stage import (RATES, Progress, add_common, batch_indices, fresh_questions, open_model,
-                            open_tokenizer, optimizer_for, read_conversations, result, set_rate,
-                            write_jsonl)
+from sound_step import take_step
+from training_stage import RATES, Progress, optimizer_for, result, set_rate
 
 
 def reinforce_loss(logprobs: Tensor, rewards: Tensor, baseline: Tensor | float,
@@ -96,9 +90,8 @@ def train_reinforce(policy, reference, scorer: Scorer, tokenizer, questions: lis
     moving = more.get("baseline", 0.0)
     bar = tqdm(range(start, iterations), desc="reinforce", initial=start, total=iterations)
     for i in bar:
-        asked = [questions[j] for j in batch_indices(len(questions), prompts, i, seed)]
-        answers = sample_answers(policy, tokenizer, [q for q in asked for _ in range(group)],
-                                 seed=seed * 7919 + i, max_new_tokens=max_new_tokens)
+        answers = roll_out(policy, tokenizer, questions, i, seed, prompts, group,
+                           max_new_tokens=max_new_tokens)
         ids, rows_mask = collate([a.row for a in answers], pad)
         scores = finite_scores(scorer, answers, missing_end)
         with torch.no_grad():
@@ -126,47 +119,25 @@ def train_reinforce(policy, reference, scorer: Scorer, tokenizer, questions: lis
 
 def main() -> None:
     parser = CommandLine(__doc__)
+    add_files(parser, "reinforce.pt", result("reward.pt"))
     add = parser.add_argument
-    add("--sft", type=Path, default=result("sft.pt"))
-    add("--reward", type=Path, default=result("reward.pt"))
-    add("--train", type=Path, default=result("sft_train.jsonl"), help="where questions come from")
-    add("--out", type=Path, default=result("reinforce.pt"))
     add("--iterations", type=int, default=60, help="updates, each on fresh answers")
     add("--prompts", type=int, default=16, help="questions per iteration")
     add("--group", type=int, default=4, help="answers per question; 1: the batch as baseline")
     add("--beta", type=float, default=0.1, help="price of straying from the SFT model")
     add("--learning-rate", type=float, default=RATES["reinforce"], help="falls to zero")
-    add_common(parser)
     args = parsed(parser, group=(1, None))
     if args.quick:
         args.iterations = min(args.iterations, 3)
-    torch.set_num_threads(args.threads)
-    inputs = [args.sft, args.reward, args.train, args.tokenizer]
-    job = Job(__file__, vars(args), reads=inputs, writes=[
-        args.out, result("reinforce_log.jsonl"), result("reinforce_result.json")])
-    if job.up_to_date():
+    stage = open_stage(__file__, "reinforce", args)
+    if stage is None:
         return
-    policy, digest = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
-    reference, _ = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
-    open_model(args.reward, args.tokenizer, "05_posttrain/reward_model.py")
-    tokenizer = open_tokenizer(args.tokenizer)
-    scorer = reward_scorer(load_reward_model(args.reward), special_id(tokenizer, PAD))
-    records = read_conversations(args.train, "05_posttrain/instructions.py")
-    questions = fresh_questions(records, 2500)
-    progress = Progress(args.out, vars(args), inputs, args.fresh)
-    with last_good_kept(args.out, policy, "reinforce", digest, args.learning_rate):
-        log = train_reinforce(policy, reference, scorer, tokenizer, questions, prompts=args.prompts,
-                              iterations=args.iterations, group=args.group, beta=args.beta,
-                              learning_rate=args.learning_rate, seed=args.seed, progress=progress)
-    save_stage(args.out, policy, "reinforce", digest, len(log))
-    write_jsonl(result("reinforce_log.jsonl"), log)
-    write_json(result("reinforce_result.json"), {"first": log[0], "last": log[-1],
-                                                 "group": args.group})
-    for name in ("reward", "kl", "length", "end_rate"):
-        print(f"{name:10}{log[0][name]:10.3f} -> {log[-1][name]:.3f}")
-    print(f"wrote {shown(args.out)}")
-    job.done()
-    progress.done()
+    with stage.guarded(args.learning_rate):
+        log = train_reinforce(stage.policy, stage.reference, stage.scorer, stage.tokenizer,
+                              stage.questions, prompts=args.prompts, group=args.group,
+                              iterations=args.iterations, beta=args.beta, seed=args.seed,
+                              learning_rate=args.learning_rate, progress=stage.progress)
+    stage.finish(log, {"group": args.group}, ("reward", "kl", "length", "end_rate"))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ control) and rft_result.json.
 """
 
 import copy
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,12 +20,13 @@ from torch import Tensor
 from artifacts import BadInput, CommandLine, Job, command, shown, write_json
 from chat_template import PAD, special_id
 from option_ranges import parsed
+from policy_stage import add_files
 from responses import score_rows
 from reward_model import load_reward_model
 from rollouts import Answer, sample_rounds
 from sft import fine_tune
 from sound_step import last_good_kept, save_stage
-from training_stage import (RATES, add_common, fresh_questions, open_model, open_tokenizer,
+from training_stage import (RATES, fresh_questions, open_model, open_tokenizer,
                             planned_precision, read_conversations, result)
 
 
@@ -79,17 +79,13 @@ def fine_tuned(sft, rows: list, pad: int, epochs: float, batch: int, rate: float
 
 def main() -> None:
     parser = CommandLine(__doc__)
+    add_files(parser, "rft.pt", result("reward.pt"))
     add = parser.add_argument
-    add("--sft", type=Path, default=result("sft.pt"))
-    add("--reward", type=Path, default=result("reward.pt"))
-    add("--train", type=Path, default=result("sft_train.jsonl"), help="where questions come from")
-    add("--out", type=Path, default=result("rft.pt"))
     add("--questions", type=int, default=1000, help="questions to answer")
     add("--answers", type=int, default=8, help="answers to each, of which one is kept")
     add("--epochs", type=float, default=1.0)
     add("--batch", type=int, default=32, help="conversations per step")
     add("--learning-rate", type=float, default=RATES["rft"])
-    add_common(parser)
     args = parsed(parser)
     if args.quick:
         args.questions, args.answers = min(args.questions, 60), 3

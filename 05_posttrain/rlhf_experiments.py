@@ -19,7 +19,8 @@ from compare import best_of_n_rows, gold_per_iteration, sampled_rewards
 from dpo import train_dpo
 from gold_judge import judge_policy
 from grpo import train_grpo
-from ppo_loop import PPOSettings, reward_scorer, train_ppo
+from policy_stage import reward_scorer
+from ppo_loop import PPOSettings, train_ppo
 from preference_files import split_pairs
 from preferences import all_pairs
 from reinforce import train_reinforce

@@ -7,8 +7,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {p.stem: p for folder in ROOT.glob("0[1-7]_*") for p in folder.glob("*.py")}
-TRAINING = ["sft", "reward_model", "ppo", "ppo_loop", "dpo", "grpo", "best_of_n", "self_instruct",
-            "sft_experiments", "measure_policy", "rollouts", "responses", "packing",
+TRAINING = ["sft", "reward_model", "ppo", "ppo_loop", "policy_stage", "dpo", "grpo", "best_of_n",
+            "self_instruct", "sft_experiments", "measure_policy", "rollouts", "responses", "packing",
             "training_stage", "reinforce", "rejection_sampling", "sound_step", "side_by_side",
             "preference_files", "open_book", "made_up", "instructions", "installed_docs"]
 KNOWS_GOLD = {"gold_rule", "gold_judge", "annotator", "preferences", "compare",
