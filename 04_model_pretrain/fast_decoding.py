@@ -183,6 +183,15 @@ class TalkingGPT:
         x = self.table[ids.reshape(-1)].float()
         if self.share is None and self.ngrams is None:
             return x
+        if len(x) == 1 and positions is None and cache is not None and cache.length > 1:
+            # one token of one text: its numbers are quicker than operations on tensors of one
+            (token,), (further, before) = ids[0].tolist(), cache.last[0].tolist()
+            if self.share is not None:
+                x = torch.addcmul(x, self.share, self.table[before].float())
+            if self.ngrams is not None:
+                rows = [self.ngrams.table[i] for i in self.ngrams.places(token, before, further)]
+                x = x + self.ngrams.up(torch.cat(rows))
+            return x
         if positions is None:
             start = 0 if cache is None else cache.length
             positions = torch.arange(start, start + ids.shape[1], device=ids.device)

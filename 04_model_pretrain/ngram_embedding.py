@@ -59,10 +59,14 @@ class NgramEmbedding(nn.Module):
         self.rows, self.table = rows, nn.Parameter(torch.zeros(2 * rows, width))
         self.up = nn.Linear(2 * width, C, bias=False)
 
-    def forward(self, ids: Tensor, before: Tensor) -> Tensor:
+    def places(self, ids, before, further):
+        """Where the table keeps what follows (before, ids) and (further, before, ids): two row
+        numbers, of the kind that ids are, tensors or plain integers."""
         # multiply by large odd numbers, then fold: neighbours land far apart
-        pair = ids * 36313 + (before[..., 0] + 1) * 27191
-        triple = pair * 52711 + (before[..., 1] + 1) * 17389
-        row = torch.stack([(pair ^ pair >> 15) % self.rows,
-                           self.rows + (triple ^ triple >> 15) % self.rows], dim=-1)
+        pair = ids * 36313 + (before + 1) * 27191
+        triple = pair * 52711 + (further + 1) * 17389
+        return (pair ^ pair >> 15) % self.rows, self.rows + (triple ^ triple >> 15) % self.rows
+
+    def forward(self, ids: Tensor, before: Tensor) -> Tensor:
+        row = torch.stack(self.places(ids, before[..., 0], before[..., 1]), dim=-1)
         return self.up(F.embedding(row, self.table).flatten(-2))    # (B, T, 2 width) -> (B, T, C)
