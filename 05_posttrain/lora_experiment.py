@@ -23,8 +23,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from artifacts import BadInput, CommandLine, command, shown, write_json
+from batch_generation import generate_batch
 from chat_template import plain_ids
-from generate import generate_batch
 from gold_judge import win_rate
 from gold_rule import gold_scores
 from lora import ATTENTION, add_lora, lora_state, without_lora
