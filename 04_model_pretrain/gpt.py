@@ -3,72 +3,18 @@
     model = GPT(GPTConfig(vocab_size=4096, layers=4, width=256, heads=4))
     logits, loss = model(ids, targets)        # ids, targets: (B, T) of token ids
 
-The defaults are what a small machine learns most from per second; GPT-2's own choices are
-settings too (`GPT2`, at the end). But: no dropout, and nothing about devices, parallelism or
+The defaults are what a small machine learns most from per second; GPT-2's own choices are settings
+too (`GPT2`): all are in gpt_config.py. But: no dropout, and nothing about devices, parallelism or
 precision: those are applied from outside.
 Letters: B batch, T time, C channels (width), H heads, D head size, V vocabulary.
 """
-
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from gpt_config import GPT2, GPTConfig          # noqa: F401, whoever imports gpt finds both here
 from ngram_embedding import NgramEmbedding, late_keys, tokens_before
-
-
-@dataclass(frozen=True)
-class GPTConfig:
-    """The shape of a GPT: plain values only, saved inside every checkpoint."""
-    vocab_size: int = 4096
-    sequence_length: int = 256          # the longest context trained on, T
-    layers: int = 4
-    width: int = 256                    # C
-    heads: int = 4                      # H
-    head_size: int | None = None        # D; None: C / H
-    kv_heads: int | None = None         # fewer than H: grouped queries; None: as many as H
-    mlp: str = "squared_relu"           # "squared_relu" | "swiglu" | "gelu" (tanh) | "exact_gelu"
-    mlp_width: int | None = None        # None: 4 C (8/3 C for swiglu, for equal parameters)
-    norm: str = "rms"                   # "rms" | "layer"
-    norm_eps: float | None = None       # None: 1e-6 for rms, 1e-5 for layer
-    positions: str = "rotary"           # "rotary" | "learned"
-    rotary_base: float = 10_000.0
-    rotary_factors: tuple | None = None     # D / 2 numbers: pair i turns factors[i] times slower
-    qk_norm: bool = True
-    bias: bool = False
-    qkv_bias: bool | None = None        # on query, key and value alone (Qwen2); None: as bias
-    tied: bool = False                  # the head shares its matrix with the embedding
-    mix_previous: bool = True           # add a learned share of the previous token's embedding
-    late_keys: bool = False             # every second head sees keys one token late: it can copy
-    ngram_rows: int = 0                 # hashed table of token pairs and triples; 0: none
-    ngram_width: int = 64
-
-    def __post_init__(self) -> None:
-        for name, allowed in (("mlp", ("squared_relu", "swiglu", "gelu", "exact_gelu")),
-                              ("norm", ("rms", "layer")), ("positions", ("rotary", "learned"))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name} {getattr(self, name)!r} is not among {allowed}")
-        if self.late_keys and self.positions != "rotary":
-            raise ValueError("late keys need rotary positions")
-        D = self.head_size or (0 if self.width % self.heads else self.width // self.heads)
-        if D < 2 or D % 2 or self.heads % (self.kv_heads or self.heads):
-            raise ValueError(f"{self.heads} heads must divide width {self.width} into even parts, "
-                             f"and kv_heads {self.kv_heads} must divide the heads")
-        if self.rotary_factors is not None:         # a file of plain values may hold a list
-            object.__setattr__(self, "rotary_factors", tuple(map(float, self.rotary_factors)))
-            if len(self.rotary_factors) != D // 2:
-                raise ValueError(f"{len(self.rotary_factors)} rotary factors for {D // 2} pairs")
-
-    @property
-    def D(self) -> int:
-        """The size of one head."""
-        return self.head_size or self.width // self.heads
-
-    def new_norm(self, width: int) -> nn.Module:
-        """A norm of the kind and with the eps that this model has."""
-        kind, eps = (RMSNorm, 1e-6) if self.norm == "rms" else (nn.LayerNorm, 1e-5)
-        return kind(width, eps=eps if self.norm_eps is None else self.norm_eps)
 
 
 def at_least_32_bits(x: Tensor) -> Tensor:
@@ -94,6 +40,12 @@ class RMSNorm(nn.Module):
         # one number per token, the mean of its squares: (..., C) -> (..., 1)
         square = wide.square().mean(-1, keepdim=True)
         return (wide * torch.rsqrt(square + self.eps)).to(x.dtype) * self.weight.to(x.dtype)
+
+
+def new_norm(config: GPTConfig, width: int) -> nn.Module:
+    """A norm of the kind and with the eps that this model has."""
+    kind, eps = (RMSNorm, 1e-6) if config.norm == "rms" else (nn.LayerNorm, 1e-5)
+    return kind(width, eps=eps if config.norm_eps is None else config.norm_eps)
 
 
 def rotary_angles(positions: Tensor, size: int, base: float, factors: tuple | None = None,
@@ -204,8 +156,8 @@ class Block(nn.Module):
     """One layer, pre-norm: x + attention(norm(x)), then x + mlp(norm(x)) (Xiong et al. 2020)."""
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.attention_norm = config.new_norm(config.width)
-        self.mlp_norm = config.new_norm(config.width)
+        self.attention_norm = new_norm(config, config.width)
+        self.mlp_norm = new_norm(config, config.width)
         self.attention, self.mlp = Attention(config), MLP(config)
 
     def forward(self, x: Tensor, angles, cache, layer: int, mask) -> Tensor:
@@ -226,7 +178,7 @@ class GPT(nn.Module):
         self.ngram_embedding = (NgramEmbedding(config.ngram_rows, config.ngram_width, C)
                                 if config.ngram_rows else None)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
-        self.final_norm = config.new_norm(C)
+        self.final_norm = new_norm(config, C)
         self.lm_head = nn.Linear(C, V, bias=False)
         self.initialise()
         if config.tied:
@@ -294,8 +246,3 @@ class GPT(nn.Module):
         total = F.cross_entropy(at_least_32_bits(logits).flatten(0, 1), targets.flatten(),
                                 reduction="sum")
         return logits, total / (targets != -100).sum().clamp(min=1)
-
-
-# GPTConfig(**GPT2, ...): the model of Radford et al. 2019
-GPT2 = dict(mlp="gelu", norm="layer", positions="learned", qk_norm=False, bias=True, tied=True,
-            mix_previous=False, late_keys=False)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import gpt
-from gpt import GPT, GPT2, GPTConfig
+from gpt import GPT, GPT2, GPTConfig, new_norm
 from ngram_embedding import tokens_before
 
 torch.set_num_threads(1)
@@ -258,11 +258,11 @@ def test_eps_of_the_norm_is_the_configured_one():
     small = torch.full((1, 4), 1e-3)                    # squares of 1e-6: eps decides
     for norm, eps, expected in (("rms", None, 1e-3 / math.sqrt(2e-6)), ("rms", 1e-5, 1e-3 /
                                 math.sqrt(1.1e-5)), ("layer", None, 0.0)):
-        got = GPTConfig(**SMALL, norm=norm, norm_eps=eps).new_norm(4)(small)[0, 0].item()
+        got = new_norm(GPTConfig(**SMALL, norm=norm, norm_eps=eps), 4)(small)[0, 0].item()
         assert got == pytest.approx(expected, rel=1e-4), f"{norm}, eps {eps}: {got}"
     step = torch.tensor([[1e-3, -1e-3]])                # LayerNorm: variance 1e-6
     for eps, expected in ((None, 1e-3 / math.sqrt(1.1e-5)), (1e-6, 1e-3 / math.sqrt(2e-6))):
-        got = GPTConfig(**SMALL, norm="layer", norm_eps=eps).new_norm(2)(step)[0, 0].item()
+        got = new_norm(GPTConfig(**SMALL, norm="layer", norm_eps=eps), 2)(step)[0, 0].item()
         assert got == pytest.approx(expected, rel=1e-4), f"layer, eps {eps}: {got}"
     model = GPT(GPTConfig(**SMALL, norm_eps=1e-3))
     assert {m.eps for m in model.modules() if hasattr(m, "eps")} == {1e-3}, \
