@@ -8,7 +8,8 @@
 Ask about anything that is installed beside it, "What does json.dumps do?": the documentation of the
 name is looked up and put in front of the question (open book; --closed-book leaves it out). What
 stands on the page it can repeat; what it says from memory has the form of an answer, and no more.
-An empty line or Ctrl-D ends it, /new forgets the conversation. The base model knows no chat
+An empty line or Ctrl-D ends it. Every question stands alone, as in training, unless --remember is
+given (a published model always remembers); /new forgets it all. The base model knows no chat
 template: it gets the bare text and continues it.
 """
 
@@ -71,6 +72,8 @@ def main() -> None:
     add("--temperature", type=float, default=0.3, help="0: always the likeliest token")
     add("--max-new-tokens", type=int, default=80)
     add("--closed-book", action="store_true", help="answer from memory, look nothing up")
+    add("--remember", action="store_true", help="send the conversation so far with every question: "
+        "for a model trained on more than one turn")
     add("--seed", type=int, default=0)
     args = parsed(parser)
     generator = torch.Generator().manual_seed(args.seed)
@@ -78,7 +81,8 @@ def main() -> None:
     if is_published(args.model):
         chatter = open_chatter(args.model, args.bits)
         talk(args.model, lambda messages: chatter.reply(
-            messages, args.temperature, args.max_new_tokens, generator), lambda asked: (asked, ""))
+            messages, args.temperature, args.max_new_tokens, generator),
+            lambda asked: (asked, ""), remember=True)
         return
     path = checkpoint_path(args.model)
     tokenizer = open_tokenizer(args.tokenizer)
@@ -88,14 +92,16 @@ def main() -> None:
     talk(args.model, lambda messages: reply(
         model, tokenizer, messages, is_base=is_base, generator=generator,
         temperature=args.temperature, max_new_tokens=args.max_new_tokens),
-        (lambda asked: (asked, "")) if is_base or args.closed_book else with_documentation)
+        (lambda asked: (asked, "")) if is_base or args.closed_book else with_documentation,
+        remember=args.remember)
 
 
 def talk(name: str, answer: Callable[[list[dict]], Iterator[str]],
-         look_up: Callable[[str], tuple[str, str]]) -> None:
+         look_up: Callable[[str], tuple[str, str]], remember: bool) -> None:
     """Questions from the terminal, one a line, each answered as it is drawn, until an empty one.
 
     `look_up` gives the question with what was found about it, and the name of what was found.
+    `remember` sends what was said before along with every question.
     """
     messages: list[dict] = []
     try:
@@ -104,8 +110,9 @@ def talk(name: str, answer: Callable[[list[dict]], Iterator[str]],
                 messages = []
                 continue
             asked, found = look_up(asked)
-            if found:                       # the page is all that this question needs
+            if found:
                 print(f"(looked up {found})")
+            if not remember:        # trained on single questions, it would answer the last page
                 messages = []
             messages.append({"role": "user", "content": asked})
             print(f"{name}> ", end="", flush=True)

@@ -10,6 +10,7 @@ model that looks for the last token alone, and says what followed it, then goes 
 
 import random
 import re
+from string import ascii_lowercase
 
 from open_book import LONGEST_HEADING, PageEntry, with_page
 
@@ -32,9 +33,12 @@ def syllable(rng: random.Random) -> str:
 
 
 def word(rng: random.Random, known: list[str]) -> str:
-    """One part of a name: in two of three cases made up, else a known part of real names."""
+    """One part of a name: in two of three cases made up, else a known part of real names. One in
+    eight of those is two to four letters at random, for tokens that syllables never need."""
     if known and rng.random() < 0.34:
         return rng.choice(known)
+    if rng.random() < 0.12:
+        return "".join(rng.choice(ascii_lowercase) for _ in range(rng.choice((2, 3, 4))))
     return "".join(syllable(rng) for _ in range(rng.choice((1, 2, 2))))
 
 
@@ -51,10 +55,19 @@ def identifier(rng: random.Random, known: list[str], is_class: bool = False,
     return "_".join(parts)
 
 
+def as_module(name: str, rng: random.Random) -> str:
+    """A module's name: in three of ten cases with capitals ("PIL.Image.blend" is a function), or
+    capitals anywhere in a name would say that it is a class."""
+    chance = rng.random()
+    return name.upper()[:4] if chance < 0.1 else name.capitalize() if chance < 0.3 else name
+
+
 def dotted(rng: random.Random, known: list[str], is_class: bool, near: str = "") -> str:
     """A full name with its modules, "tolu.bract.merin_tolu"; `near`: in the modules of that one."""
-    modules = near.split(".")[:-1] or [word(rng, known) for _ in range(rng.choice((1, 1, 2, 3)))]
-    return ".".join([*modules, identifier(rng, known, is_class, tuple(modules))])
+    modules = near.split(".")[:-1] or [
+        as_module(word(rng, known), rng) for _ in range(rng.choice((1, 1, 2, 3)))]
+    again = tuple(module.lower() for module in modules)
+    return ".".join([*modules, identifier(rng, known, is_class, again)])
 
 
 def type_note(rng: random.Random, known: list[str]) -> str:
