@@ -35,6 +35,9 @@ from scaling_figures import draw_forecast
 from training_loop import Recipe
 
 REACH = 1.5         # of a plan's size, beyond where the sweep's best sizes point
+# Seconds of training from which torch.compile is tried: trying costs a minute, five on a busy
+# machine, and what it gained here was 0.95 to 1.16 times the speed: nothing, in six minutes.
+COMPILE_FROM = 600
 
 
 def choose_machine(config: GPTConfig, rows: int, rounds: int, device: torch.device = CPU
@@ -169,7 +172,7 @@ def make_plan(args: argparse.Namespace, laws: dict, index: dict) -> dict:
     choice = candidates[0] | {"compile": False}
 
     # 3. Is it worth compiling?
-    if args.compile == "yes" or (args.compile == "auto" and seconds > 200):
+    if args.compile == "yes" or (args.compile == "auto" and seconds > COMPILE_FROM):
         choice, candidates = choose_compiled(candidates, laws, seconds, unique, rounds)
         trials.append(choice.get("tried", choice["trial"]))
 
