@@ -17,7 +17,7 @@ from typing import Iterable, Mapping, Sequence
 import numpy as np
 
 from artifacts import BadInput
-from who_met_whom import islands, leagues, unbeaten
+from who_met_whom import check_sizes, islands, leagues, no_order, unbeaten
 
 WINS = {"a": 1.0, "model_a": 1.0, "b": 0.0, "model_b": 0.0,
         "tie": 0.5, "both_bad": 0.5, "tie (bothbad)": 0.5}
@@ -46,12 +46,15 @@ def tabulate(battles: Iterable) -> tuple[list[str], np.ndarray, np.ndarray, np.n
     index: dict[str, int] = {}
     first, second, score = [], [], []
     for number, battle in enumerate(battles):
-        if isinstance(battle, Mapping):
-            battle = battle["model_a"], battle["model_b"], battle["winner"]
-        a, b, winner = battle
-        if winner not in WINS or a == b:
-            raise BadInput(f"battle {number} ({a!r} against {b!r}, winner {winner!r}): two "
-                           f"different models and a winner out of {', '.join(WINS)} are needed")
+        try:
+            a, b, winner = ([battle.get(key) for key in ("model_a", "model_b", "winner")]
+                            if isinstance(battle, Mapping) else battle)
+            sound = winner in WINS and a != b and isinstance(a, str) and isinstance(b, str)
+        except (TypeError, ValueError):         # not three things, or a winner that is a list
+            sound = False
+        if not sound:
+            raise BadInput(f"battle {number} ({str(battle)[:120]}): the names of two different "
+                           f"models and a winner out of {', '.join(WINS)} are needed")
         first.append(index.setdefault(a, len(index)))
         second.append(index.setdefault(b, len(index)))
         score.append(WINS[winner])
@@ -70,8 +73,10 @@ def elo(battles: Iterable, k: float = 4.0, start: float = 1000.0,
     a is expected to score 1 / (1 + 10^((R_b - R_a) / scale)); each battle moves k times the
     surprise from one side to the other, so the sum of all ratings never changes.
     Example: one win between equals with k = 4 gives {"winner": 1002.0, "loser": 998.0}.
+    ValueError for a k, start or scale that is no size.
     Source: Elo, The Rating of Chessplayers, 1978; the Chatbot Arena used K = 4.
     """
+    check_sizes(scale, k=k, start=start)
     names, first, second, score = tabulate(battles)
     ratings = [float(start)] * len(names)
     for a, b, won in zip(first.tolist(), second.tolist(), score.tolist()):
@@ -140,7 +145,9 @@ def bradley_terry(battles: Iterable, bootstrap: int = 0, scale: float = 400.0,
     Models that never met, not even through others, are rated and ranked apart, each island by
     itself. Without a `prior` a model that never lost has no finite rating: it then gets a weak one
     (0.1), and the others are measured against each other. `.remarks` says both in words.
+    ValueError for a scale, prior or anchor's rating that is no size.
     """
+    check_sizes(scale, prior=prior, bootstrap=bootstrap, rating=anchor and abs(anchor[1]))
     names, first, second, score = tabulate(battles)
     if not names:
         return Leaderboard([], *np.zeros((3, 0)))
@@ -202,10 +209,8 @@ def _side_by_side(boards: list[Leaderboard]) -> Leaderboard:
     names = [name for board in boards for name in board]
     rated, low, high = (np.array([values[n] for values in parts for n in values]) for parts in (
         boards, [b.low for b in boards], [b.high for b in boards]))
-    whole = Leaderboard(names, rated, low, high, [
-        "no game, not even through others, connects " + " with ".join(
-            f"{{{', '.join(board)}}}" for board in boards) + ": between them there is no order, "
-        "each group is rated and ranked by itself", *(r for b in boards for r in b.remarks)])
+    whole = Leaderboard(names, rated, low, high,
+                        [no_order(boards), *(r for b in boards for r in b.remarks)])
     whole.rank = {name: board.rank[name] for board in boards for name in board}
     return whole
 
@@ -255,6 +260,7 @@ def votes_needed(gap: float, scale: float = 400.0, power: float = 0.8) -> int:
     """
     if not 0 < power < 1:
         raise ValueError(f"power {power} must lie between 0 and 1")
+    check_sizes(scale)
     if not 0 < gap < math.inf:
         raise ValueError("no number of votes orders two equal models")
     # By the ratings, how often does the better one win? Far from one half is seen early.

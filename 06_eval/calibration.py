@@ -11,12 +11,15 @@ import numpy as np
 
 
 def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """95 % interval (low, high) for a share of `successes` out of n; n = 0 gives (0, 1).
+    """95 % interval (low, high) for a share of `successes` out of n; n = 0 gives (0, 1). ValueError
+    unless successes lie between 0 and n.
 
     Solves |share - p| = z * sqrt(p (1 - p) / n) for p, so it stays inside [0, 1] and is never
     empty, not even at 0 of n. Example: 5 of 10 -> (0.2366, 0.7634); 0 of 10 -> (0.0, 0.2775).
     Source: Wilson 1927, J. Am. Stat. Assoc. 22.
     """
+    if not 0 <= successes <= n:
+        raise ValueError(f"{successes} of {n} is no share")
     if n == 0:
         return 0.0, 1.0
     share = successes / n
@@ -33,11 +36,12 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: 
     confidence (n,) in [0, 1], right (n,) bool. Sorted by confidence and cut into `bins` groups of
     (nearly) equal size, as `np.array_split` cuts (fewer, if there are fewer answers), each weighted
     by its size; equal confidences always share a bin: where a cut falls between equal ones, there
-    is none. Below about 300 answers it is mostly noise.
+    is none. Below about 300 answers it is mostly noise. ValueError for no answers, for columns of
+    two lengths, or for a confidence that is not in [0, 1].
     Example, one bin: confidence 0.9 on four answers of which two are right -> 0.4.
     Source: HELM (arXiv 2211.09110), appendix C; equal-mass bins as in Kumar et al. 2019.
     """
-    confidence, right = np.asarray(confidence, dtype=float), np.asarray(right, dtype=float)
+    confidence, right = checked_answers(confidence, right)
     # Groups of equal size show where to cut: halfway between neighbours. A cut between two equal
     # confidences is the confidence itself, and no group ends there.
     groups = np.array_split(np.sort(confidence), min(bins, len(confidence)))
@@ -50,11 +54,28 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: 
     return float(error / len(confidence))
 
 
+def checked_answers(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both columns as floats; ValueError if there are no answers, if the columns differ in length,
+    or if a confidence is not in [0, 1] (percent, nan)."""
+    confidence, right = np.asarray(confidence, dtype=float), np.asarray(right, dtype=float)
+    if confidence.ndim != 1 or confidence.shape != right.shape or not len(confidence):
+        raise ValueError(f"{confidence.size} confidences and {right.size} answers: as many of one "
+                         "as of the other are needed, and at least one")
+    wrong = np.flatnonzero(~((confidence >= 0) & (confidence <= 1)))
+    if len(wrong):
+        raise ValueError(f"confidence {confidence[wrong[0]]:g} of answer {wrong[0] + 1} is not in "
+                         "[0, 1]")
+    return confidence, right
+
+
 def selective_accuracy(confidence: np.ndarray, right: np.ndarray, coverage: float = 0.1) -> float:
     """Accuracy on the share `coverage` of answers of which the model is surest (at least one).
 
-    Example: the surest tenth of 50 answers is 5 answers; 4 of them right -> 0.8.
+    Example: the surest tenth of 50 answers is 5 answers; 4 of them right -> 0.8. ValueError as
+    `expected_calibration_error`, and for a coverage that is not in [0, 1].
     """
+    confidence, right = checked_answers(confidence, right)
+    if not 0 <= coverage <= 1:
+        raise ValueError(f"coverage {coverage:g} is no share of the answers")
     keep = max(1, round(coverage * len(confidence)))
-    surest = np.argsort(-np.asarray(confidence, dtype=float), kind="stable")[:keep]
-    return float(np.asarray(right, dtype=float)[surest].mean())
+    return float(right[np.argsort(-confidence, kind="stable")[:keep]].mean())

@@ -24,6 +24,7 @@ from contestants import default_paths, named_paths
 from eval_claims import record_all
 from exam import Exam, open_exam
 from format_study import format_study, spread
+from generated_answers import score_generated, score_numbers
 from measurements import (answer_table, board, hold_arena, judge_table, perplexity_table,
                           read_lines)
 from suite import mean_win_rate, run_suite
@@ -47,6 +48,8 @@ def parse() -> argparse.Namespace:
     group.add_argument("--mmlu", help="a folder in MMLU's layout instead of DocMMLU")
     group.add_argument("--scenario", action="append", metavar="FILE", default=[], help="a jsonl "
                        "file of ARC, OpenBookQA, HellaSwag or MMLU, as one more scenario")
+    group.add_argument("--numbers", metavar="FILE", help="a jsonl file in GSM8K's form, answered "
+                       "in words and read by the last number")
     group.add_argument("--votes", default=out("06_eval", "votes.jsonl"), help="people's votes")
     group = parser.add_argument_group("how much")
     group.add_argument("--tokens", type=within(int, low=1), default=40_000, help="held-out tokens")
@@ -94,8 +97,13 @@ TABLES: dict[str, Callable[[Exam, dict], Any]] = {
     "judges": lambda exam, done: judge_table(exam.judges(), done["answers"], done["battles"],
                                              exam.baseline),
     "formats": lambda exam, done: format_study(
-        exam.networks.get("base", next(iter(exam.networks.values()))), exam.tokenizer,
-        exam.formats, exam.examples, exam.shots, seed=exam.seed, progress=tqdm),
+        exam.base, exam.tokenizer, exam.formats, exam.examples, exam.shots, seed=exam.seed,
+        progress=tqdm),
+    "written": lambda exam, done: [score_generated(
+        exam.base, exam.tokenizer, exam.formats, style, exam.examples, max(exam.shots))
+        for style in ("original", "helm", "letter_after")],
+    "numbers": lambda exam, done: {name: score_numbers(model, exam.tokenizer, exam.numbers)
+                                   for name, model in exam.networks.items() if exam.numbers},
     "suite": lambda exam, done: run_suite(exam.networks, exam.tokenizer, exam.scenarios,
                                           seed=exam.seed, progress=tqdm)}
 
@@ -147,6 +155,12 @@ def print_tables(results: dict) -> None:
     for remark in results["arena"]["remarks"]:
         print(f"the arena's votes cannot say: {remark}")
     gap = results["formats_spread"]
+    for row in results["written"]:
+        print(f"asked to write its answer ({row['style']}): accuracy {row['accuracy']:.3f}, no "
+              f"clear letter in {row['unclear']:.0%}")
+    for name, row in results["numbers"].items():
+        print(f"{name}: {row['accuracy']:.3f} of {row['n']} numbers right, none in "
+              f"{row['unclear']:.0%}")
     print(f"one model asked in {len(results['formats'])} ways: accuracy "
           f"{gap['worst']['accuracy']:.3f} ({gap['worst']['style']}, {gap['worst']['scorer']}) "
           f"to {gap['best']['accuracy']:.3f} ({gap['best']['style']}, {gap['best']['scorer']})")
@@ -160,8 +174,8 @@ def main() -> None:
     inputs = [need(args.tokenizer, "01_tokenizer/train_tokenizer.py"),
               *(need(path, "02_data/build_corpus.py") for path in data),
               need(args.questions, "05_posttrain/instructions.py"), *paths.values(),
-              *(Path(p) for p in (args.reward, args.votes, *args.scenario,
-                                  *([args.mmlu] if args.mmlu else [])) if Path(p).exists())]
+              *(Path(p) for p in (args.reward, args.votes, *args.scenario, *filter(None, (
+                  args.mmlu, args.numbers))) if Path(p).exists())]
     folder = Path(args.out)
     job = Job(__file__, vars(args), reads=inputs, writes=[folder / name for name in (
         "results.json", "leaderboard.json", "answers.jsonl", "battles.jsonl")])

@@ -18,6 +18,7 @@ from artifacts import BadInput, shown
 from bpe import Tokenizer
 from contestants import Contestant, open_contestants
 from doc_mmlu import SCENARIOS, build_doc_mmlu
+from generated_answers import read_number
 from judge_models import AddressJudge, LikelihoodJudge, RewardJudge
 from measurements import held_out_documents, read_lines
 from mmlu import Question, load_mmlu
@@ -38,6 +39,7 @@ class Exam:
     formats: list[Question]                 # its questions,
     examples: dict[str, list[Question]]     # its worked examples, by subject,
     shots: list[int]                        # and how many of these a prompt shows
+    numbers: list[tuple[str, float]]        # questions with a number as answer, if any were given
     reward: Path                            # the reward model, if it exists
     judge_at: tuple[str, str] | None        # address and model's name of one more judge
     bootstrap: int                          # resamples of the votes, for intervals
@@ -47,6 +49,11 @@ class Exam:
     def networks(self) -> dict[str, Any]:
         """The models without what is known about them."""
         return {name: contestant.model for name, contestant in self.models.items()}
+
+    @property
+    def base(self) -> Any:
+        """Who is asked in thirty ways: the base model."""
+        return self.networks.get("base", next(iter(self.networks.values())))
 
     @property
     def baseline(self) -> str:
@@ -78,7 +85,8 @@ def open_exam(args: argparse.Namespace, paths: dict[str, Path]) -> Exam:
         scenarios_of(archives, args.scenario, args.scenario_questions),
         formats_of, spread_over(archive, args.choices),
         {subject: splits["dev"] for subject, splits in archive.items()},
-        args.shots, Path(args.reward),
+        args.shots, number_questions(args.numbers)[:args.choices] if args.numbers else [],
+        Path(args.reward),
         (args.judge_address, args.judge_model) if args.judge_address else None,
         40 if args.quick else 200, args.seed)
 
@@ -90,6 +98,20 @@ def conversations(path: Path | str, limit: int) -> list[list[dict]]:
     if not asked:
         raise BadInput(f"{shown(path)} has no questions: run python 05_posttrain/instructions.py")
     return asked
+
+
+def number_questions(path: Path | str) -> list[tuple[str, float]]:
+    """(question, right number) of a jsonl file such as GSM8K's, {"question", "answer"}, the answer
+    ending in "#### 42". BadInput names the record of one that has no number."""
+    found = []
+    for number, record in enumerate(read_lines(path, "06_eval/evaluate.py with another file"), 1):
+        record = record if isinstance(record, dict) else {}
+        asked, right = record.get("question"), read_number(str(record.get("answer", "")))
+        if not isinstance(asked, str) or right is None:
+            raise BadInput(f"{shown(path)}, record {number}: a question and an answer that ends "
+                           "with a number are needed, as GSM8K has them")
+        found.append((asked, right))
+    return found
 
 
 def doc_mmlu(args: argparse.Namespace) -> dict[str, dict]:

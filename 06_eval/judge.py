@@ -160,6 +160,8 @@ def length_controlled_win_rate(preferences: np.ndarray, lengths: np.ndarray,
     preferences = checked_preferences(preferences, lengths, baseline_lengths,
                                       *([] if difficulty is None else [difficulty]))
     ridge = 0.015 * len(preferences) if ridge is None else ridge
+    if not 0 <= ridge < math.inf:
+        raise ValueError(f"ridge {ridge:g} must be finite and at least 0")
     # One column for the model, one for the length, one for the question; the first has no ridge.
     columns = [np.ones(len(preferences)), length_term(lengths, baseline_lengths)]
     if difficulty is not None:
@@ -240,8 +242,12 @@ def attack_table(judge: Judge, questions: Sequence[str], answers: Sequence[str],
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
     """Spearman's correlation: Pearson's on ranks, equal values sharing the mean of their ranks.
 
-    Nan where a side is constant. Example: (1, 2, 3) and (10, 30, 20) -> 0.5.
+    Nan where a side is constant; ValueError for a nan in a side, or sides of two lengths.
+    Example: (1, 2, 3) and (10, 30, 20) -> 0.5.
     """
+    if len(first) != len(second) or np.isnan([*first, *second]).any():
+        raise ValueError("two equally long lists of numbers are needed: a nan has no rank")
+
     def ranks(values: Sequence[float]) -> np.ndarray:
         values = np.asarray(values, dtype=float)
         # Rank = how many lie below, plus the middle of the equal ones: two at the top of four

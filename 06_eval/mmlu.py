@@ -6,8 +6,7 @@ Every published MMLU number is a format and a scorer; this file holds the format
 as the programs printed them, and `option_scores.py` the arithmetic behind the scorers.
 Sources: hendrycks/test (commit 4450500); HELM (63754d0); lm-evaluation-harness of January 2023
 (e47e01b) and of today (mmlu, mmlu_continuation); nanochat's letter-after-option rendering.
-Leaves out: generation with exact match (HELM's own metric), whose result the letter scorer gives
-for every model that answers with a letter.
+Answers that the model writes itself (HELM's own way) are in `generated_answers.py`.
 """
 
 import csv
@@ -207,7 +206,12 @@ def summarise(scores: np.ndarray, gold: np.ndarray) -> dict:
     The choice is the largest score, the first of equals. Keys: accuracy, low, high (Wilson 95 %),
     n, predictions, confidence, letter_share (share of choices on the commonest of the four places:
     0.25 is even, 1.0 means that the model always says the same letter), ece (10 equal-mass bins).
+    BadInput for a row that has a nan or nothing above -inf: it chooses nothing.
     """
+    lost = np.flatnonzero(~np.isfinite(scores.max(axis=1)))     # argmax takes a nan for the largest
+    if len(lost) or not len(scores):
+        raise BadInput(f"{len(lost)} of {len(scores)} questions have scores that are no numbers, "
+                       "such as those of a model with nan weights: give another checkpoint")
     predictions = scores.argmax(axis=1)
     right = predictions == gold
     low, high = wilson_interval(int(right.sum()), len(gold))

@@ -117,6 +117,7 @@ def format_part(results: dict) -> str:
             + table(("format", *(SCORER_NAMES.get(s, s) for s in scorers), "one letter"), body,
                     raw=True)
             + f"<p>{letters_sentence(rows)}</p>" + shots_sentence(results["formats"])
+            + written_part(results.get("written", []))
             + "<details><summary>All cells with intervals, calibration error and the shuffled "
             f"options</summary>{full}</details>"
             "<details><summary>The published 0.637 and 0.488, read from the code that made them"
@@ -148,6 +149,19 @@ def shots_sentence(rows: list[dict]) -> str:
     said = ", ".join(f"{sum(values) / len(values):.3f} with {k}" for k, values in by_k.items())
     return (f"<p>Worked examples in the prompt, as many as its context holds: the mean accuracy "
             f"over all formats and scorers is {said}.</p>")
+
+
+def written_part(rows: list[dict]) -> str:
+    """The same model asked to write its answer, which a parser then reads; or nothing."""
+    if not rows:
+        return ""
+    example = next((repr(text) for row in rows for text in row["examples"] if text.strip()), "")
+    return ("<p>Asked to <em>write</em>, a model need not say a letter at all. What it wrote was "
+            "read by a parser; an answer without a clear letter counts as wrong"
+            + (f" (one of them: {escape(example)})" if example else "") + ".</p>"
+            + table(("format", "shots", "accuracy", "95 %", "no clear letter"),
+                    [(STYLE_NAMES.get(r["style"], r["style"]), r["k"], f"{r['accuracy']:.3f}",
+                      f"{r['low']:.2f} to {r['high']:.2f}", f"{r['unclear']:.0%}") for r in rows]))
 
 
 def arena_part(results: dict) -> str:

@@ -12,7 +12,8 @@ from typing import Sequence
 
 import numpy as np
 
-from arena import Leaderboard, logistic_fit, tabulate, variance_left_by_draws
+from arena import Leaderboard, logistic_fit, tabulate, variance_left_by_draws, win_matrix
+from who_met_whom import check_sizes, islands, no_order
 
 
 def style_control(battles: Sequence, features: np.ndarray, ridge: float = 0.5, scale: float = 400.0,
@@ -23,10 +24,14 @@ def style_control(battles: Sequence, features: np.ndarray, ridge: float = 0.5, s
     Each enters as (f_a - f_b) / (f_a + f_b + 1), divided by its root mean square; its coefficient
     (natural log odds per root mean square) says how much the votes reward that style alone, and
     the ratings are what is left. `ridge` penalises the style coefficients only (half its square).
+    Between islands there is no order here either: `.remarks` says so.
     Source: LMSYS, "Does style matter?", August 2024.
     """
+    check_sizes(scale, ridge=ridge)
     names, first, second, score = tabulate(battles)
     features = np.asarray(features, dtype=float)
+    if not names:
+        return Leaderboard([], *np.zeros((3, 0))), np.zeros(features.shape[1])
     rows = np.arange(len(score))
     difference = (features[..., 0] - features[..., 1]) / (features[..., 0] + features[..., 1] + 1.0)
     # No mean is subtracted, so that naming the sides the other way round changes nothing.
@@ -44,4 +49,6 @@ def style_control(battles: Sequence, features: np.ndarray, ridge: float = 0.5, s
     spread = contrast @ covariance[:len(names), :len(names)] @ contrast.T
     spread *= variance_left_by_draws(score, design @ beta)
     half = 1.96 * unit * np.sqrt(np.maximum(np.diag(spread), 0.0))
-    return Leaderboard(names, ratings, ratings - half, ratings + half), beta[len(names):]
+    apart = islands(win_matrix(first, second, np.ones(len(first)), len(names)))
+    remarks = [no_order([[names[i] for i in group] for group in apart])] if len(apart) > 1 else []
+    return Leaderboard(names, ratings, ratings - half, ratings + half, remarks), beta[len(names):]

@@ -83,9 +83,11 @@ def perturb(questions: Sequence[Question], name: str, seed: int) -> list[Questio
 def worst_case(right: Sequence[Sequence[bool]]) -> float:
     """Share of questions answered rightly in every version: HELM's robustness.
 
-    `right` holds one row of booleans per version of the questions.
+    `right` holds one row of booleans per version of the questions; ValueError if there is none.
     Example: [[1, 1, 0], [1, 0, 0]] -> 1/3.
     """
+    if not len(right):
+        raise ValueError("no version of the questions was asked")
     # One wrong version spoils a question: the worst case is what counts.
     # Over the versions (axis 0) every one must be right; over the questions, the mean.
     return float(np.asarray(right, dtype=bool).all(axis=0).mean())
@@ -144,6 +146,8 @@ def mean_win_rate(table: Mapping[str, Mapping[str, Mapping]], metric: str,
         for name, cell in column.items():
             others = [column[other][metric] for other in column if other != name]
             own = cell[metric]
+            if own != own:      # every comparison with it is false: it would lose to all, silently
+                raise ValueError(f"{metric} of {name} is nan: it can neither win nor lose")
             # A draw is half a win, or two equal models would both lose.
             won = sum((own < x if lower_is_better else own > x) + 0.5 * (own == x) for x in others)
             rates.setdefault(name, []).append(won / len(others) if others else 0.5)
@@ -152,14 +156,17 @@ def mean_win_rate(table: Mapping[str, Mapping[str, Mapping]], metric: str,
 
 
 def centred(accuracy: float, chance: float = 0.25) -> float:
-    """Accuracy with guessing at 0 and perfection at 1. Example: 0.625 at chance 0.25 -> 0.5."""
+    """Accuracy with guessing at 0 and perfection at 1. Example: 0.625 at chance 0.25 -> 0.5.
+    ValueError for a chance that is not in [0, 1)."""
+    if not 0 <= chance < 1:
+        raise ValueError(f"chance {chance:g} must be at least 0 and below 1")
     return (accuracy - chance) / (1.0 - chance)
 
 
 def _choices_of(record: dict) -> tuple[str, list[str], int]:
     """(question, options, place of the right one) of one record, in any of the known forms."""
     if "endings" in record:
-        return record["ctx"], list(record["endings"]), int(record["label"])
+        return record["ctx"], list(record["endings"]), _place_of(record["label"])
     inner = record["question"] if isinstance(record.get("question"), dict) else record
     text = inner["stem"] if "stem" in inner else inner.get("question_stem", inner.get("question"))
     choices = inner["choices"]
@@ -168,8 +175,17 @@ def _choices_of(record: dict) -> tuple[str, list[str], int]:
     elif isinstance(choices[0], dict):
         options, labels = zip(*((choice["text"], choice["label"]) for choice in choices))
     else:
-        return text, list(choices), int(record["answer"])
+        return text, list(choices), _place_of(record["answer"])
     return text, list(options), list(labels).index(record["answerKey"])
+
+
+def _place_of(answer) -> int:
+    """The place of the right option: a number from 0, as a number or a text, or a letter from A."""
+    if isinstance(answer, str) and answer.strip() in tuple("ABCD"):
+        return "ABCD".index(answer.strip())
+    if isinstance(answer, float) and answer != int(answer):
+        raise ValueError(f"answer {answer} is no place")
+    return int(answer)
 
 
 def load_choices(path: Path | str) -> tuple[list[Question], int]:
@@ -184,16 +200,20 @@ def load_choices(path: Path | str) -> tuple[list[Question], int]:
     questions, skipped = [], 0
     if not Path(path).is_file():
         raise BadInput(f"{shown(path)} is missing: give a jsonl file of four-choice questions")
-    with open(path, encoding="utf-8-sig") as file:
+    # Wrong bytes become lone surrogates, which no text may hold: the line is named below.
+    with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
             try:
+                line.encode()
                 record = json.loads(line)
                 text, options, answer = _choices_of(record)
                 if not isinstance(text, str) or not all(isinstance(o, str) for o in options):
                     raise TypeError("the question and its options must be texts")
-            except (LookupError, TypeError, ValueError, AttributeError) as error:
+            except UnicodeEncodeError:
+                raise BadInput(f"{shown(path)}, line {number} is not UTF-8: save it as UTF-8")
+            except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
                 raise BadInput(f"{shown(path)}, line {number}: not a question of ARC, OpenBookQA, "
                                f"HellaSwag or MMLU ({type(error).__name__}: {error})")
             if len(options) == 4 and 0 <= answer < 4:

@@ -8,7 +8,26 @@ along wins (Ford 1957). Where it cannot, some difference is unknown or without b
 that prints a number there has made it up.
 """
 
+import math
+from typing import Iterable, Sequence
+
 import numpy as np
+
+
+def check_sizes(scale: float, **numbers: float | None) -> None:
+    """ValueError unless the scale of ratings is finite and above 0, and the other settings (those
+    that are not None) finite and not below."""
+    for name, value in {"scale": scale, **numbers}.items():
+        if value is not None and not (0 <= value < math.inf and (value or name != "scale")):
+            raise ValueError(f"{name} {value} must be finite and "
+                             f"{'above' if name == 'scale' else 'at least'} 0")
+
+
+def no_order(groups: Sequence[Iterable[str]]) -> str:
+    """The remark about groups of models that never met, for readers of a leaderboard."""
+    return ("no game, not even through others, connects "
+            + " with ".join(f"{{{', '.join(group)}}}" for group in groups) + ": between them there "
+            "is no order, each group is rated and ranked by itself")
 
 
 def reachable(arrows: np.ndarray) -> np.ndarray:

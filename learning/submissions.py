@@ -24,7 +24,12 @@ MOST = 20_000                           # files in one submission
 NOT_THEIRS = sys.stdlib_module_names | {"numpy", "torch", "triton", "tqdm", "pytest", "_pytest",
                                         "matplotlib", "artifacts", "learn", "learning", "conftest"}
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+WAYS = {".7z": ": pack it as .zip", ".rar": ": pack it as .zip",
+        ".ipynb": ": copy the functions from the notebook into the file"}
 CANVAS = re.compile(r"(?P<who>[^/]+?)(?:_LATE)?_\d+_\d+_(?P<file>[^/]+)$")
+# What is put behind a name when a second file of that name comes, or a second version.
+MARK = re.compile(r"(?:[ _-]*\(\d+\)|[ _-]\d+|[ _–-]+(?:cop(?:y|ie|ia)|kopie)(?:[ _-]?\d+)?"
+                  r"|[ _-]+(?:v\d+|final|new))$")
 MOODLE = re.compile(r"(?P<who>[^/]+?)_\d+_assignsubmission_[a-z]+_/?(?P<file>.*)$")
 
 
@@ -50,7 +55,7 @@ def archive_files(file: Path | io.BytesIO) -> dict[str, tuple[int, Callable[[], 
     try:
         if zipfile.is_zipfile(file):
             archive = zipfile.ZipFile(file)
-            return {i.filename.replace("\\", "/"): (
+            return {re.sub(r"^(?:[A-Za-z]:)?/+", "", i.filename.replace("\\", "/")): (
                 i.file_size, lambda i=i: archive.open(i).read(LARGEST_ARCHIVE + 1))
                 for i in archive.infolist()}
         if isinstance(file, io.BytesIO):
@@ -170,15 +175,17 @@ def modules() -> set[str]:
 
 
 def original_name(name: str, known: set[str]) -> str:
-    """The name that a platform or a browser has changed: dpo-1.py, dpo (2).py, anna_12_34_dpo.py,
-    "dpo copy.py". A name that is known already stays."""
-    stem, dot, ending = name.rpartition(".")
+    """The name that a platform, a browser or a person has changed: dpo-1.py, dpo (2).py, DPO.PY,
+    anna_12_34_dpo.py, "dpo - Kopie.py", dpo_v2.py, dpo.py.txt. A name that is known already
+    stays."""
+    stem, dot, ending = re.sub(r"(?i)\.py\.txt$", ".py", name).rpartition(".")
     if stem in known:
-        return name
-    plain = re.sub(r"(?i)(?:[ _-]*\(\d+\)|[ _-]\d+|[ _-]+copy(?:[ _-]?\d+)?|[ _-]*- ?copy)$", "",
-                   stem)
+        return stem + dot + ending.lower()
+    plain, before = stem.lower(), ""
+    while plain != before and plain not in known:       # one mark after the other: "dpo (1) (1)"
+        before, plain = plain, MARK.sub("", plain)
     fits = [k for k in known if plain == k or re.search(rf"[^A-Za-z0-9]{re.escape(k)}$", plain)]
-    return max(fits, key=len) + dot + ending if fits else name
+    return max(fits, key=len) + dot + ending.lower() if fits else name
 
 
 def find(submission: Submission, exercise: dict) -> str | None:
@@ -199,7 +206,7 @@ def find(submission: Submission, exercise: dict) -> str | None:
     else:
         known = modules() | {"answers"}
         fits = [n for n in submission.files if n.split("/")[-1] == last] or [
-            n for n in submission.files if n.endswith(last[-3:])
+            n for n in submission.files if n.lower().endswith((last[-3:], last[-3:] + ".txt"))
             and original_name(n.split("/")[-1], known) == last]
     return min(fits, key=rank, default=None)
 
@@ -227,7 +234,10 @@ def submitted_text(submission: Submission, exercise: dict) -> str:
     if path is None:
         names = sorted({name.split("/")[-1] for name in submission.files})
         there = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "") or "nothing"
-        raise LookupError(f"{work_file(exercise)} is not in the submission, which holds {there}")
+        way = next((way for ending, way in WAYS.items() if any(
+            name.lower().endswith(ending) for name in names)), "")
+        raise LookupError(f"{work_file(exercise)} is not in the submission, which holds {there}"
+                          + way)
     return text_at(submission, path)
 
 

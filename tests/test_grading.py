@@ -11,6 +11,7 @@ import pytest
 from learning.exercises import ROOT
 
 sys.path.insert(0, str(Path(__file__).parent))
+from gradescope_format import faults  # noqa: E402
 from test_learn import EXERCISES, TOY, call, repo  # noqa: E402, F401  (a toy repository)
 
 
@@ -120,7 +121,9 @@ def graded(repo, tmp_path, submission, limit=40):
     call(repo, "grade", str(submission), "--chapter", "1", "--limit", str(limit), "--json",
          str(tmp_path / "r.json"))
     assert (repo / "01_toy" / "toyshapes.py").read_text(encoding="utf-8") == TOY
-    rows = json.loads((tmp_path / "r.json").read_text())["tests"]
+    results = json.loads((tmp_path / "r.json").read_text())
+    assert faults(results) == [], "not as Gradescope asks"
+    rows = results["tests"]
     return [row["score"] for row in rows], " ".join(row["output"] for row in rows)
 
 

@@ -47,11 +47,24 @@ def tarred(files, mode="w:gz"):
                                                                          "w")),
     ("all.zip", zipped({"anna/work.zip": zipped({"x/data_limited.py": BYTES})})),
     ("data_limited-1.py", BYTES), ("data_limited (2).py", BYTES), ("data_limited copy.py", BYTES),
-    ("data_limited - Copy.py", BYTES), ("smithanna_LATE_123_456_data_limited-2.py", BYTES),
+    ("data_limited - Copy.py", BYTES), ("Data_Limited.PY", BYTES), ("data_limited.py.txt", BYTES),
+    ("data_limited (1) (1).py", BYTES), ("data_limited – Kopie.py", BYTES),
+    ("data_limited_v2.py", BYTES), ("Copie de data_limited_final.py", BYTES),
+    ("a.zip", zipped({"C:\\Users\\anna\\data_limited.py": BYTES})),
+    ("b.zip", zipped({"/home/anna/data_limited.py": BYTES})), ("smithanna_LATE_123_456_data_limited-2.py", BYTES),
     ("Anna Smith_77_assignsubmission_file_data_limited.py", BYTES)])
 def test_one_submission_under_any_name(tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
     assert submitted_text(given([tmp_path / name])[0], EXERCISE) == BYTES.decode()
+
+
+@pytest.mark.parametrize("name, way", [
+    ("a.7z", "pack it as .zip"), ("work.RAR", "pack it as .zip"),
+    ("data_limited.ipynb", "copy the functions from the notebook")])
+def test_what_cannot_be_read_is_told_the_way(tmp_path, name, way):
+    (tmp_path / name).write_bytes(b"7z and others")
+    with pytest.raises(LookupError, match=way):
+        submitted_text(given([tmp_path / name])[0], EXERCISE)
 
 
 @pytest.mark.parametrize("name, data", [
