@@ -16,8 +16,8 @@ import math
 import re
 from typing import Sequence
 
+from batch_generation import generate_batch
 from calibration import wilson_interval
-from generate import generate_batch
 from mmlu import LETTERS, Question, shots_that_fit
 from option_scores import encode_prompt
 
