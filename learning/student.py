@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,10 +39,23 @@ def start(chapter: int) -> None:
             kept.append(name)
         else:
             write(target, text)
+    for file in files_beside(folder):       # tables and samples that the code opens beside itself
+        target = MINE / folder.name / file.relative_to(folder)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, target)
     print(f"wrote {len(files) - len(kept)} files into mine/{folder.name}/"
           + (f"; kept {len(kept)} that exist (yours stay): {', '.join(kept)}" if kept else ""))
     print(f"\nRead {folder.name}/README.md. The first exercise:\n")
     introduce(load_exercises(chapter)[0])
+
+
+def files_beside(folder: Path) -> list[Path]:
+    """What a chapter's code reads in its own folder; not the code, the solutions or the pictures."""
+    return [file for file in sorted(folder.rglob("*"))
+            if file.is_file() and file.suffix not in (".py", ".pyc")
+            and file.relative_to(folder).parts[0] not in (
+                "figures", "MEASURED.md", "exercises.toml", "questions.toml")]
 
 
 def line_of(exercise: dict) -> str:

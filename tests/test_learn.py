@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from learning.bug_hunts import variants
 from learning.exercises import KINDS, ROOT, chapter_folders, load_exercises, read
 from learning.function_bodies import blank, find_function, graft, hints
+from learning.student import files_beside
 
 TOY = '''"""A toy chapter."""
 import math
@@ -99,6 +101,7 @@ def repo(tmp_path):
                     ignore=shutil.ignore_patterns("__pycache__"))
     (root / "01_toy" / "toyshapes.py").write_text(TOY, encoding="utf-8")
     (root / "01_toy" / "exercises.toml").write_text(EXERCISES, encoding="utf-8")
+    (root / "01_toy" / "table.tsv").write_text("read beside the code", encoding="utf-8")
     (root / "tests" / "01_toy" / "test_toyshapes.py").write_text(TESTS, encoding="utf-8")
     return root
 
@@ -116,6 +119,7 @@ def test_start_blanks_check_tells_and_reveal_restores_every_byte(repo):
     assert "error: not started" in call(repo, "check", "1.1", code=1)
     call(repo, "start", "1")
     mine = repo / "mine" / "01_toy" / "toyshapes.py"
+    assert {"table.tsv"} == {f.name for f in mine.parent.iterdir() if f.suffix in (".tsv", ".toml")}
     text = mine.read_text(encoding="utf-8")
     assert "2 * x" not in text and '"""Twice x: twice(2) is 4."""' in text and "AFTER" in text
     said = call(repo, "check", "1.1", code=1)      # GitHub Classroom: 0 would be full points
@@ -286,6 +290,16 @@ def test_every_other_exercise_is_well_formed(exercise):
 def test_each_chapter_has_eight_functions_and_every_other_kind(chapter):
     kinds = [e["kind"] for e in load_exercises(chapter)]
     assert kinds.count("write") >= 8 and set(kinds) == set(KINDS), kinds
+
+
+@pytest.mark.parametrize("folder", chapter_folders().values(), ids=lambda folder: folder.name)
+def test_a_started_chapter_has_every_file_that_its_code_opens_beside_itself(folder):
+    """Chapter 2's tables stayed behind: every check in mine/02_data ended in FileNotFoundError."""
+    copied = {file.name for file in files_beside(folder)} | {f.name for f in folder.glob("*.py")}
+    for file in folder.glob("*.py"):
+        named = re.findall(r'__file__\)(?:\.resolve\(\))?\.(?:with_name\(|parent / "recorded" / )"([^"]+)"',
+                           read(file))
+        assert set(named) <= copied, f"{file.name} opens {set(named) - copied}"
 
 
 def test_exercise_ids_are_unique():
