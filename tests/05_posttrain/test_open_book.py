@@ -100,6 +100,15 @@ def test_made_up_questions_are_answered_by_themselves():
             assert said.rstrip(".").replace(" and ", ", ").split(", ") == names, (asked, said)
 
 
+def test_made_up_names_are_as_tricky_as_real_ones():
+    names = [m["name"] for m in made_up_pairs({"kind": 120}, 0, closed(50))]
+    functions = [n for n in names if not n.rpartition(".")[2][:1].isupper()]
+    assert any(n != n.lower() for n in functions), "capitals elsewhere do not make a class"
+    twice = [n for n in names if any(n.lower().count(part.lower()) > 1
+                                     for part in n.split(".")[:-1] if len(part) > 3)]
+    assert len(twice) > 20, "a piece that comes twice is where copying goes round in circles"
+
+
 def inside(part, whole):
     """Does the list `part` stand in the list `whole`, in one piece?"""
     return any(whole[i:i + len(part)] == part for i in range(len(whole)))
