@@ -259,6 +259,7 @@ def evidence(node: Node) -> Evidence | None:
     # Prose is not called after what is around it: a paragraph at all, a block by an ordinary word.
     if found and (node.mass >= PROSE and 5 * node.link < node.size and not judged.opens
                   and (node.tag == "p" or found.kind == WEAK and found.word in ORDINARY)
-                  or not READERS.search(found.word) and is_text(node, found)):
+                  or found.word != "footer" and not READERS.search(found.word)
+                  and is_text(node, found)):
         return None
     return found
