@@ -100,9 +100,13 @@ def attributes_of(written: str) -> dict[str, str]:
 
 
 def is_hidden(attributes: dict[str, str]) -> bool:
-    """True if a block is not shown, by `hidden`, `style`, `aria-hidden` or class.
+    """True if a block is not shown. `attributes` has names in lower case, as `attributes_of` gives.
 
-    "hidden md:block" is shown on wide screens, and what is hidden "until-found" opens on a click.
+    Four attributes can say so, values in upper or lower case: aria-hidden="true"; hidden, with any
+    value but "until-found" (it opens when searched for) and "false"; a style in which the property
+    display is none or visibility is hidden, wherever it stands in the list (HIDDEN_STYLE); and the
+    class "hidden" as a word of its own ("overflow-hidden" is another), unless another class shows
+    the block on wider screens: "hidden md:block", also flex, grid, inline and table.
     """
     if attributes.get("aria-hidden", "").lower() == "true":
         return True

@@ -42,13 +42,21 @@ def test_ids_that_documentation_generators_make(block):
     assert "Inside" in got and "Also here" in got and "clerk" in got, f"a chapter went: {block[:50]}"
 
 
+@pytest.mark.exercise("2.34")
 @pytest.mark.parametrize("attributes, hides", [
+    ('class="md:hidden"', False), ('class="overflow-hidden"', False), ('class="a hidden b"', True),
+    ('class="hidden md:block"', False), ('class="hidden lg:table-cell"', False), ('hidden="until-found"', False),
+    ('class="hidden md:mt-2"', True), ('hidden="false"', False), ('hidden="Until-Found"', False),
+    ('aria-hidden="false"', False), ('aria-hidden="TRUE"', True), ('title="hidden"', False), ("", False),
+    ('style="overflow: hidden"', False), ('style="text-decoration: none"', False), ('hidden', True),
+    ('style="display: block" aria-hidden=true', True), ('style="visibility : hidden"', True),
     ('style="backface-visibility: hidden"', False), ('style="--at-start-display: none"', False),
     ('style="background: url(display:none.png)"', False), ('class="hidden-print"', False),
     ('style="color: red; visibility:hidden"', True), ('style="DISPLAY : NONE"', True),
     ('HIDDEN', True), ("aria-hidden='true'", True), ('style="display:none!important"', True)])
 def test_what_hides_is_a_property_of_the_style_and_not_a_word_in_it(attributes, hides):
-    assert is_hidden(attributes_of(attributes)) == hides, attributes
+    got = is_hidden(attributes_of(attributes))
+    assert got == hides, f"<div {attributes}> is {'hidden' if hides else 'shown'} in a browser, got {got}"
 
 
 ITEMS = "".join(f"<p>Item number {i} is long enough to be prose: {LINE}</p>" for i in range(14))
