@@ -18,6 +18,7 @@ BOUNDS = {SURE: (0.85, 0.85), TEASING: (0.8, 0.8), HIDING: (0.4, 0.85), WEAK: (0
 ENDS = frozenset(("footer", "role", "copyright"))
 FOOTER = 200              # characters that go with the ends of a page whatever else it has
 LEFT = 250                # characters of prose that make what is left a story, beside comments
+FEW = 300                 # blocks whose weights are taken off one by one
 TEASER = 300              # characters of prose under a teaser's heading, at most
 
 
@@ -127,19 +128,35 @@ def prune(nodes: list[Node], kinds: tuple[int, ...] = (SURE, TEASING, HIDING, WE
             for node in nodes:          # in document order: what is in a dropped block goes too
                 if node.parent is not None and node.parent.dropped:
                     node.dropped = True
-            weigh(nodes)
+            take_off(dropped, nodes)
     return whole
 
 
-def drop_for(kind: int, words: dict[str, list[Node]], total: int) -> bool:
+def take_off(dropped: list[Node], nodes: list[Node]) -> None:
+    """Take what was dropped off the weights of the blocks around it: the same as to weigh all
+    `nodes` again, which costs more unless very much was dropped."""
+    if len(dropped) > FEW:
+        return weigh(nodes)
+    for node in dropped:
+        above = node.parent
+        if above is None or above.dropped:       # it went with the block around it
+            continue
+        while above is not None:
+            above.mass -= node.mass
+            above.size -= node.size
+            above.link -= node.link
+            above = above.parent
+
+
+def drop_for(kind: int, words: dict[str, list[Node]], total: int) -> list[Node]:
     """Drop the blocks that evidence of one kind speaks against, word by word, those of the word
-    with the least mass first. True if any was dropped.
+    with the least mass first, and return them.
 
     A block that holds more of the page's mass than BOUNDS[kind] allows stays. If the other blocks
     of its word hold more together than allowed, they all stay; and so do those of further words,
     from where too little of the page would be left.
     """
-    left, done = total, False
+    left, done = total, []
     groups = []
     for word, blocks in words.items():
         each, most = (bound * total for bound in BOUNDS[kind])
@@ -158,7 +175,9 @@ def drop_for(kind: int, words: dict[str, list[Node]], total: int) -> bool:
             break
         left -= mass
         for node in chosen:
-            node.dropped = done = True
+            if not node.dropped:         # a block may go for two words
+                node.dropped = True
+                done.append(node)
     return done
 
 
