@@ -175,7 +175,9 @@ def generate(model: GPT, ids: Sequence[int], max_new_tokens: int, temperature: f
         if len(context) > limit:            # full: forget the older half
             context, cache = context[-max(1, limit // 2):], None
         if use_cache and cache is None:
-            cache, unread = KVCache(model.config.layers, limit), 0
+            # room for what can come: 8,192 tokens of 30 layers would be 377 MB, touched or not
+            room = min(limit, len(context) + max_new_tokens)
+            cache, unread = KVCache(model.config.layers, room), 0
         row = torch.tensor([context], device=device)
         with torch.inference_mode():        # a tenth faster than no_grad: no versions are counted
             # with a cache only what it has not seen goes in: all of the prompt, then one token
