@@ -92,10 +92,10 @@ def chat_memory(name: str, bits: int) -> None:
 
 def main() -> None:
     parser = CommandLine(__doc__)
-    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--model", default="smollm2", help="a name, GGUF file or folder")
     parser.add_argument("--new", type=int, default=32, help="tokens written")
     parser.add_argument("--prompt", type=int, default=512, help="tokens read")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="of all kinds, after one to warm up")
     parser.add_argument("--memory", type=int, choices=(4, 8, 16), help="one chat in these bits")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
