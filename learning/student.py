@@ -45,13 +45,14 @@ def start(chapter: int) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file, target)
     print(f"wrote {len(files) - len(kept)} files into mine/{folder.name}/"
-          + (f"; kept {len(kept)} that exist (yours stay): {', '.join(kept)}" if kept else ""))
+          + (f"; kept {len(kept)} that exist (yours stay): {', '.join(kept[:3])}"
+             + (" ..." if len(kept) > 3 else "") if kept else ""))
     print(f"\nRead {folder.name}/README.md. The first exercise:\n")
     introduce(load_exercises(chapter)[0])
 
 
 def files_beside(folder: Path) -> list[Path]:
-    """What a chapter's code reads in its own folder; not the code, the solutions or the pictures."""
+    """What a chapter's code reads in its own folder; not code, solutions or pictures."""
     return [file for file in sorted(folder.rglob("*"))
             if file.is_file() and file.suffix not in (".py", ".pyc")
             and file.relative_to(folder).parts[0] not in (
