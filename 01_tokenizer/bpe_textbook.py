@@ -31,7 +31,8 @@ def count_pairs(words: Mapping[Word, int]) -> Counter:
     """
     pairs = Counter()
     for word, count in words.items():
-        # A word that occurs `count` times brings each of its pairs as often.
+        # Beside itself without its first token, each token stands with its right neighbour. A word
+        # that occurs `count` times brings each of its pairs as often.
         for pair in zip(word, word[1:]):
             pairs[pair] += count
     return pairs
@@ -62,6 +63,8 @@ def train(text: str, vocab_size: int) -> list[Merge]:
     Training ends early when every piece is one token. `train("aab aab", 257)` is
     `[(b'a', b'b')]`: (a, a) occurs as often, but b > a.
     """
+    # The numbers of a piece's bytes, as a tuple: a list could not be looked up. A Counter is a dict
+    # word -> how often it came.
     words = Counter(tuple(piece.encode()) for piece in split(text))
     tokens = [bytes([b]) for b in range(256)]            # token -> its bytes
     merges = []
@@ -69,7 +72,8 @@ def train(text: str, vocab_size: int) -> list[Merge]:
         pairs = count_pairs(words)
         if not pairs:
             break
-        # The most frequent pair; its bytes decide between equals.
+        # The most frequent pair; its bytes decide between equals. `max` compares what `key` makes
+        # of each pair: first the counts, then the left tokens, then the right ones.
         best = max(pairs, key=lambda pair: (pairs[pair], tokens[pair[0]], tokens[pair[1]]))
         left, right = tokens[best[0]], tokens[best[1]]
         merges.append((left, right))
@@ -86,6 +90,7 @@ def encode(text: str, merges: Sequence[Merge]) -> list[int]:
     length and not the place. With the merges `[(b"b", b"a"), (b"a", b"b")]`, "abab" becomes
     `[97, 256, 98]`, the tokens a, ba, b.
     """
+    # Bytes -> token. Backwards, so that of two tokens with the same bytes the older one stays.
     number = {token: i for i, token in reversed([*enumerate(token_bytes(merges))])}
     ids = []
     for piece in split(text):
