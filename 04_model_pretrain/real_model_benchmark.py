@@ -37,7 +37,7 @@ def theirs(checkpoint: Path, folder: Path) -> dict[str, object]:
         return {}
     export_hf(checkpoint, folder)
     return {f"transformers {str(dtype)[6:]}": AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype).eval() for dtype in (torch.float32, torch.bfloat16)}
+        folder, dtype=dtype).eval() for dtype in (torch.float32, torch.bfloat16, torch.float16)}
 
 
 def write(model, ids: list[int], new: int) -> list[int]:
@@ -114,7 +114,7 @@ def main() -> None:
     ids = list(tokenizer.encode(TEXT * 60))[:args.prompt]
     found["write"] = {name: args.new / s for name, s in in_turns(
         models, args.rounds, lambda m: write(m, ids[:40], args.new)).items()}
-    few = {name: m for name, m in models.items() if not name.endswith("bfloat16")}
+    few = {name: m for name, m in models.items() if not name.endswith("float16")}
     found["read"] = in_turns(few, args.rounds, lambda m: read(m, ids))
     for name in models:
         print(f"{name:24}{found['write'][name]:8.1f} tokens per CPU second"
