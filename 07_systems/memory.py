@@ -33,6 +33,8 @@ def bytes_by_kind(parameters: int, precision: str = "fp32", zero_stage: int = 0,
     """Bytes on ONE rank as {"weights", "gradients", "optimizer"}; see `training_bytes`."""
     if precision not in PRECISIONS:
         raise ValueError(f"precision {precision!r} is not one of {', '.join(PRECISIONS)}")
+    if parameters < 0:
+        raise ValueError(f"{parameters} parameters: a number of them is not below zero")
     if zero_stage not in (0, 1, 2, 3) or ranks < 1:
         raise ValueError(f"ZeRO stage {zero_stage} on {ranks} ranks: stages are 0 to 3, ranks >= 1")
     # A rank's share is rounded up: the last rank's is padded, so that all pieces are equal.

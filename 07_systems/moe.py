@@ -95,6 +95,9 @@ class MoE(nn.Module):
     def __init__(self, width: int, experts: int, k: int, hidden: int,
                  capacity: float | None = None) -> None:
         super().__init__()
+        if not 1 <= k <= experts or not (capacity is None or capacity > 0):
+            raise ValueError(f"k {k} of {experts} experts, capacity {capacity}: a token visits 1 "
+                             f"to {experts} of them, and a capacity is above 0 (None: no limit)")
         self.k, self.capacity = k, capacity
         self.router = nn.Linear(width, experts, bias=False)
         self.up = nn.Parameter(torch.randn(experts, width, hidden) * width ** -0.5)
@@ -217,6 +220,6 @@ def use_moe(model: GPT, experts: int = 8, k: int = 2, hidden: int | None = None,
 
 
 def balance_of(model: nn.Module) -> Tensor:
-    """The mean balance loss over the MoE layers, after a forward pass."""
+    """The mean balance loss over the MoE layers, after a forward pass; 0 for a model without."""
     losses = [module.balance for module in model.modules() if isinstance(module, MoE)]
-    return torch.stack(losses).mean()
+    return torch.stack(losses).mean() if losses else torch.zeros(())

@@ -25,7 +25,9 @@ WAYS = ("fp32", "tf32", "bf16 autocast", "pure bf16", "fp16 + scaler")
 
 
 def spacing(value: float, dtype: torch.dtype) -> float:
-    """The distance from `value` (positive) to the next larger number of this dtype.
+    """The distance from `value` (positive) to the next larger number of this dtype; ValueError for
+    another value. Below the dtype's smallest normal number (finfo.tiny) it does not shrink any
+    more: spacing(1e-6, torch.float16) is 2^-24, the smallest number there is.
 
     spacing(1.0, torch.bfloat16) is 0.0078: adding less than half of it changes nothing, so an
     Adam step of 0.001 on a weight of 1 is lost. From finfo.eps, the spacing at 1.
@@ -33,7 +35,10 @@ def spacing(value: float, dtype: torch.dtype) -> float:
     # Numbers between two powers of two are evenly spaced: eps times the lower power.
     # The power of two at or below the value, from its parts: value = m 2^e with 0.5 <= m < 1. A
     # logarithm would be rounded up just below a power of two.
+    if not 0 < value < math.inf:
+        raise ValueError(f"{value} is not a positive number")
     power = 2.0 ** (math.frexp(value)[1] - 1)
+    power = max(power, torch.finfo(dtype).tiny)         # subnormal numbers are evenly spaced
     return torch.finfo(dtype).eps * power
 
 
@@ -55,7 +60,8 @@ class LossScaler:
         """Divide the gradients by the factor and update, unless one is inf or NaN; True if updated.
 
         After an overflow: no update, factor / 2, and the count of good steps starts again. After
-        `interval` good steps in a row: factor * 2. The gradients are left unscaled, so clipping
+        `interval` good steps in a row: factor * 2. It stays between 2^-100 and 2^100: at 0 or at
+        infinity it could never come back. The gradients are left unscaled, so clipping
         can be done by a caller that steps itself.
         """
         grads = [p.grad for group in optimizer.param_groups for p in group["params"]
@@ -65,13 +71,13 @@ class LossScaler:
             grad /= self.factor
         # One infinity anywhere spoils the whole step: Adam would keep it in its averages.
         if not all(torch.isfinite(grad).all() for grad in grads):
-            self.factor, self.good_steps = self.factor / 2, 0
+            self.factor, self.good_steps = max(self.factor / 2, 2.0 ** -100), 0
             return False
         optimizer.step()
         # A long good stretch: there may be room for a larger factor, and finer gradients.
         self.good_steps += 1
         if self.good_steps == self.interval:
-            self.factor, self.good_steps = self.factor * 2, 0
+            self.factor, self.good_steps = min(self.factor * 2, 2.0 ** 100), 0
         return True
 
 

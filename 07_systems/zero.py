@@ -54,6 +54,7 @@ class ShardedOptimizer(torch.optim.Optimizer):
                              f"of the parameters, and says: {why}; an update that needs whole "
                              "matrices cannot be sharded this way") from why
         self.state = self.inner.state           # this rank's share, and nothing else
+        self.defaults.update(self.inner.defaults)       # where schedules look for betas or momentum
         self.take_settings()
         self.watch()
 
@@ -144,7 +145,8 @@ class ShardedOptimizer(torch.optim.Optimizer):
         # Cut the share into one gradient for each owned piece.
         for p, grad in zip(ready, share.split([piece_length(p, self.ranks) for p in ready])):
             piece = self.pieces[p]
-            piece.grad = grad.clone() if piece.grad is None else piece.grad + grad
+            grad = grad.to(piece.dtype, copy=True)      # bf16 beside fp32 is packed as fp32
+            piece.grad = grad if piece.grad is None else piece.grad + grad
             # The whole gradient is not needed any more.
             self.release(p)
 
