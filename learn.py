@@ -15,7 +15,7 @@
     python learn.py grade moodle.zip --class --chapter 4 --csv marks.csv
     python learn.py gradescope --chapter 4 autograder.zip         what Gradescope takes
     python learn.py contest entry.py --minutes 5      who trains the best small model?
-    python learn.py questions 4 --format gift --out questions.gift      for Moodle; or csv
+    python learn.py questions 4 --format gift --out questions.gift      Moodle; qti, csv
     python learn.py selfcheck 4      grade the graders: each planted bug is caught, by its own
 
 The reference is the only source: a listed function's docstring is the statement, the comments in
@@ -46,7 +46,8 @@ def selfcheck(only: str | None, workers: int) -> int:
     report = engine.check(load_exercises(exercises[0]["chapter"]) if one else exercises, workers,
                           one)
     wrong = {"broken": "THE REFERENCE FAILS", "misses": "NOT CAUGHT", "refused": "REFUSED",
-             "leaks": "NOT BY ITS OWN ALONE", "needs": "ITS TESTS GO THROUGH (needs in the toml)"}
+             "idle": "FOR NOTHING", "leaks": "NOT BY ITS OWN ALONE",
+             "needs": "ITS TESTS GO THROUGH (needs in the toml)"}
     for kind, said in wrong.items():
         for line in report[kind]:
             print(f"{said}: {line}")
@@ -129,7 +130,7 @@ def arguments() -> argparse.ArgumentParser:
     race.add_argument("--out", type=Path, default=ROOT / "out" / "contest", help="a folder")
     questions = actions.add_parser("questions", help="multiple choice, for Moodle and others")
     questions.add_argument("chapter", type=int, nargs="?")
-    questions.add_argument("--format", choices=("gift", "csv"), default="gift")
+    questions.add_argument("--format", choices=("gift", "qti", "csv"), default="gift")
     questions.add_argument("--out", type=Path, help="the file to write; else it is printed")
     itself = actions.add_parser("selfcheck", help="grade the graders")
     itself.add_argument("only", nargs="?", help="a chapter or an exercise")

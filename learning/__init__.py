@@ -17,5 +17,5 @@
     callers_data     a function leaves what its caller passes as it was: the watch over that
     sealed_bodies    the right body of a bug hunt, packed
     contest          a race for the best small model; contest_judge runs in its clean copy
-    quiz             questions with the wrong idea behind each wrong option
+    quiz             questions with the wrong idea behind each wrong option; qti packs them
 """

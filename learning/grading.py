@@ -20,7 +20,7 @@ from learning.number_answers import compute_answers
 from learning.submissions import (Submission, given, helper_files, students_in, submitted_text)
 
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "exercises.toml", "questions.toml", "selfcheck*",
-                                  "mutants*", "right_answers.toml", "test_selfcheck.py", "figures",
+                                  "mutant*", "empty_bodies*", "right_answers.toml", "test_selfcheck.py", "figures",
                                   "recorded_runs", "*.png", "*.svg")
 FORKS = local()                         # each thread of grade has a server of its own
 

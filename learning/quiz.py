@@ -1,7 +1,8 @@
 """Ten multiple-choice questions a chapter, with the wrong idea behind each wrong option.
 
 They stand in each chapter's questions.toml. `learn.py questions` writes them as GIFT (Moodle reads
-it) or as csv (a line for each option: Canvas and others map it); both carry the idea as feedback.
+it), as a QTI 2.1 package (Canvas and others) or as csv (a line for each option); all carry the idea
+as feedback.
 """
 
 import csv
@@ -12,6 +13,7 @@ import tomllib
 from pathlib import Path
 
 from learning.exercises import chapter_folders, fail
+from learning.qti import qti
 
 
 def load_questions(chapter: int | None = None) -> list[dict]:
@@ -60,11 +62,16 @@ def as_csv(questions: list[dict]) -> str:
 
 
 def questions(chapter: int | None, form: str, file: Path | None) -> None:
-    """Write the questions of a chapter (or all) in one of the two forms, or print them."""
-    text = {"gift": gift, "csv": as_csv}[form](load_questions(chapter))
-    if file is None:
-        print(text)
-        return
-    file.write_text(text, encoding="utf-8")
-    print(f"{file}: {text.count('::') // 2 if form == 'gift' else len(load_questions(chapter))} "
-          "questions")
+    """Write the questions of a chapter (or all) in one of the three forms, or print them."""
+    asked = load_questions(chapter)
+    if form == "qti":
+        if file is None:
+            fail("a QTI package is a zip: name it with --out questions.zip")
+        file.write_bytes(qti(asked, options))
+    else:
+        text = {"gift": gift, "csv": as_csv}[form](asked)
+        if file is None:
+            print(text)
+            return
+        file.write_text(text, encoding="utf-8")
+    print(f"{file}: {len(asked)} questions")

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import pytest
 
+from empty_bodies import without_work
 from exchanged_code import (Reached, Unchangeable, clear_caches, exchange, mark_listed_functions,
                             slow_way)
 from forked_children import in_children, mark_of, run_item
@@ -51,7 +52,7 @@ class Selfcheck:
         self.reached = Reached()
         self.by_fixture = {}
         self.report = {"misses": [], "leaks": [], "broken": [], "slow": [], "refused": [],
-                       "needs": [], "caught": 0, "right": 0}
+                       "needs": [], "idle": [], "caught": 0, "right": 0}
         mark_listed_functions(exercises, self.reached)
 
     @pytest.hookimpl(hookwrapper=True)
@@ -70,6 +71,7 @@ class Selfcheck:
         self.items = [i for i in session.items if mark_of(i) in self.exercises]
         self.survey()
         self.run_variants()
+        self.run_idle()
         for exercise, wrong in self.in_forks(self.others, self.other_kind, 120):
             self.report["misses"] += [f"{exercise['id']} {exercise['title']}: {line}" for line in
                                       (["it did not come to an end"] if wrong is None else wrong)]
@@ -161,6 +163,19 @@ class Selfcheck:
                       if own not in self.exercises[n].get("needs", [])}
             if others and name not in ("blank", SECOND):
                 self.report["leaks"].append(f"{where}: also reddens {', '.join(sorted(others))}")
+
+    def run_idle(self) -> None:
+        """What a body earns that does nothing, and whether enough tests notice a blank."""
+        asked = [e for e in self.exercises.values() if self.only in (None, e["id"])]
+        for exercise, wrong in self.in_forks(asked, self.idle, 300):
+            self.report["idle"] += [f"{exercise['id']} {exercise['function']}: {line}" for line in
+                                    (["it did not come to an end"] if wrong is None else wrong)]
+
+    def idle(self, exercise: dict) -> list[str]:
+        items = self.tests_reaching(exercise["id"])[exercise["id"]]
+        if exercise["id"] in self.at_import or not items:
+            return []                                   # the slow way has looked at its blank
+        return without_work(exercise, items, self.seconds)
 
     def in_forks(self, jobs, work, limit: float):
         return in_children(jobs, work, limit, self.workers, self.factory)

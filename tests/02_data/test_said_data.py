@@ -10,7 +10,7 @@ from likely_pairs import rare_pairs
 from main_text import weigh
 from html_tree import Node, Run
 from maths_tex import clean_tex
-from minhash import cluster
+from minhash import UnionFind, candidate_groups, cluster
 from mixture import cap_weights, law_error
 from personal_data import mask_ip_addresses
 from safety import blocked_url
@@ -112,3 +112,20 @@ def test_a_pair_that_just_reaches_the_bound_is_a_pair():
     sets = [np.arange(16, dtype=np.uint64), np.arange(3, 20, dtype=np.uint64)]
     assert rare_pairs(sets, 0.65)[0] == [(0, 1)], "J is 0.65 exactly: a true copy was lost"
     assert rare_pairs(sets, 0.7)[0] == []
+
+
+@pytest.mark.exercise("2.20")
+def test_groups_are_those_of_each_band_and_rows_of_python_numbers():
+    keys = np.array([[7, 1], [5, 1], [7, 2], [5, 2], [6, 1]], np.uint64)
+    got = candidate_groups(keys)
+    assert got == [[0, 1, 4], [0, 2], [1, 3], [2, 3]], f"two bands, each with its own keys: {got}"
+    assert all(type(i) is int for group in got for i in group), "rows are plain integers"
+
+
+@pytest.mark.exercise("2.21")
+def test_two_clusters_are_joined_by_any_of_their_members():
+    joined = UnionFind(6)
+    joined.union(5, 4), joined.union(2, 1), joined.union(5, 2)
+    assert [joined.find(i) for i in range(6)] == [0, 1, 1, 3, 1, 1], "the roots are joined"
+    other = UnionFind(6)
+    assert [other.find(i) for i in range(6)] == list(range(6)), "another forest knows nothing of it"

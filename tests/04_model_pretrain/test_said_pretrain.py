@@ -9,7 +9,7 @@ import training_loop
 from generate import keep_top_p
 from gpt import RMSNorm, causal_attention
 from ngram_embedding import late_keys
-from optimizers import AdamW, Muon
+from optimizers import AdamW, Muon, cosine_schedule, linear_schedule
 from training_loop import Recipe, SpikeGuard, training_steps
 
 torch.set_num_threads(1)
@@ -269,3 +269,14 @@ def test_late_keys_of_one_token_alone():
     got = late_keys(k, before, torch.ones(1, 1, dtype=torch.bool))
     assert torch.equal(got[:, 0], k[:, 0]) and torch.equal(got[:, 1], before[:, 1]), (
         "generation gives one token at a time: the key of the pass before is all there is")
+
+
+@pytest.mark.parametrize("schedule", [
+    pytest.param(cosine_schedule, marks=pytest.mark.exercise("4.4")),
+    pytest.param(linear_schedule, marks=pytest.mark.exercise("4.5"))])
+def test_a_schedule_warms_up_from_its_first_step_and_never_rises_after(schedule):
+    shares = [schedule(step, 30, 5) for step in range(40)]
+    assert shares[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert all(a >= b for a, b in zip(shares[4:], shares[5:])), f"falls after the warm-up: {shares}"
+    assert shares[30:] == pytest.approx([0.0] * 10), "0 from step `steps` on"
+    assert schedule(0, 30, 0) == 1.0 and schedule(0, 1, 1) == 1.0, "one step of warm-up is whole"

@@ -1,15 +1,23 @@
 """What the statements of chapter 6's exercises say once in passing, asked for on its own."""
 
 import json
+import math
+import random
 
 import numpy as np
 import pytest
 
-from arena import logistic_fit
+import perplexity
+from arena import logistic_fit, rank_with_uncertainty
 from artifacts import BadInput
+from doc_mmlu import place_answers
 from generated_answers import read_letter, read_number
+from judge import length_term, rank_correlation
+from mmlu import Question
 from mmlu import option_scores as scores_of
 from mmlu import read_questions
+from perplexity import bits_per_byte
+from suite import worst_case
 from votes import VoteLog
 
 VOTE = {"battle": "b", "model_a": "x", "model_b": "y", "winner": "a", "prompt": "p",
@@ -70,3 +78,68 @@ def test_a_letter_said_twice_is_one_letter_and_others_do_not_count(text, letters
     (r"\boxed{8} #### 9", 9), ("#### $1,200", 1200), (r"\boxed{-2.5}", -2.5)])
 def test_the_last_mark_counts(text, want):
     assert read_number(text) == want, text
+
+
+@pytest.mark.exercise("6.1")
+@pytest.mark.parametrize("bits, size", [(1.0, 3), (12.5, 4), (800.0, 1000)])
+def test_so_many_bits_over_so_many_bytes(bits, size):
+    assert bits_per_byte(bits * math.log(2), size) == pytest.approx(bits / size, rel=1e-12)
+
+
+@pytest.mark.exercise("6.3")
+def test_one_document_and_a_token_of_no_surprise(monkeypatch):
+    monkeypatch.setattr(perplexity, "bits_per_byte", lambda nats, size: nats / math.log(2) / size)
+    got = perplexity.summarise_losses([np.zeros(4)], [np.full(4, math.log(3.0))], np.array([8]))
+    assert (got["loss"], got["perplexity"], got["bits_per_byte"]) == (0, 1, 0), got
+    assert got["effective_choices"] == pytest.approx(3.0) and (got["tokens"], got["bytes"]) == (4, 8)
+    longer = perplexity.summarise_losses([np.ones(1), np.full(3, 5.0)], [np.zeros(1), np.ones(3)],
+                                         np.array([1, 1]))
+    assert longer["effective_choices"] == pytest.approx(math.exp(0.75)), "exp of the mean entropy"
+
+
+@pytest.mark.exercise("6.10")
+def test_robustness_of_bools_lists_and_one_question():
+    rows = np.array([[True, True, True, False], [True, False, True, False], [True, True, True, True]])
+    assert worst_case(rows) == 0.5 == worst_case(rows.tolist()), "right in all three: 0 and 2"
+    assert worst_case([[True], [True]]) == 1.0 and worst_case([[True], [False]]) == 0.0
+
+
+@pytest.mark.exercise("6.12")
+@pytest.mark.parametrize("count", [1, 3, 4, 9])
+def test_places_of_a_few_questions_and_of_many_draws(count):
+    asked = [Question("s", f"q{i}", ("w", "right", "x", "y"), 1) for i in range(count)]
+    firsts = set()
+    for seed in range(40):
+        placed = place_answers(asked, random.Random(seed))
+        counts = [sum(q.answer == p for q in placed) for p in range(4)]
+        assert len(placed) == count and max(counts) - min(counts) <= 1, counts
+        assert all(q.options[q.answer] == "right" for q in placed)
+        firsts.add(placed[0].answer)
+    assert firsts == {0, 1, 2, 3}, f"the first question's place is drawn too, got {firsts}"
+
+
+@pytest.mark.exercise("6.16")
+@pytest.mark.parametrize("low, high, ranks", [
+    ({"a": 0.0}, {"a": 1.0}, {"a": 1}), ({"a": 3, "b": 2, "c": 1}, {"a": 3, "b": 2, "c": 1},
+                                         {"a": 1, "b": 2, "c": 3}), ({}, {}, {})])
+def test_ranks_of_one_of_sure_ones_and_of_none(low, high, ranks):
+    assert rank_with_uncertainty(low, high) == ranks
+
+
+@pytest.mark.exercise("6.20")
+def test_the_term_turns_its_sign_with_the_sides():
+    a, b = np.array([10, 50, 90, 20]), np.array([40, 40, 40, 40])
+    forth, back = length_term(a, b), length_term(b, a)
+    assert forth == pytest.approx(-back) and (np.abs(forth) < 1).all()
+    deviation = np.std([-30, 10, 50, -20], ddof=1)
+    assert forth == pytest.approx(np.tanh(np.array([-30, 10, 50, -20]) / deviation))
+
+
+@pytest.mark.exercise("6.22")
+def test_spearman_is_one_for_any_rising_curve_and_its_sides_may_change():
+    x = [0.3, -2.0, 7.5, 1.0]
+    assert rank_correlation(x, [v ** 3 for v in x]) == pytest.approx(1.0)
+    assert rank_correlation([-v for v in x], x) == pytest.approx(-1.0)
+    y = [1, 1, 2, 0]
+    assert rank_correlation(x, y) == pytest.approx(rank_correlation(y, x))
+    assert rank_correlation(x, y) == pytest.approx(1.5 / math.sqrt(5 * 4.5)), "by hand"

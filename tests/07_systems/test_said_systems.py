@@ -9,6 +9,8 @@ import torch.distributed as dist
 import ddp
 import zero
 from gloo_ranks import run_ranks
+from memory import storage_bytes
+from moe import balance_loss
 from precision import spacing
 from recomputation import gradients_again
 
@@ -103,3 +105,24 @@ def test_the_gradient_of_an_output_of_many_numbers():
     w, g = torch.nn.Parameter(torch.ones(4, 3)), torch.arange(8.0).view(2, 4)
     dx, dw = gradients_again(lambda x: torch.nn.functional.linear(x, w), [x], [w], g)
     assert torch.allclose(dx, g @ w) and torch.allclose(dw, g.T @ x)
+
+
+@pytest.mark.exercise("7.2")
+def test_two_tensors_of_equal_numbers_are_two_storages_and_a_transpose_is_none_of_its_own():
+    a = torch.ones(4, 3)
+    assert storage_bytes([a, a.clone()]) == 96 and storage_bytes([a.T, a[1:, 0]]) == 48
+    tied = torch.nn.Linear(3, 4, bias=False)
+    tied.weight = torch.nn.Parameter(a)
+    assert storage_bytes([tied.weight, a, tied.weight.detach()]) == 48, "tied weights are one"
+
+
+@pytest.mark.exercise("7.21")
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_balance_does_not_depend_on_the_number_of_tokens(k):
+    scores = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)).softmax(-1)
+    experts = scores.topk(k, dim=1).indices
+    once, twice = balance_loss(scores, experts), balance_loss(scores.repeat(2, 1),
+                                                               experts.repeat(2, 1))
+    assert torch.allclose(once, twice), f"shares and means: {once} for 6 tokens, {twice} for 12"
+    f = torch.tensor([(experts == e).float().mean() for e in range(3)])
+    assert torch.allclose(once, 3 * (f * scores.mean(0)).sum())
