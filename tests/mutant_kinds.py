@@ -23,6 +23,7 @@ DROPPED_METHODS = {"clone", "copy", "contiguous", "detach", "float", "double", "
                    "casefold", "to", "type_as", "clamp", "clip", "clamp_", "astype", "flatten",
                    "masked_fill", "abs", "sqrt", "exp", "log", "item", "rsqrt", "masked_fill_",
                    "unsqueeze", "transpose", "sort"}
+EITHER_WAY = ("max", "min", "maximum", "minimum", "isclose", "allclose", "logaddexp")
 ON_A_GPU = ("device", "non_blocking")       # keywords that mean nothing where tests run
 COMPARED = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
             ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot,
@@ -221,7 +222,8 @@ def answers(function: ast.FunctionDef) -> Iterator[tuple[str, callable]]:
 def swapped(function: ast.FunctionDef) -> Iterator[tuple[str, callable]]:
     """Two neighbouring arguments of a call exchanged; one argument of the function for another."""
     for node in within(function):
-        if isinstance(node, ast.Call) and not any(isinstance(a, ast.Starred) for a in node.args):
+        if isinstance(node, ast.Call) and not any(isinstance(a, ast.Starred) for a in node.args) \
+                and getattr(node.func, "attr", getattr(node.func, "id", "")) not in EITHER_WAY:
             for i in range(len(node.args) - 1):
                 if ast.dump(node.args[i]) != ast.dump(node.args[i + 1]):
                     yield f"swaps arguments {i + 1} and {i + 2} of {short(node)}", (

@@ -2,14 +2,17 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
+import optimizers
 import training_loop
+from batches import copies
 from generate import keep_top_p
 from gpt import RMSNorm, causal_attention
 from ngram_embedding import late_keys
-from optimizers import AdamW, Muon, cosine_schedule, linear_schedule
+from optimizers import AdamW, Muon, cosine_schedule, linear_schedule, orthogonalise
 from training_loop import Recipe, SpikeGuard, training_steps
 
 torch.set_num_threads(1)
@@ -52,6 +55,13 @@ def test_the_softmax_of_16_bits_is_taken_in_32():
 
 # ---------------------------------------------------------------- optimizers
 
+@pytest.fixture
+def as_it_is(monkeypatch):
+    """Exercise 4.9 does not depend on 4.8: the look-ahead goes on as it came."""
+    monkeypatch.setattr(optimizers, "orthogonalise", lambda m, steps=5, dtype=torch.bfloat16: m)
+
+
+@pytest.mark.usefixtures("as_it_is")
 @pytest.mark.parametrize("make", [
     pytest.param(lambda p: AdamW([p], lr=0.1), marks=pytest.mark.exercise("4.7")),
     pytest.param(lambda p: Muon([p], lr=0.1), marks=pytest.mark.exercise("4.9"))])
@@ -71,6 +81,7 @@ def test_a_closure_is_called_first_with_gradients_on_and_given_back(make):
     assert optimizer.step() is None, "no closure: None"
 
 
+@pytest.mark.usefixtures("as_it_is")
 @pytest.mark.parametrize("make", [
     pytest.param(lambda p: AdamW([p], lr=0.1, weight_decay=0.1), marks=pytest.mark.exercise("4.7")),
     pytest.param(lambda p: Muon([p], lr=0.1, weight_decay=0.1), marks=pytest.mark.exercise("4.9"))])
@@ -84,6 +95,7 @@ def test_the_gradients_stay_what_they_are(make):
 
 
 @pytest.mark.exercise("4.9")
+@pytest.mark.usefixtures("as_it_is")
 def test_muon_takes_a_stack_of_matrices_one_by_one():
     whole = torch.nn.Parameter(torch.zeros(2, 6, 3))
     parts = [torch.nn.Parameter(torch.zeros(6, 3)) for _ in range(2)]
@@ -99,7 +111,6 @@ def test_muon_takes_a_stack_of_matrices_one_by_one():
 
 @pytest.mark.exercise("4.9")
 def test_muon_computes_in_the_dtype_of_its_group(monkeypatch):
-    import optimizers
     asked = []
     monkeypatch.setattr(optimizers, "orthogonalise", lambda m, steps=5, dtype=torch.bfloat16:
                         asked.append((steps, dtype)) or m)
@@ -280,3 +291,22 @@ def test_a_schedule_warms_up_from_its_first_step_and_never_rises_after(schedule)
     assert all(a >= b for a, b in zip(shares[4:], shares[5:])), f"falls after the warm-up: {shares}"
     assert shares[30:] == pytest.approx([0.0] * 10), "0 from step `steps` on"
     assert schedule(0, 30, 0) == 1.0 and schedule(0, 1, 1) == 1.0, "one step of warm-up is whole"
+
+
+@pytest.mark.exercise("4.8")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_small_matrix_with_zeros_in_it_is_orthogonalised_all_the_same(dtype):
+    matrix = torch.diag(torch.tensor([1.0, 2.0, 3.0]))
+    whole, small = (orthogonalise(s * matrix, dtype=dtype) for s in (1.0, 2.0 ** -100))
+    assert (whole - small).abs().max() < 0.02, "scaled by its largest number, not its smallest"
+
+
+@pytest.mark.exercise("4.11")
+def test_domains_of_unlike_weights_and_whole_numbers_for_all():
+    domain, tokens = np.array([0, 1, 2, 1, 2]), np.array([10, 20, 50, 10, 10])
+    rng = np.random.default_rng(0)
+    got = copies(domain, tokens, np.array([0.4, 0.6, 0.0]), rng)
+    assert got.tolist() == [4, 2, 0, 2, 0], (
+        f"shares 0.1, 0.3 and 0.6, weights 0.4, 0.6 and 0: 4, 2 and 0 times; got {got.tolist()}")
+    for mixture in (None, np.array([0.2, 0.3, 0.5])):
+        assert copies(domain, tokens, mixture, rng).dtype.kind == "i", "integers, also without one"
