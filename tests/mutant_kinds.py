@@ -245,7 +245,7 @@ KINDS = (unused, answers, skipped, expressions, calls, swapped)
 
 def sample(function: ast.FunctionDef, found: list[tuple], size: int) -> list[tuple]:
     """At most `size` of them, from each kind in its turn. Left out are bodies that are constant
-    (the self-check tries those for every exercise) and names that would never be given a value."""
+    (without a sample they are tried) and names that would never be given a value."""
     stored = [n.id for n in within(function) if isinstance(n, ast.Name)
               and isinstance(n.ctx, ast.Store)]
     empty = tuple(f"skips: {name} = " for name in stored if stored.count(name) == 1)
