@@ -35,9 +35,9 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: 
 
     confidence (n,) in [0, 1], right (n,) bool. Sorted by confidence and cut into `bins` groups of
     (nearly) equal size, as `np.array_split` cuts (fewer, if there are fewer answers), each weighted
-    by its size; equal confidences always share a bin: where a cut falls between equal ones, there
-    is none. Below about 300 answers it is mostly noise. ValueError for no answers, for columns of
-    two lengths, or for a confidence that is not in [0, 1].
+    by its size; equal confidences always share a bin: a cut that falls between equal ones moves
+    behind them. Below about 300 answers it is mostly noise. ValueError for no answers, for columns
+    of two lengths, or for a confidence that is not in [0, 1].
     Example, one bin: confidence 0.9 on four answers of which two are right -> 0.4.
     Source: HELM (arXiv 2211.09110), appendix C; equal-mass bins as in Kumar et al. 2019.
     """

@@ -50,7 +50,7 @@ def test_a_demand_or_price_that_is_no_number_is_refused(demand, price, own_inver
 
 
 @pytest.mark.exercise("3.14")
-@pytest.mark.parametrize("rates", [[0.0, 1, 2], [-1.0, 1, 2]])
+@pytest.mark.parametrize("rates", [[0.0, 0.5, 1, 2], [-1.0, 0.5, 1, 2], [0.5, 1, 2, 0.0]])
 def test_a_rate_that_is_not_above_zero_has_no_logarithm(rates):
     with pytest.raises(ValueError), np.errstate(all="ignore"):
-        best_rate(rates, [3.0, 1.0, 2.0])
+        best_rate(rates, [5.0, 3, 1, 2] if rates[0] <= 0 else [3.0, 1, 2, 5])
