@@ -15,6 +15,7 @@ model that generalises. 04_model_pretrain/data_quality.py trains one on the same
 command leaves in out/02_data/steps.
 """
 
+import argparse
 import os
 import re
 from pathlib import Path
@@ -24,7 +25,7 @@ import numpy as np
 from tqdm import tqdm
 
 from artifacts import (BadInput, CommandLine, Job, command, need, out, read_json, record_claim,
-                       shown, whole, within, write_json)
+                       shown, within, write_json)
 from bpe import Tokenizer
 from ngram import NgramModel
 from decontaminate import contaminated, evaluation_ngrams
@@ -32,10 +33,10 @@ from dedup import digest64, entries_of, normalise_url
 from extract import extract_text
 from funnel import save_figure
 from page_steps import Settings
-from parts import batched, bounded_map, file_sha256, read_pages
+from parts import batched, bounded_map, read_pages
 from pipeline import run_steps
-from shards import dtype_for
 from sources import END_OF_TEXT, find_sources, read_source
+from token_pools import TokenPool, save_steps
 
 STAGES = ("raw HTML", "tags stripped", "extracted", "page rules", "corpus")
 LONGEST = 200_000        # characters of one page that take part: no page may be a tenth of a set
@@ -109,29 +110,6 @@ def bits_per_byte(ids: np.ndarray) -> float:
     return float(nats / np.log(2) / _shared["size"])
 
 
-class TokenPool:
-    """Documents of one stage as token ids; `draw` gives random documents up to a budget."""
-
-    def __init__(self, tokenizer: Tokenizer):
-        self.tokenizer, self.documents, self.sizes, self.size = tokenizer, [], [], 0
-
-    def add(self, ids: np.ndarray, size: int) -> None:
-        """Keep one document, given as tokens of so many bytes of text."""
-        self.documents.append(ids)
-        self.sizes.append(size)
-        self.size += len(ids)
-
-    def pick(self, budget: int, seed: int) -> list[int]:
-        """Numbers of documents in random order, the first that hold `budget` tokens."""
-        order = np.random.default_rng(seed).permutation(len(self.documents))
-        sizes = np.cumsum([len(self.documents[i]) for i in order])
-        return order[: int(np.searchsorted(sizes, budget)) + 1].tolist()
-
-    def draw(self, budget: int, seed: int) -> np.ndarray:
-        """Whole documents in random order, cut at `budget` tokens."""
-        return np.concatenate([self.documents[i] for i in self.pick(budget, seed)])[:budget]
-
-
 def quotes(text: str, held_out: np.ndarray) -> np.ndarray:
     """Which of the hashes `held_out` (sorted) of 13-word sequences occur in `text`."""
     hashes = evaluation_ngrams([text])
@@ -143,31 +121,6 @@ def unseen_entries(pages: list[dict], seen: np.ndarray) -> list[str]:
     """The entries of held-out pages, 100 characters or more, that share no 13 words with `seen`."""
     return [entry for page in pages for entry in entries_of(page["text"])
             if len(entry) >= 100 and not contaminated(entry, seen)]
-
-
-def save_steps(folder: Path, pools: dict[str, TokenPool], judge: TokenPool, most: int,
-               tokenizer_path: Path) -> None:
-    """Each stage as token shards that chapter 4 can train on: folder/<stage>/train.bin, val.bin.
-
-    `most` tokens of a stage at most, in random documents; the judge is each one's val.
-    """
-    dtype = dtype_for(judge.tokenizer.vocab_size)
-    for name, pool in pools.items():
-        target, splits = folder / name.replace(" ", "_"), {}
-        for split, part, chosen in (("train", pool, pool.pick(most, 0)),
-                                    ("val", judge, range(len(judge.documents)))):
-            lengths = [len(part.documents[i]) for i in chosen]
-            with whole(target / f"{split}.bin", "wb") as file:
-                for i in chosen:
-                    file.write(part.documents[i].astype(dtype).tobytes())
-            splits[split] = {"tokens": sum(lengths), "documents": {
-                "start": np.cumsum([0] + lengths)[:-1].tolist(), "length": lengths,
-                "bytes": [part.sizes[i] for i in chosen], "domain": [0] * len(lengths)}}
-        write_json(target / "index.json", {
-            "format": 1, "tokenizer_sha256": file_sha256(tokenizer_path), "corpus_sha256": "",
-            "vocab_size": judge.tokenizer.vocab_size, "domains": [name], "mixture": {},
-            "dtype": {"<u2": "uint16", "<u4": "uint32"}[dtype], "splits": splits,
-            "eot": judge.tokenizer.special_tokens[END_OF_TEXT]})
 
 
 def draw(path: Path, results: dict[str, list[float]], tokens: dict[str, int]) -> None:
@@ -221,7 +174,8 @@ def claim_filthy(funnel: dict) -> None:
         details={"rejected": {n: s["rejected"] for n, s in steps.items()}})
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
+    """The options."""
     parser = CommandLine(__doc__)
     parser.add_argument("--data", type=Path, default=out("02_data"), help="a built corpus")
     parser.add_argument("--warc", nargs="+", type=Path, default=[out("02_data", "crawl")],
@@ -238,6 +192,28 @@ def main() -> None:
     args = parser.parse_args()
     if args.quick:
         args.tokens, args.share = args.tokens // 10, args.share / 10
+    return args
+
+
+def fill_pools(sources: list[Path], kept: list[str], knowledge: dict,
+               workers: int) -> tuple[dict[str, TokenPool], np.ndarray]:
+    """The tokens of each stage, read from the crawl's `sources` and the corpus's texts `kept`; and
+    the held-out sequences that some stage holds, sorted."""
+    pools = {name: TokenPool(knowledge["tokenizer"]) for name in STAGES}
+    share(knowledge)
+    known = [knowledge["quoted"][:0]]
+    for function, tasks, what in ((read_one, sources, "pages of the crawl"),
+                                  (read_texts, list(batched(kept, 64)), "pages of the corpus")):
+        for rows, found in tqdm(bounded_map(function, tasks, workers, share, (knowledge,)),
+                                total=len(tasks), desc=what, unit=" parts", disable=None):
+            known.append(found)
+            for name, ids, size in rows:
+                pools[name].add(ids, size)
+    return pools, np.unique(np.concatenate(known))
+
+
+def main() -> None:
+    args = parse()
     corpus = need(args.data / "corpus.jsonl.gz", "02_data/build_corpus.py")
     funnel = read_json(args.data / "funnel.json", "02_data/build_corpus.py")
     sources = find_sources([need(w, "02_data/crawl.py") for w in args.warc], [])
@@ -254,21 +230,12 @@ def main() -> None:
     if not held:
         raise BadInput("no page is held out to judge by: build a larger corpus")
     avoid, quoted = {p["url"] for p in held}, evaluation_ngrams([p["text"] for p in held])
-    pools = {name: TokenPool(tokenizer) for name in STAGES}
     knowledge = {"tokenizer": tokenizer, "avoid": avoid, "quoted": quoted, "share": args.share}
-    share(knowledge)
-    known = [quoted[:0]]          # the held-out sequences that some training set holds
     kept = [p["text"] for p in pages if p["split"] == "train"
             and digest64(f"sample {p['url']}") < 2**63]
-    for function, tasks, what in ((read_one, sources, "pages of the crawl"),
-                                  (read_texts, list(batched(kept, 64)), "pages of the corpus")):
-        for rows, found in tqdm(bounded_map(function, tasks, args.workers, share, (knowledge,)),
-                                total=len(tasks), desc=what, unit=" parts", disable=None):
-            known.append(found)
-            for name, ids, size in rows:
-                pools[name].add(ids, size)
+    pools, known = fill_pools(sources, kept, knowledge, args.workers)
     judge = TokenPool(tokenizer)
-    for entry in unseen_entries(held, np.unique(np.concatenate(known))):
+    for entry in unseen_entries(held, known):
         judge.add(*tokens_of(entry))
     budget = min(args.tokens, *(pool.size for pool in pools.values()))
     if budget < 1000 or not judge.size:
