@@ -98,3 +98,14 @@ def test_the_two_fast_rungs_agree_on_megabytes_of_real_text():
     cells, hybrid = (train_bpe(counts, 5000, trainer=t)[1] for t in (train_cells, train_hybrid))
     first = next((k for k, (a, b) in enumerate(zip(cells, hybrid)) if a != b), None)
     assert first is None and len(cells) == len(hybrid), f"merge {first} differs"
+
+
+@pytest.mark.exercise("1.15")
+def test_the_pair_is_merged_and_the_slots_and_places_are_told():
+    state = head({b"cabc": 3, b"ab": 2})
+    pairs = list(zip(state["left"].used.tolist(), state["right"].used.tolist()))
+    best, before = pairs.index(tuple(b"ab")), state["left"].size
+    born, at = merge_places(state, best, 256)
+    assert len(at) == 2 and (state["token"][at] == 256).all(), "a body that does nothing passed"
+    assert state["count"].array[best] == 0
+    assert sorted(born.tolist()) == list(range(before, before + 2)), "(c, new) and (new, c)"
