@@ -179,7 +179,7 @@ def optimal_allocation(fit: ParametricFit, C):
                          f"allocation of {C} FLOPs: all five must be finite and positive")
     # Where one more per cent of N gains as much as one more per cent of D.
     G = (alpha * A / (beta * B)) ** (1 / (alpha + beta))
-    products = np.asarray(C, float) / 6
+    products = np.asarray(C, float) / 6     # N D: the two shares of it multiply back to it
     return G * products ** (beta / (alpha + beta)), products ** (alpha / (alpha + beta)) / G
 
 

@@ -63,6 +63,7 @@ why = "w"
 difficulty = 1
 minutes = 5
 points = 4
+few_tests = "a toy"
 [[exercise.bugs]]
 name = "squares"
 find = "2 * x"
@@ -81,6 +82,7 @@ why = "w"
 difficulty = 1
 minutes = 5
 points = 6
+few_tests = "a toy"
 [[exercise.bugs]]
 name = "adds"
 find = "w * h"
@@ -95,7 +97,8 @@ def repo(tmp_path):
         (root / folder).mkdir(parents=True)
     for name in ("learn.py", "artifacts.py", "requirements.txt", "pyproject.toml", "LICENSE"):
         shutil.copy(ROOT / name, root / name)
-    for name in ("conftest.py", "selfcheck.py", "exchanged_code.py", "forked_children.py"):
+    for name in ("conftest.py", "selfcheck.py", "empty_bodies.py", "exchanged_code.py",
+                 "forked_children.py"):
         shutil.copy(ROOT / "tests" / name, root / "tests" / name)
     shutil.copytree(ROOT / "learning", root / "learning",
                     ignore=shutil.ignore_patterns("__pycache__"))
@@ -130,8 +133,8 @@ def test_start_blanks_check_tells_and_reveal_restores_every_byte(repo):
     assert "kept" in call(repo, "start", "1"), "start must never overwrite work"
     mine.write_text(text.replace('raise NotImplementedError("exercise 1.1: Doubling")',
                                  "while True: pass"), encoding="utf-8")
-    said = call(repo, "check", "1.1", "--limit", "4", code=2 if os.name == "posix" else 1)
-    assert "stopped after 4 s" in said
+    said = call(repo, "check", "1.1", "--limit", "10", code=2 if os.name == "posix" else 1)
+    assert "stopped after 10 s" in said
     assert "toyshapes.py:7: KeyboardInterrupt" in said or os.name != "posix"
     mine.write_text(text.replace("    raise", "    return (raise"), encoding="utf-8")
     said = call(repo, "check", "1.1", code=1)
@@ -174,6 +177,8 @@ def test_selfcheck_catches_bugs_and_reports_what_slips_through_or_spreads(repo):
     file, tests = repo / "01_toy" / "exercises.toml", repo / "tests" / "01_toy" / "test_toyshapes.py"
     file.write_text(EXERCISES.replace('"x * x"', '"x + x"'), encoding="utf-8")
     assert "NOT CAUGHT: 1.1 twice: squares" in call(repo, "selfcheck", "1", code=1)
+    file.write_text(EXERCISES.replace('few_tests = "a toy"\n', ""), encoding="utf-8")
+    assert "1.1 twice: a blank fails 2 tests, not 3" in call(repo, "selfcheck", "1", code=1)
     file.write_text(EXERCISES, encoding="utf-8")
     tests.write_text(TESTS.replace("Box().area(2, 3) == 6", "Box().area(2, twice(1) + 1) == 6"),
                      encoding="utf-8")
