@@ -17,7 +17,7 @@ import copy
 import torch
 from torch import Tensor
 
-from artifacts import BadInput, CommandLine, Job, command, shown, write_json
+from artifacts import CommandLine, Job, command, shown, write_json
 from chat_template import PAD, special_id
 from option_ranges import parsed
 from policy_stage import add_files
@@ -47,11 +47,12 @@ def best_and_random(scores: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     return best, torch.randint(scores.shape[1], (len(scores),), generator=generator)
 
 
-def as_rows(rounds: list[list[Answer]], kept: Tensor) -> list[tuple[list[int], list[int]]]:
+def as_rows(rounds: list[list[Answer]], kept: Tensor, cut_too: bool = False
+            ) -> list[tuple[list[int], list[int]]]:
     """The rows (ids, mask) of the kept answers: question q's is round kept[q]. Cut-off answers are
-    left out: to imitate them would teach never to end."""
+    left out, unless `cut_too`: to imitate them would teach never to end."""
     chosen = [rounds[k][q] for q, k in enumerate(kept.tolist())]
-    return [a.row for a in chosen if a.ended]
+    return [a.row for a in chosen if a.ended or cut_too]
 
 
 def sample_and_keep(sft, reward, tokenizer, questions: list[str], answers: int, seed: int) -> dict:
@@ -61,11 +62,16 @@ def sample_and_keep(sft, reward, tokenizer, questions: list[str], answers: int, 
                            desc="sampling")
     scores = torch.stack([score_rows(reward.score, [a.row for a in part], pad)
                           for part in rounds], dim=1)                           # (Q, k)
-    # An answer that does not end is never the best.
+    # An answer that does not end is never the best, where another does.
     ended = torch.tensor([[a.ended for a in part] for part in rounds]).T
-    best, drawn = best_and_random(scores.masked_fill(~ended, -1e9), seed)
+    worse = ~ended & ended.any(1, keepdim=True)
+    best, drawn = best_and_random(scores.masked_fill(worse, -1e9), seed)
     kept = {"rft": as_rows(rounds, best), "rft_random": as_rows(rounds, drawn)}
     size = min(map(len, kept.values()))
+    if not size:        # a model that was trained for a minute does not end yet
+        print("no kept answer ends by itself: cut ones are imitated, which teaches no ending")
+        kept = {"rft": as_rows(rounds, best, True), "rft_random": as_rows(rounds, drawn, True)}
+        size = len(questions)
     return {name: rows[:size] for name, rows in kept.items()}
 
 
@@ -102,8 +108,6 @@ def main() -> None:
     records = read_conversations(args.train, "05_posttrain/instructions.py")
     kept = sample_and_keep(sft, reward, tokenizer, fresh_questions(records, args.questions),
                            args.answers, args.seed)
-    if not kept["rft"]:
-        raise BadInput(f"no answer of {shown(args.sft)} ends by itself: train it longer")
     pad = special_id(tokenizer, PAD)
     for path, rows in ((args.out, kept["rft"]), (control, kept["rft_random"])):
         with last_good_kept(path, sft, "rft", digest, args.learning_rate):

@@ -152,7 +152,7 @@ def parse() -> argparse.Namespace:
     add_common(parser, planned("threads", 1))
     args = parsed(parser)
     if args.quick:
-        args.examples = min(args.examples, 800)
+        args.examples = min(args.examples, 1_600)
     if args.steps is None:
         args.steps = max(1, args.examples // args.batch)
     return args

@@ -12,7 +12,7 @@ TRAINING = ["sft", "reward_model", "ppo", "ppo_loop", "policy_stage", "dpo", "gr
             "training_stage", "reinforce", "rejection_sampling", "sound_step", "side_by_side",
             "preference_files", "open_book", "made_up", "instructions", "installed_docs"]
 KNOWS_GOLD = {"gold_rule", "gold_judge", "annotator", "preferences", "compare",
-              "rlhf_experiments", "experiment", "right_answers"}
+              "rlhf_experiments", "experiment", "right_answers", "lora_experiment"}
 
 
 def reached(stem: str) -> set[str]:

@@ -1,5 +1,6 @@
 """reinforce.py and rejection_sampling.py: the gradient against its definition, and the controls."""
 
+import argparse
 import copy
 
 import pytest
@@ -125,6 +126,21 @@ def test_cut_off_answers_are_not_imitated():
     from rollouts import Answer
     rounds = [[Answer("q", "a", ended, [1], ([k], [1])) for ended in (True, False)] for k in (0, 1)]
     assert as_rows(rounds, torch.tensor([1, 0])) == [([1], [1])]
+
+
+@pytest.mark.parametrize("ends", [(False, False), (True, False)])
+def test_a_model_that_does_not_end_yet_stops_no_walk(ends, monkeypatch):
+    """The best is by score among answers that end; where none does, by score among all."""
+    import rejection_sampling
+    from rollouts import Answer
+    rounds = [[Answer("q", "a", ends[k], [1], ([k], [1]))] for k in (0, 1)]
+    monkeypatch.setattr(rejection_sampling, "sample_rounds", lambda *a, **k: rounds)
+    monkeypatch.setattr(rejection_sampling, "special_id", lambda *a: 0)
+    monkeypatch.setattr(rejection_sampling, "score_rows",
+                        lambda score, rows, pad: torch.tensor([float(r[0][0]) for r in rows]))
+    kept = rejection_sampling.sample_and_keep(None, argparse.Namespace(score=None), None, ["q"], 2, 0)
+    assert len(kept["rft"]) == len(kept["rft_random"]) == 1
+    assert kept["rft"][0][0] == [1 - ends[0]], "the better of two that are cut, or the one that ends"
 
 
 @pytest.mark.parametrize("group", [1, 4])
