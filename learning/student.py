@@ -100,8 +100,12 @@ def next_exercise(chapter: int | None) -> None:
 
 
 def watched(command: list, limit: float, environment: dict) -> int:
-    """Run a command; over the limit interrupt it, so that pytest says where it was."""
-    child = subprocess.Popen(command, cwd=ROOT, env=environment)
+    """Run a command; over the limit interrupt it, so that pytest says where it was.
+
+    A shell's background jobs (`learn.py check 1.1 &`) ignore interrupts, and so would the child.
+    """
+    listen = (lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) if os.name == "posix" else None
+    child = subprocess.Popen(command, cwd=ROOT, env=environment, preexec_fn=listen)
     try:
         return child.wait(limit)
     except KeyboardInterrupt:

@@ -313,6 +313,9 @@ def test_a_judge_that_does_not_speak_http(reply, error):
             with rude.accept()[0] as line:
                 line.recv(65536)
                 line.sendall(reply)
+                line.shutdown(socket.SHUT_WR)
+                while line.recv(65536):         # a rest left unread would reset the connection
+                    pass
 
         threading.Thread(target=answer, daemon=True).start()
         judge = AddressJudge(f"http://127.0.0.1:{rude.getsockname()[1]}", "m", timeout=2)
