@@ -139,7 +139,7 @@ def sample_pairs(args: argparse.Namespace) -> tuple[list[dict], Counter]:
     # Parts of one size, however many processes work on them: the answers are the same for any.
     parts = side_by_side(one_part, [
         (args.sft, args.tokenizer, questions[start:start + PART], args.answers, args.temperature,
-         args.seed * 1000 + start) for start in range(0, len(questions), PART)],
+         args.seed * 100_000 + start) for start in range(0, len(questions), PART)],
         args.workers, "sampling")
     rounds = [[answer for part in parts for answer in part[k]] for k in range(args.answers)]
     return all_pairs(rounds, args.seed, args.sharpness)

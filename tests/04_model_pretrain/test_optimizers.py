@@ -273,23 +273,6 @@ def test_muon_trains_a_stack_as_it_trains_each():
     assert gap < 2e-3, f"a stack of three differs by {gap:.3f} from its three matrices alone"
 
 
-@pytest.mark.parametrize("kind, exercise", [(AdamW, "4.7"), (Muon, "4.9")])
-def test_a_closure_is_called_and_its_loss_given_back(kind, exercise):
-    """As torch's optimizers do: without it nothing at all would be trained."""
-    p = torch.nn.Parameter(torch.ones(2, 2))
-    optimizer = kind([p], lr=0.1)
-
-    def closure():
-        optimizer.zero_grad()
-        loss = (p ** 2).sum()
-        loss.backward()
-        return loss
-    loss = optimizer.step(closure)
-    assert loss is not None and loss.item() == 4.0, f"step(closure) should give 4, gave {loss}"
-    assert (p < 1).all(), "and take a step with the gradients that the closure made"
-    assert optimizer.step() is None
-
-
 @pytest.mark.parametrize("foreach", [False, True])
 def test_adamw_is_torchs_to_the_bit(foreach):
     """Of torch 2.13's three forms two are ours, bit for bit; the fused one rounds otherwise."""

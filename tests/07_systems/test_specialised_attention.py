@@ -233,12 +233,15 @@ def test_a_schedule_with_a_mistake_is_caught(change, why, monkeypatch):
     q, k, v = (rng.standard_normal((1, n, 64)) for n in (128, 512, 512))
     monkeypatch.setattr(threading.Condition, "wait_for", short_wait(threading.Condition.wait_for))
     want = tiled_forward(*(torch.tensor(x) for x in (q, k, v)), False)[0].numpy()
-    try:
-        got, _ = play(q, k, v, False, N=64)
-        wrong = not np.abs(got - want).max() < 1e-6
-    except AssertionError:
-        wrong = True
-    assert wrong, f"a kernel that {why} passes"
+
+    def goes_wrong(seed):
+        try:
+            got, _ = play(q, k, v, False, N=64, seed=seed)
+            return not np.abs(got - want).max() < 1e-6
+        except AssertionError:
+            return True
+    # A race may be won now and then, on a busy machine more often: not five times.
+    assert any(map(goes_wrong, range(5))), f"a kernel that {why} passes"
 
 
 def short_wait(original):
