@@ -103,6 +103,8 @@ def fit_parametric(N, D, L, bootstrap: int = 0, *, delta: float = 1e-3, seed: in
     of starts, best one wins. `bootstrap` resamples the runs that many times for intervals.
     `prior` = (mean (5,), sd (5,), noise): beliefs about (a, b, e, alpha, beta), weighed against
     log-losses with this standard deviation; for sweeps too narrow to tell all five constants.
+    Whoever holds beliefs also believes that more is never worse: alpha and beta stay above 0.01,
+    in the resamples too, or a noisy sweep would have a resample without any best allocation.
     ValueError for fewer than 6 different runs (5 with a prior), all of one N or one D, a ladder on
     which D follows N (then N's share and D's cannot be told apart), values not finite and
     positive, or if the best law that fits falls with neither N nor D.
@@ -123,10 +125,13 @@ def fit_parametric(N, D, L, bootstrap: int = 0, *, delta: float = 1e-3, seed: in
         return value, slopes
 
     n = len(N) + (5 if prior else 0)
+    lowest = np.array([-np.inf] * 3 + [0.01 if prior else -np.inf] * 2)
     # Many starts, a few steps each; only the most promising are followed to the end.
-    theta, cost = minimise(residuals, start_grid(), delta, np.ones(n), iterations=40)
+    theta, cost = minimise(residuals, start_grid(), delta, np.ones(n), iterations=40,
+                           lowest=lowest)
     promising = theta[np.argsort(cost)[:12]]
-    theta, cost = minimise(residuals, promising, delta, np.ones(n), iterations=2000)
+    theta, cost = minimise(residuals, promising, delta, np.ones(n), iterations=2000,
+                           lowest=lowest)
     cost = np.where(np.isfinite(cost), cost, np.inf)    # argmin would take a NaN for the best
     best = theta[np.argmin(cost)]
     if not prior and not (best[3:] > 0).all():
@@ -138,7 +143,8 @@ def fit_parametric(N, D, L, bootstrap: int = 0, *, delta: float = 1e-3, seed: in
         rng = np.random.default_rng(seed)
         drawn = rng.multinomial(len(N), np.full(len(N), 1 / len(N)), size=bootstrap)
         weights = np.concatenate([drawn, np.ones((bootstrap, n - len(N)))], axis=1)
-        again = np.concatenate([minimise(residuals, np.tile(best, (len(part), 1)), delta, part)[0]
+        again = np.concatenate([minimise(residuals, np.tile(best, (len(part), 1)), delta, part,
+                                         lowest=lowest)[0]
                                 for part in np.array_split(weights, -(-bootstrap // 250))])
         samples = constants(again)
     return ParametricFit(*map(float, constants(best)), cost=float(cost.min()), samples=samples)

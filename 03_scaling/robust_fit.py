@@ -27,12 +27,14 @@ def huber(residual: np.ndarray, delta: float) -> np.ndarray:
 
 
 def minimise(residuals: Residuals, starts: np.ndarray, delta: float, weights: np.ndarray,
-             iterations: int = 300, tolerance: float = 1e-9) -> tuple[np.ndarray, np.ndarray]:
+             iterations: int = 300, tolerance: float = 1e-9,
+             lowest: np.ndarray | float = -np.inf) -> tuple[np.ndarray, np.ndarray]:
     """Minimise sum_i weights_i huber(r_i(theta)) for P problems side by side.
 
     starts (P, k) -> theta (P, k), cost (P,). `residuals(theta)` gives r (P, n) and its
-    derivatives J (P, n, k); weights (P, n) or (n,): how often each point counts. A problem stops
-    when a step improves it by less than `tolerance` of its cost several times in a row.
+    derivatives J (P, n, k); weights (P, n) or (n,): how often each point counts; no step takes a
+    parameter below `lowest` (k,). A problem stops when a step improves it by less than
+    `tolerance` of its cost several times in a row.
     """
     theta = np.array(starts, dtype=np.float64)
     P, k = theta.shape
@@ -51,13 +53,14 @@ def minimise(residuals: Residuals, starts: np.ndarray, delta: float, weights: np
         damped = H + (damping[active, None] * diagonal + 1e-14)[..., None] * np.eye(k)
         step = -np.linalg.solve(damped, g[..., None])[..., 0]
         step = np.clip(step, -2.0, 2.0)                             # stay where exp is finite
-        new_r, new_J = residuals(theta[active] + step)
+        moved = np.maximum(theta[active] + step, lowest)
+        new_r, new_J = residuals(moved)
         new_cost = (weights[active] * huber(new_r, delta)).sum(1)
         better = np.isfinite(new_cost) & (new_cost < cost[active])
         gain = np.where(better, cost[active] - new_cost, 0.0)
         stalled[active] = np.where(gain > tolerance * cost[active], 0, stalled[active] + 1)
         won = active[better]
-        theta[won] += step[better]
+        theta[won] = moved[better]
         cost[won] = new_cost[better]
         r[better], J[better] = new_r[better], new_J[better]
         # Trust the linear model more after a success, less after a failure.

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import forecast
+import on_paper
 from power_laws import ParametricFit, predict
 
 LAW = ParametricFit(1.6, 60.0, 120.0, 0.30, 0.30)       # a small model's law, 4k-token vocabulary
@@ -87,6 +88,17 @@ def test_runs_that_begin_at_a_finite_loss_are_not_forecast_too_high():
             errors[name].append(float(predict(fit, 3.3e6, 8e6)) / truth - 1)
     assert max(map(abs, errors["shift"])) < 0.02, f"with a shift: {errors['shift']}"
     assert min(errors["none"]) > 0.01, f"the test shows nothing: {errors['none']}"
+
+
+def test_a_sweep_whose_larger_models_came_out_worse_still_has_a_best_allocation():
+    """Half budgets on a busy machine: the widest models had read too little to be better."""
+    N, D, L, budgets = small_sweep(0)
+    worse = L * (N / N.min()) ** 0.05 * np.exp(0.02 * np.random.default_rng(0).normal(size=len(N)))
+    laws = forecast.fit_laws(N, D, worse, budgets, bootstrap=60)
+    exponents = np.array(laws["samples"])[:, 3:]
+    assert exponents.min() >= 0.01, f"a resample by which more is worse: {exponents.min():.3f}"
+    ratio = on_paper.tokens_per_parameter(forecast.law_of(laws), laws["largest_flops"])
+    assert np.isfinite(ratio).all() and ratio[1] <= ratio[0] <= ratio[2], ratio
 
 
 def test_every_draw_of_a_law_keeps_its_shift():
