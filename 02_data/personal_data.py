@@ -23,6 +23,7 @@ MOST = 5                  # masks that a page may have; with more it is dropped
 # The last parts of addresses that are written in scripts without blanks.
 OWN_DOMAINS = "中国|中國|公司|网络|网址|集团|香港|台灣|台湾|新加坡|みんな|한국|ไทย"
 HYPHENS = "\u00a0\u2010-\u2013-"      # printers write the hyphen in five ways
+GAP = rf"[ .()/{HYPHENS}]{{0,2}}"
 OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 
 
@@ -49,12 +50,18 @@ def make_patterns(letter: str) -> dict[str, re.Pattern]:
             rf"|{start}(?<!\d )(?<!\[)(?:1 )?[2-9]\d{{2}} \d{{3}} \d{{4}}(?!,? ?\d){stop}"
             # no signs at all: not in a row of decimals, and no round number
             rf"|{start}(?<!\.)(?!\d{{4}}0{{6}})[2-9]\d{{9}}(?!,\d){stop})"),
-        # +44 20 7946 0958: the rest of the world writes a plus sign
+        # +44 20 7946 0958: the rest of the world writes a plus sign; +1 is North America
         "world phone": re.compile(
-            rf"(?=\+)(?<![+=]){before}(?<!{letter}\()"
-            rf"\+[1-9](?:[ .()/{HYPHENS}]{{0,2}}\d){{7,14}}{after}(?!\.\d)"),
+            rf"(?=[+\uff0b])(?<![+=]){before}(?<!{letter}\()[+\uff0b]"
+            rf"(?:1{GAP}[2-9](?:{GAP}\d){{9}}|[2-9](?:{GAP}\d){{7,14}}){after}(?!\.\d)"),
+        # 020 7946 0958, 8 (495) 123-45-67, 01 23 45 67 89: as each country writes its own numbers;
+        # only behind a word for telephone
+        "named phone": re.compile(
+            rf"(?=[(\d])(?<![\d.,+]){before}(?!\d{{4}}-\d\d-\d\d)"
+            rf"(?:(?:\d{{0,3}} ?\(\d{{1,5}}\){GAP}\d(?:{GAP}\d){{4,11}}|\d(?:{GAP}\d){{6,13}})"
+            rf"{after}(?!\.\d))"),
         "ipv4": re.compile(
-            rf"(?=\d)(?<!\.){before}(?:{OCTET}\.){{3}}{OCTET}{after}(?!\.\d|-\d)"),
+            rf"(?=\d)(?<!\.){before}(?:{OCTET}\.){{3}}{OCTET}{after}(?!\.\d|-\w)"),
         "ipv6": re.compile(
             rf"(?=[23])(?<!\.){before}(?<![:0-9A-Fa-f]:)[23][0-9A-Fa-f]{{3}}:[0-9A-Fa-f:]{{2,34}}"
             rf"{after}(?!:)")}
@@ -72,12 +79,21 @@ def patterns_for(text: str) -> dict[str, re.Pattern]:
 
 
 # whole words: "no. 5", but not "piano 5" or "support: 5"
-NUMBER_NAMES = re.compile(
-    r"(?:\b(?:isbn(?:-1[03])?|issn|doi|pmid|arxiv|id|no|nr|version|port)|#)\W{0,6}$", re.I)
+NUMBER_NAMES = re.compile(r"(?:\b(?:isbn(?:-1[03])?|issn|doi|pmid|arxiv|id|no|nr|version|port|sku|"
+                          r"ean|upc|gtin|iban|serial)|#)\W{0,6}$", re.I)
+# What a telephone is called: "Tel.:", "phone no. ", and where no blank stands between words.
+PHONE_WORDS = """tel tél tlf tfno phone telephone téléphone telefon telefone telefono teléfono telefoon
+    telepon telemóvel handy mobil mobile móvil celular cellulare cell puhelin puh fax telefax call
+    whatsapp тел телефон моб факс τηλ τηλέφωνο""".split()
+JOINED_WORDS = """电话 電話 手机 手機 传真 傳真 携帯 전화 휴대폰 팩스 โทร โทรศัพท์ มือถือ هاتف تلفون جوال فاكس
+    טלפון נייד फोन फ़ोन मोबाइल""".split()
+PHONE_NAMES = re.compile(
+    rf"(?:(?<![^\W\d_])(?:{'|'.join(PHONE_WORDS)})|{'|'.join(JOINED_WORDS)})"
+    r"(?:\W{0,2}(?:no|nr|number|nummer|番号|号码|號碼|번호)(?![^\W\d_]))?\W{0,4}$", re.I)
 # Powers of two, and neighbours, that have ten digits: not phone numbers, in any documentation.
 CONSTANTS = frozenset(str(2 ** n + d) for n in (31, 32, 33) for d in (-1, 0, 1))
 # What stands before a version: its name, with quotes or signs between, or "openresty/", "jdk-".
-VERSION = re.compile(r"""(?:\b(?:versions?|release|build|firmware|oid|v|ver|section|chapter|rev|
+VERSION = re.compile(r"""(?:versions?|\b(?:release|build|firmware|oid|v|ver|section|chapter|rev|
                      revision|update|jdk|jre)|[=><~]=|§)[\s"'“:=(-]{0,3}$
                      |(?<![\w./:-])[A-Za-z][A-Za-z_+]*[/-]$""", re.I | re.X)
 BACK = 24                 # characters before a number that may hold its name
@@ -117,10 +133,11 @@ def mask_phone_numbers(text: str) -> tuple[str, int]:
 
     Elsewhere, 8 to 15 digits after a plus sign, of which nothing may stay; then North American
     numbers of ten digits, with or without signs between them, whose area code starts with 2 to 9,
-    not inside longer numbers: the patterns "world phone" and "phone" of `patterns_for(text)`.
-    Spared are a number after what NUMBER_NAMES finds in the 14 characters before it ("ISBN", "doi",
-    "#" and the like), and those of CONSTANTS (2 ** 32). As in `mask_emails` a mask is a boundary:
-    look again until nothing more is found.
+    not inside longer numbers; then any number of 7 digits or more, if PHONE_NAMES finds a word for
+    telephone in the 14 characters before it. These are the patterns "world phone", "phone" and
+    "named phone" of `patterns_for(text)`. Spared are numbers that have no such word before them,
+    but what NUMBER_NAMES finds there ("ISBN", "doi", "#" and the like), and those of CONSTANTS
+    (2 ** 32). As in `mask_emails` a mask is a boundary: look again until nothing more is found.
 
         "call (283)-182-3829" -> ("call |||PHONE_NUMBER|||", 1)
     """
@@ -129,8 +146,10 @@ def mask_phone_numbers(text: str) -> tuple[str, int]:
     def mask(found: re.Match) -> str:
         nonlocal count
         # What stands before says what the number is.
-        if NUMBER_NAMES.search(text_now, max(0, found.start() - 14), found.start()) \
-                or found[0] in CONSTANTS:
+        place = max(0, found.start() - 14), found.start()
+        named = PHONE_NAMES.search(text_now, *place)
+        other = kind == "named phone" or NUMBER_NAMES.search(text_now, *place)
+        if (other and not named) or found[0] in CONSTANTS:
             return found[0]
         count += 1
         return PHONE
@@ -138,7 +157,7 @@ def mask_phone_numbers(text: str) -> tuple[str, int]:
     before, patterns = -1, patterns_for(text)
     while count != before:          # a mask is a new boundary: look again until nothing is found
         before = count
-        for kind in ("world phone", "phone"):
+        for kind in ("world phone", "phone", "named phone"):
             text_now = text
             text = patterns[kind].sub(mask, text_now)
     return text, count

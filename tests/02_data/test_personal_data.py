@@ -61,6 +61,30 @@ def test_a_phone_number_is_masked_whole(number):
 
 
 @pytest.mark.exercise("2.2")
+@pytest.mark.parametrize("name, number", [
+    ("Tel. ", "020 7946 0958"), ("Tél : ", "01 23 45 67 89"), ("Telefon: ", "030/901821"),
+    ("電話：", "03-1234-5678"), ("手机：", "13812345678"), ("Mobile: ", "98765 43210"),
+    ("Telefone: ", "(11) 91234-5678"), ("тел.: ", "8 (495) 123-45-67"), ("Phone ", "(02) 9876 5432"),
+    ("โทร. ", "02 123 4567"), ("전화: ", "02-123-4567"), ("هاتف: ", "021 123 4567"),
+    ("फोन: ", "011-23456789"), ("Tlf: ", "22 12 34 56"), ("Phone no. ", "283-182-3829"),
+    ("Call ", "0044 20 7946 0958"), ("", "+81-3-1234-5678"), ("", "+55 (11) 91234-5678"),
+    ("", "\uff0b86 138 1234 5678")])
+def test_numbers_as_each_country_writes_them(name, number):
+    got = mask_phone_numbers(f"{name}{number}; thanks")
+    assert got == (f"{name}{PHONE}; thanks", 1), f"{name}{number}: missed, or not masked whole"
+
+
+@pytest.mark.exercise("2.2")
+@pytest.mark.parametrize("text", [
+    "IBAN GB29 NWBK 6016 1331 9268 19", "DE89 3704 0044 0532 0130 00", "NL91ABNA0417164300",
+    "5500-0000-0000-0004", "UTC 2024-01-15T10:30:00+01:00", "2^+12345678", "+10 000 000 euros",
+    "Temperatures: +12 +13 +14", "0000-0002-1825-0097", "hotel 020 7946 0958", "tel aviv 2024",
+    "Phone: 2024-01-15", "SKU 283-182-3829", "550e8400-e29b-41d4-a716-446655440000"])
+def test_accounts_cards_dates_and_sums_are_no_phone_numbers(text):
+    assert mask_phone_numbers(text) == (text, 0)
+
+
+@pytest.mark.exercise("2.2")
 @pytest.mark.parametrize("text", [
     "ISBN 2831823829", "doi:2831823829", "issue #2831823829", "the maximum is 4294967295",
     "28318238291", "3.2831823829", "1700000000", "2831823829.5", "2020-11-23", "a2831823829",
@@ -106,7 +130,8 @@ def test_an_ip_address_is_masked(address):
     "192.168.0.1", "1.2.3.4.5", ".3.3.3.0", "8.8.8", "v8.8.8.8", "version 8.8.8.8", "8.8.8.888",
     "12:34:56", "std::abs", "dead::beef", "build 17.0.2.8", "OID 1.3.6.1", "fe80::1", "::1",
     'version "17.0.4.1"', "openresty/1.9.7.1", "192.0.2.7", "198.51.100.1", "203.0.113.9",
-    "2001:db8::1", "Version: 9.8.7.6", "jdk-17.0.4.1", "server: nginx/1.9.7.1", "3fff::1"])
+    "2001:db8::1", "Version: 9.8.7.6", "jdk-17.0.4.1",
+    "8.7.6.5-beta", 'AssemblyVersion("8.7.6.5")', "fd00::1", "ff02::1", "::ffff:10.0.0.1", "server: nginx/1.9.7.1", "3fff::1"])
 def test_what_reaches_nobody_stays(text):
     assert mask_ip_addresses(text) == (text, 0)
 
