@@ -14,6 +14,7 @@ entries: a signature and the documentation under it.
 import hashlib
 import ipaddress
 import re
+import unicodedata
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import numpy as np
@@ -23,7 +24,8 @@ SESSION_KEYS = frozenset("phpsessid jsessionid aspsessionid cfid cftoken fbclid 
 # Names of a session on one site and of a story on another: only a long code is a session.
 DOUBTFUL_KEYS = frozenset("sid s session sessionid session_id sess".split())
 _SESSION_CODE = re.compile(r"(?=.*\d)[0-9A-Za-z,_-]{20,}")
-_WWW = re.compile(r"^www\d*\.")
+_WWW = re.compile(r"^www\d*\.(?=.*\.)")           # "www.com" is a name of its own
+_DOTS = re.compile("[.\u3002\uff0e\uff61]")
 _JSESSION = re.compile(r";jsessionid=[^/?#]*", re.IGNORECASE)
 _PERCENT = re.compile(r"%([0-9a-fA-F]{2})")
 _DIGITS = re.compile(r"\d+")
@@ -43,14 +45,17 @@ def plain_host(host: str) -> str:
     """One spelling of a host: names in ASCII as the network has them, IPv6 addresses shortened.
 
     "M\u00fcnchen.example" -> "xn--mnchen-3ya.example", "2001:db8:0::1" -> "[2001:db8::1]". What is
-    no valid name stays, in lower case.
+    no valid name stays, in lower case. As browsers do it (UTS 46): Python's own codec, of 2003,
+    writes "ss" for a sharp s and so takes one bank for another.
     """
-    try:
-        if ":" in host:
+    if ":" in host:
+        try:
             return f"[{ipaddress.ip_address(host).compressed}]"
-        return host.lower() if host.isascii() else host.encode("idna").decode()
-    except ValueError:          # UnicodeError is one
-        return host.lower()
+        except ValueError:
+            return host.lower()
+    labels = _DOTS.split(unicodedata.normalize("NFKC", host.lower()).lower())
+    names = [x if x.isascii() else "xn--" + x.encode("punycode").decode() for x in labels]
+    return ".".join(names) if max(map(len, names)) < 64 else host.lower()
 
 
 def _names_the_visitor(key: str, value: str) -> bool:
@@ -64,10 +69,11 @@ def normalise_url(url: str) -> str:
 
     Blanks around it go; what is not http or https stays as it is. Lower-case host as `plain_host`
     writes it, https for http; no user, no default port of its scheme, no full stop behind the host,
-    no "www." or "www2." before it, no fragment. In the path: no ";jsessionid=...", percent codes of
-    unreserved characters decoded and others in upper case, dot segments (".." above the top is
-    nothing) and double slashes resolved, no slash at the end, no index or default .htm, .html,
-    .php, .asp, .aspx (in any case) as its last segment. In the query: without campaign and session
+    no "www." or "www2." before it if a full stop is left, no fragment (but one that begins with
+    "!" names another page). In the path: no ";jsessionid=...", percent codes of unreserved
+    characters decoded and others in upper case, dot segments (".." above the top is nothing) and
+    double slashes resolved, no slash at the end, no index or default .htm, .html, .php, .asp, .aspx
+    (in any case) as its last segment. In the query: without campaign and session
     parameters (`_names_the_visitor`), sorted by key and value, as `urlencode` writes them, empty
     values kept ("?b=&c" -> "?b=&c=") and bytes that are no UTF-8 too ("%e4" -> "%E4").
     normalise_url("HTTP://www.Example.com:80/a/./b/?b=2&a=1#top")
@@ -102,7 +108,8 @@ def normalise_url(url: str) -> str:
                                                 errors="surrogateescape")
                    if not _names_the_visitor(k.lower(), v))
     return urlunsplit(("https", host, "/" + "/".join(kept) if kept else "",
-                       urlencode(query, errors="surrogateescape"), ""))
+                       urlencode(query, errors="surrogateescape"),
+                       parts.fragment if parts.fragment.startswith("!") else ""))
 
 
 def digest64(text: str) -> int:

@@ -13,7 +13,9 @@ import zlib
 from types import ModuleType
 from typing import Iterator, Mapping
 
-STATUS = re.compile(rb"(?:HTTP/\S+|ICY)\s+(\d{3})")
+STATUS = re.compile(rb"(?:HTTP/\S+|ICY)\s+(\d{3})", re.IGNORECASE)
+# What a server or a proxy says before it answers: 100 Continue, 103 Early Hints, a tunnel.
+INTERIM = re.compile(rb"HTTP/\S+[ \t]+(?:1\d\d\b|200[ \t]+connection established)", re.IGNORECASE)
 FOLD = re.compile(r"\r?\n[ \t]+")
 PACKERS = ("br", "zstd", "dcb", "dcz", "lz4", "compress", "x-compress", "bzip2",
            "x-bzip2", "xz", "lzma", "sdch", "exi")
@@ -166,14 +168,15 @@ def decompress(body: bytes, encodings: str, limit: int = LIMIT) -> bytes:
     of packing that the standard library does not know (brotli, zstandard) and over `limit` bytes.
     """
     for encoding in reversed(encodings.lower().split(",")):
-        encoding = encoding.strip()
-        if encoding in ("gzip", "x-gzip"):
-            if body[:2] == b"\x1f\x8b":
-                try:
-                    body = _inflate(body, 31, limit)
-                except zlib.error:
-                    raise BadBody("damaged gzip body") from None
-        elif encoding == "deflate":
+        encoding = encoding.strip(" \t\"'")
+        gzips = encoding in ("gzip", "x-gzip")
+        # some servers say one and mean the other: the first bytes tell
+        if (gzips or encoding == "deflate") and body[:2] == b"\x1f\x8b":
+            try:
+                body = _inflate(body, 31, limit)
+            except zlib.error:
+                raise BadBody("damaged gzip body") from None
+        elif encoding == "deflate" or (gzips and body[:2] in (b"x\x01", b"x\x9c", b"x\xda")):
             for window in (15, -15):
                 try:
                     body = _inflate(body, window, limit)
@@ -192,11 +195,17 @@ def decompress(body: bytes, encodings: str, limit: int = LIMIT) -> bytes:
 def split_response(block: bytes, limit: int = LIMIT) -> tuple[int, Headers, bytes]:
     """(status, headers, decoded body) of an HTTP response; status 0 if it has no status line.
 
-    A block without header lines is all body.
+    A block without header lines is all body. Blank lines before it, and answers before the answer
+    (100 Continue, 103 Early Hints) are passed over.
     """
-    if not block.startswith((b"HTTP/", b"ICY ")):
+    if block[:1] in (b"\r", b"\n") and STATUS.match(block[:64].lstrip(b"\r\n")):
+        block = block.lstrip(b"\r\n")
+    if not block.startswith((b"HTTP/", b"ICY ", b"http/")):
         return 0, Headers(), block
     end, start = end_of_headers(block)
+    while INTERIM.match(block) and STATUS.match(block, start):
+        block = block[start:]
+        end, start = end_of_headers(block)
     if end < 0:
         end, start = len(block), len(block)
     first, _, rest = block[:end].partition(b"\n")
@@ -208,5 +217,5 @@ def split_response(block: bytes, limit: int = LIMIT) -> tuple[int, Headers, byte
         body = unchunk(body)
         body = decompress(body, transfer.replace("chunked", ""), limit)
     if "content-encoding" in headers:
-        body = decompress(body, headers["content-encoding"], limit)
+        body = decompress(body, ",".join(headers.all("content-encoding")), limit)
     return int(status[1]) if status else 0, headers, body

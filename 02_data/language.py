@@ -33,6 +33,7 @@ SHARPNESS = 0.12                # rows overlap: their evidence counts for less t
 WEIGHTS = (1, 1, 1, 1, 1, 2)    # of the kinds of rows: a whole word tells most
 UNKNOWN, KNOWN = 0.25, 0.45     # shares of rows that a language knows, see `familiar`
 KNOWN_SHARE, DOUBT = 0.7, 20
+BESIDE_LATIN = 0.4              # share of another script that decides in spite of more Latin
 LONGEST = 1200                  # characters that are looked at; more change nothing
 # Scripts from the table of writing_systems.py; kana are one here, in whatever shape.
 KANA = ("Hiragana", "Katakana")
@@ -157,7 +158,11 @@ class LanguageModel:
         if not shares:
             return "und", 0.0
         # 1. The script. Japanese mixes kana with Chinese signs: a few of them decide.
+        # Names and code are in Latin letters everywhere: much else beside them tells more.
         script = next(iter(shares))
+        if script == "Latin":
+            script = next((other for other in shares if other != "Latin"
+                           and shares[other] >= BESIDE_LATIN), script)
         if script == "Han" and shares.get("Kana", 0) > 0.05:
             script = "Kana"
         if script not in self.tables:

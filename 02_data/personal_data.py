@@ -82,9 +82,9 @@ def patterns_for(text: str) -> dict[str, re.Pattern]:
 NUMBER_NAMES = re.compile(r"(?:\b(?:isbn(?:-1[03])?|issn|doi|pmid|arxiv|id|no|nr|version|port|sku|"
                           r"ean|upc|gtin|iban|serial)|#)\W{0,6}$", re.I)
 # What a telephone is called: "Tel.:", "phone no. ", and where no blank stands between words.
-PHONE_WORDS = """tel tél tlf tfno phone telephone téléphone telefon telefone telefono teléfono telefoon
-    telepon telemóvel handy mobil mobile móvil celular cellulare cell puhelin puh fax telefax call
-    whatsapp тел телефон моб факс τηλ τηλέφωνο""".split()
+PHONE_WORDS = """tel tél tlf tfno phone telephone téléphone telefon telefone telefono teléfono
+    telefoon telepon telemóvel handy mobil mobile móvil celular cellulare cell puhelin puh fax
+    telefax call whatsapp тел телефон моб факс τηλ τηλέφωνο""".split()
 JOINED_WORDS = """电话 電話 手机 手機 传真 傳真 携帯 전화 휴대폰 팩스 โทร โทรศัพท์ มือถือ هاتف تلفون جوال فاكس
     טלפון נייד फोन फ़ोन मोबाइल""".split()
 PHONE_NAMES = re.compile(

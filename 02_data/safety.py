@@ -37,6 +37,9 @@ SOFT_WORDS = frozenset("sex sexy adult nude naked hot girls teen cam cams live e
 SUBSTRINGS = ("freeporn", "pornvideo", "xxxvideo", "sexvideo", "livesex", "adultdating",
               "nudegirls", "onlinecasino", "buyviagra")
 NOWHERE = re.compile(r"0|(?:\d{1,3}\.){3}\d{1,3}|[0-9a-f]*:[0-9a-f:.]*(?:%\w+)?")
+ELEMENT_RULE = re.compile("#[@?$%]{0,2}#")
+FORMS = re.compile(r'(?:address|server|local)=/([^/\s]+)/|local-(?:zone|data):\s*"([^\s"]+)|'
+                   r"(?:domain|host)(?:-suffix)?,([^,\s]+)")
 OWN_NAMES = frozenset("localhost localhost.localdomain local broadcasthost ip6-localhost "
                       "ip6-loopback ip6-localnet ip6-mcastprefix ip6-allnodes ip6-allrouters "
                       "ip6-allhosts".split())
@@ -47,10 +50,8 @@ JIGSAW_COLUMNS = {"nsfw": ("obscene",),
 def load_blocklist(paths: list[Path]) -> frozenset[str]:
     """Blocked domains and whole URLs from text files, one per line; '#' or '!' begins a comment.
 
-    Plain lists ("bad.example", "http://good.example/bad/"), hosts files (":: bad.example") and the
-    domain rules of ad blockers ("||bad.example^") give the same: {"bad.example", ...}, without
-    scheme, "www." and last slash. Other rules of ad blockers are passed over, and a hosts file's
-    names for this machine.
+    All that `names_in` reads, without scheme, "www." and last slash: {"bad.example", ...}. A hosts
+    file's names for this machine are passed over.
     """
     blocked: set[str] = set()
     for path in paths:
@@ -59,13 +60,30 @@ def load_blocklist(paths: list[Path]) -> frozenset[str]:
             raise BadInput(f"{shown(path)} is not text: unpack it; one domain per line, please")
         # lists of millions have a few lines in other encodings: those match nothing
         for line in data.decode("utf-8", "replace").lower().splitlines():
-            words = line.partition("#")[0].split()
-            if words and words[0][0] != "!":
-                # a hosts file sends names to an address that answers nobody: 0.0.0.0, ::1, 0
-                names = words[1:] if words[1:] and NOWHERE.fullmatch(words[0]) else words[:1]
-                blocked |= {_listed(n.removeprefix("||").removesuffix("^")) for n in names}
+            blocked |= set(map(_listed, names_in(line.lstrip("\ufeff").strip())))
     return frozenset(b for b in blocked - OWN_NAMES
                      if b and not set(b) & set("*^|$@") and not NOWHERE.fullmatch(b))
+
+
+def names_in(line: str) -> list[str]:
+    """What one line of a blocklist blocks, by the habits of the programs that read such lists.
+
+    Plain "bad.example" or "http://good.example/bad/", also "*.bad.example" and ".bad.example";
+    hosts files ":: bad.example"; ad blockers "||bad.example^" (rules with options, for elements
+    "##" and exceptions "@@" block no page); dnsmasq "address=/bad.example/"; unbound 'local-zone:
+    "bad.example" refuse'; zones "bad.example CNAME ."; proxies "DOMAIN-SUFFIX,bad.example"; tables
+    "bad.example,kind".
+    """
+    if not line or line[0] in "!;[#" or line.startswith("@@") or ELEMENT_RULE.search(line):
+        return []
+    if found := FORMS.match(line):
+        return [found[found.lastindex]]
+    words = line.partition("#")[0].split()
+    # a hosts file sends names to an address that answers nobody: 0.0.0.0, ::1, 0
+    if words[1:] and NOWHERE.fullmatch(words[0]):
+        return words[1:]
+    name = words[0].removeprefix("||").removesuffix("^").removeprefix("*").removeprefix(".")
+    return [name if "/" in name else name.partition(",")[0]]
 
 
 def _listed(url: str) -> str:

@@ -7,6 +7,7 @@ no text. A record is (kind, url, body, charset): kind "html" or "text", or in wo
 page, so that it can be counted. Files of any size are read in pieces of a few megabytes.
 """
 
+import bz2
 import gzip
 import io
 import json
@@ -20,21 +21,27 @@ from urllib.parse import quote
 
 from archive_bytes import GZIP, Problem, packing_of
 from artifacts import BadInput, shown
+from http_body import zstandard
 from warc import Record, read_warc
 
 Source = tuple[str, str, bytes, str | None]
 END_OF_TEXT = "<|endoftext|>"
+PACKED = (".gz", ".bz2", ".xz", ".zst")
 LARGEST_PIECE = 4 << 20      # bytes; a longer text without <|endoftext|> is cut at a line end
+TEXTS = (".txt", ".md", ".jsonl", ".ndjson", ".jsonlines", ".html", ".htm", ".xhtml")
 ENDINGS = {"warc": (".warc", ".wet", ".arc", ".wacz", ".warc.gz", ".wet.gz", ".arc.gz",
                     ".warc.zst", ".warc.lz4", ".warc.bz2", ".warc.xz"),
-           "text": (".txt", ".md", ".jsonl", ".jsonl.gz", ".txt.gz", ".html", ".htm")}
+           "text": (*TEXTS, *(name + end for name in (*TEXTS, ".json") for end in PACKED))}
 # What other files begin with, whatever their name or the server calls them.
 BINARY = ((b"%PDF-", "PDF"), (b"\x89PNG", "picture"), (b"GIF8", "picture"),
           (b"\xff\xd8\xff", "picture"), (b"PK\3\4", "zip"), (b"\x1f\x8b", "gzip"),
           (b"\xd0\xcf\x11", "Office document"), (b"\x7fELF", "program"), (b"MZ\x90", "program"),
           (b"PAR1", "Parquet table"), (b"OggS", "sound"), (b"ID3", "sound"), (b"wOFF", "font"),
           (b"wOF2", "font"), (b"RIFF", "picture or sound"), (b"SQLite format 3", "database"),
-          (b"ARROW1", "Arrow table"), (b"\x93NUMPY", "numpy array"))
+          (b"ARROW1", "Arrow table"), (b"\x93NUMPY", "numpy array"), (b"{\\rtf", "RTF document"),
+          (b"%!PS", "PostScript file"), (b"\xca\xfe\xba\xbe", "program"), (b"\x89HDF", "HDF table"),
+          (b"\x1aE\xdf\xa3", "film"), (b"fLaC", "sound"))
+ADDRESS = re.compile(r"[^\W_]\.[^\W_]|://")
 PAGE = re.compile(rb"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
 WEB = re.compile(r"(?:https?|ftp|file|warc):|[^:/]*$|//", re.IGNORECASE)
 
@@ -76,21 +83,43 @@ def format_of(path: Path) -> str:
     BadInput, with the name of the format, for what is none of these.
     """
     name = path.name.lower()
-    with open(path, "rb") as file:
-        head = file.read(4096)
     named_archive = name.endswith(ENDINGS["warc"]) or ".warc" in name or ".wet" in name
-    if head.startswith(GZIP):
-        head = _peek(head)
-    elif named_archive or packing_of(head) or name.endswith(".wacz"):
+    head = first_bytes(path)
+    if named_archive or packing_of(head) or head.startswith((b"WARC/", b"filedesc:")):
         return "archive"         # open_archive undoes its packing, or says which one it is
-    if named_archive or head.startswith((b"WARC/", b"filedesc:")):
-        return "archive"
-    if found := next((kind for magic, kind in BINARY if head.startswith(magic)), None):
-        raise BadInput(f"{shown(path)} is a {found}, not text: leave it out, or give what it holds "
+    kind = next((kind for magic, kind in BINARY if head.startswith(magic)), None)
+    if head[257:262] == b"ustar":
+        kind = "tar archive"
+    elif not kind and head.count(0) > len(head) / 100:
+        kind = "UTF-16" * head.startswith((b"\xff\xfe", b"\xfe\xff")) or "file with zero bytes"
+    if kind:
+        raise BadInput(f"{shown(path)} is a {kind}, not text: leave it out, or give what it holds "
                        "as .jsonl, .txt, .html or .warc.gz")
-    if name.endswith((".jsonl", ".jsonl.gz", ".json")):
+    if holds_json(head) or any(x in (".jsonl", ".json", ".ndjson", ".jsonlines")
+                               for x in Path(name).suffixes[-2:]):
         return "jsonl"
     return "html" if begins_like_a_page(head) else "text"
+
+
+def first_bytes(path: Path, count: int = 4096) -> bytes:
+    """How a file begins once it is unpacked; as it lies there if that cannot be done."""
+    try:
+        with _opened(path) as file:
+            return file.read(count)
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):
+        with open(path, "rb") as file:
+            return file.read(count)
+
+
+def holds_json(head: bytes) -> bool:
+    """Is the first line an object with a "text"? Of a longer line the beginning says it."""
+    line, ended, _ = head.removeprefix(b"\xef\xbb\xbf").lstrip().partition(b"\n")
+    if not line.startswith(b"{") or b'"text"' not in line:
+        return False
+    try:
+        return isinstance(json.loads(line), dict) if ended else True
+    except (ValueError, RecursionError):
+        return False
 
 
 def begins_like_a_page(head: bytes) -> bool:
@@ -100,13 +129,6 @@ def begins_like_a_page(head: bytes) -> bool:
         end = b"-->" if head.startswith(b"<!--") else b"?>"
         head = head.partition(end)[2].lstrip()
     return bool(PAGE.match(head))
-
-
-def _peek(head: bytes) -> bytes:
-    try:
-        return zlib.decompressobj(31).decompress(head, 4096)
-    except zlib.error:
-        return head
 
 
 def read_source(path: Path, address: str = "", verify_digests: bool = False) -> Iterator[Source]:
@@ -142,10 +164,13 @@ def read_source(path: Path, address: str = "", verify_digests: bool = False) -> 
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """A file for reading, unpacked if it is gzipped."""
+    """A file for reading, unpacked if this Python can do it (gzip, bzip2, xz, in 3.14 zstd)."""
     with open(path, "rb") as file:
-        packed = file.read(3) == GZIP
-    return gzip.open(path, "rb") if packed else open(path, "rb")
+        head = file.read(6)
+    openers = {GZIP: gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open,
+               **({b"\x28\xb5\x2f\xfd": zstandard().open} if zstandard() else {})}
+    return next((opener for magic, opener in openers.items() if head.startswith(magic)),
+                open)(path, "rb")
 
 
 def pieces_of(lines: io.BufferedReader | gzip.GzipFile,
@@ -193,8 +218,9 @@ def _read_jsonl(path: Path, lines: IO[bytes], address: str) -> Iterator[Source]:
             continue
         try:
             value = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
-            text = value["text"]
-            yield "text", str(value.get("url") or f"{address}#{number}"), \
+            text, url = value["text"], str(value.get("url"))
+            # "N/A" or "-" in every line is no address
+            yield "text", url if ADDRESS.search(url) else f"{address}#{number}", \
                 text.encode("utf-8", "replace"), None
             good += 1
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):

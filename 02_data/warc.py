@@ -28,7 +28,7 @@ from artifacts import BadInput, shown, whole
 from http_body import LIMIT, BadBody, Headers, end_of_headers, parse_headers, split_response
 
 START = re.compile(rb"WARC/[01]\.\d+[ \t]*\r?\n")
-HTTP = (b"HTTP/", b"ICY ")
+HTTP = (b"HTTP/", b"ICY ", b"http/")
 NO_HEADERS = Headers()
 HEADER_LIMIT = 1 << 20    # bytes of one header block
 TAIL = 64                 # line ends after a record that are passed over

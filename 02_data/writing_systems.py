@@ -33,7 +33,8 @@ NAMES |= {name: name.title() for name in """LATIN GREEK CYRILLIC ARMENIAN HEBREW
     THAI LAO TIBETAN GEORGIAN HANGUL ETHIOPIC CHEROKEE KHMER MONGOLIAN JAVANESE BALINESE YI VAI
     TIFINAGH ADLAM""".split()}
 SENTENCE = re.compile(r"\b(FULL STOP|QUESTION MARK|EXCLAMATION MARK|DANDA|MARK SHAD|SIGN KHAN|"
-                      r"SIGN SECTION|INTERROBANG)$")
+                      r"SIGN SECTION|INTERROBANG|BARIYOOSAN|CARIK SIKI|CARIK PAREREN|PADA LUNGSI|"
+                      r"PADA LINGSA|SIGN KAAN|SIGN KAANKUU|END OF PARAGRAPH)$")
 # Scripts without blanks between words, and how many characters (vowel signs too) a word has there.
 PER_WORD = {"Han": 2, "Hiragana": 3, "Katakana": 8, "Bopomofo": 6, "Yi": 2, "Thai": 4, "Lao": 4,
             "Khmer": 5, "Burmese": 5, "Tibetan": 4, "Javanese": 5, "Balinese": 5, "Tai Le": 4,
@@ -105,18 +106,24 @@ MARKS = signs("marks", "all")
 ATTACHED = UNSPACED + signs("letters", "Hangul")
 _ENDS = signs("ends", "all")
 _OWN_ENDS = re.sub(r"\\U0000002[1e]-\\U0000002[1e]|\\U0000003f-\\U0000003f", "", _ENDS)
-CLOSING = "\"'\u201d\u2019\u00bb)\u300d\u300f\uff09\u300b\u3011\uff02]"
+CLOSING = "\"'\u201d\u201c\u2019\u00bb)\u300d\u300f\uff09\u300b\u3011\uff02]"
 _ANY_UNSPACED = re.compile(f"[{UNSPACED}]")
 _WORDS = re.compile("|".join(
     [f"[^\\s{UNSPACED}]+"] + [f"[{signs('letters', name)}]{{1,{n}}}[^\\s\\w{UNSPACED}{MARKS}]*"
                               for name, n in PER_WORD.items()]))
-# ". ! ?" end a sentence before a blank; signs of other scripts wherever they stand.
-_SENTENCE_END = re.compile(rf"[.!?][{re.escape(CLOSING)}]*(?=\s|$)")
+# ". ! ?" end a sentence before a blank; signs of other scripts wherever they stand. No full stop
+# does behind one letter (J. S. Bach, z. B., \u0442. \u0435.), a title, or "No" before a number.
+_SENTENCE_END = re.compile(
+    rf"[.!?](?<!\b[^\W\d_]\.(?=\s))(?<!\b(?:Dr|Mr|Ms|St|Sr|vs|cf|Hr)\.(?=\s))"
+    rf"(?<!\b(?:Mrs|Sra|Mme|bzw|vgl)\.(?=\s))(?<!\bProf\.(?=\s))(?<!\b[Nn][or]\.(?=\s\d))"
+    rf"(?<!\b(?:etc|Inc|Ltd)\.(?=\s[a-z]))[{re.escape(CLOSING)}]*(?=\s|$)")
+_GREEK_QUESTION = re.compile("(?<=[\u0370-\u03ff\u1f00-\u1fff]);(?=\\s|$)")
 _OWN_END = re.compile(f"[{_OWN_ENDS}]+")
 _PHRASE_END = re.compile(rf"[{signs('letters', 'Thai', 'Lao')}]{{{PHRASE},}}(?=\s|$)")
+_GREEK = re.compile(f"[{signs('letters', 'Greek')}]")
 _THAI = re.compile(f"[{signs('letters', 'Thai', 'Lao')}]")
-_LINE_END = re.compile(rf"[{_ENDS}\"'\u201d\u2019\u300d\u300f]\Z")
-_CLOSED_END = re.compile(rf"[{_ENDS}][{re.escape(CLOSING)}]*\Z")
+_LINE_END = re.compile(rf"[{_ENDS}\u2026\"'\u201d\u2019\u300d\u300f]\Z")
+_CLOSED_END = re.compile(rf"[{_ENDS}\u2026][ \u00a0\u202f]?[{re.escape(CLOSING)}]*\Z")
 _HEAVY = {name: re.compile(f"[{signs('letters', name)}]+") for name in EXTRA_LETTERS}
 LETTERS = re.compile(f"(?:[^\\W\\d_]|[{MARKS}])+")
 
@@ -156,13 +163,17 @@ def letters_in(text: str) -> int:
 
 
 def sentence_ends(text: str) -> int:
-    """How many sentences end in a text: full stops of all scripts, in Thai and Lao long phrases."""
+    """How many sentences end in a text: full stops of all scripts, in Thai and Lao long phrases.
+
+    "Dr. J. S. Bach came. He sang!" has 2: an abbreviation ends nothing.
+    """
     count = len(_SENTENCE_END.findall(text))
     if text.isascii():
         return count
     used = signs_used(text)
-    return count + (len(_OWN_END.findall(text)) if _OWN_END.search(used) else 0) + \
-        (len(_PHRASE_END.findall(text)) if _THAI.search(used) else 0)
+    return count + sum(len(pattern.findall(text)) for sign, pattern in (
+        (_OWN_END, _OWN_END), (_THAI, _PHRASE_END), (_GREEK, _GREEK_QUESTION))
+        if sign.search(used))
 
 
 def ends_sentence(line: str) -> bool:
@@ -170,7 +181,8 @@ def ends_sentence(line: str) -> bool:
     if line.isascii():
         return bool(line) and line[-1] in ".!?\"'"
     return bool(_LINE_END.search(line) or _CLOSED_END.search(line)
-                or _PHRASE_END.search(line, max(0, len(line) - PHRASE)))
+                or _PHRASE_END.search(line, max(0, len(line) - PHRASE))
+                or (line[-1:] == ";" and _GREEK_QUESTION.search(line, len(line) - 2)))
 
 
 def main() -> None:

@@ -37,6 +37,15 @@ import dedup as d
     ("https://example.com/a?b=&c", "https://example.com/a?b=&c="),
     ("https://example.com/a?Q=X%20y+z", "https://example.com/a?Q=X+y+z"),
     ("https://example.com/a?q=%e4", "https://example.com/a?q=%E4"),   # a byte that is no UTF-8
+    ("https://stra\u00dfe.example/", "https://xn--strae-oqa.example"),   # not strasse.example
+    ("https://\u03b2\u03cc\u03bb\u03bf\u03c2.example", "https://xn--nxasmm1c.example"),
+    ("https://\u4f8b\u3048\u3002jp/x", "https://xn--r8jz45g.jp/x"),
+    ("https://\uff25X.example/x", "https://ex.example/x"),
+    ("https://www.com/x", "https://www.com/x"),
+    ("https://example.com/#!/b", "https://example.com#!/b"),
+    ("https://[::FFFF:192.0.2.1]/", "https://[::ffff:c000:201]"),
+    ("https://example.com/a?p=1&&", "https://example.com/a?p=1"),
+    ("https://example.com/a%2Bb?q=a%2Bb", "https://example.com/a%2Bb?q=a%2Bb"),
     ("mailto:someone", "mailto:someone"),
     ("http://[broken", "http://[broken"),
     ("", ""),

@@ -162,3 +162,9 @@ def test_an_address_does_not_swallow_the_chinese_after_it():
     text = "https://example.com/abc\uff0c\u6211\u4eec\u5728\u8fd9\u91cc\u4e5f\u770b\u5230\u4e86\u65b0\u7684\u6865\u3002"
     assert identify_language(text)[0] == "zh"
     assert identify_language("\u13a0\u13a1\u13a2\u13a3") == ("und", 0.0), "Cherokee is no language we know"
+
+
+def test_latin_names_and_code_do_not_decide_over_another_script():
+    text = "ใช้ Python 3.11 และ pip install numpy เพื่อเริ่มต้น"
+    assert identify_language(text)[0] == "th"
+    assert identify_language("The word ไทย means Thai, as everybody knows.")[0] == "en"

@@ -109,8 +109,34 @@ def test_a_file_is_what_its_first_bytes_say(tmp_path, name, data, kind):
     assert kinds(tmp_path / name) == [kind]
 
 
+LINES = b'{"text": "one", "url": "https://a.example/1"}\n{"text": "two", "url": "N/A"}\n'
+
+
+@pytest.mark.parametrize("name, data", [
+    ("c4-train.00000.json.gz", gzip.compress(LINES)), ("a.jsonl.bz2", bz2.compress(LINES)),
+    ("a.jsonl.xz", lzma.compress(LINES)), ("a.ndjson", LINES), ("a.txt", LINES), ("a", LINES),
+    ("a.jsonl", b"\xef\xbb\xbf" + LINES.replace(b"\n", b"\r\n"))])
+def test_lines_of_json_are_read_whatever_their_packing_or_name(tmp_path, name, data):
+    (tmp_path / name).write_bytes(data)
+    records = list(sources.read_source(tmp_path / name))
+    assert [(kind, body) for kind, _, body, _ in records] == [("text", b"one"), ("text", b"two")]
+    assert records[0][1] == "https://a.example/1"
+    assert records[1][1].endswith(f"{name}#2"), 'the "N/A" of many lines is no address'
+    if "." in name:
+        assert sources.find_sources([], [tmp_path]) == [tmp_path / name], "found in a folder too"
+
+
+def test_a_text_about_json_stays_a_text(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b'{"a": 1}\nis how JSON looks, and "text" is a key.\n')
+    (tmp_path / "b.txt.xz").write_bytes(lzma.compress(b"words"))
+    assert kinds(tmp_path / "a.txt") == kinds(tmp_path / "b.txt.xz") == ["text"]
+
+
 @pytest.mark.parametrize("name, data, said", [
-    ("a.txt", b"%PDF-1.4", "is a PDF"), ("a.md", b"\x89PNG\r\n", "is a picture"),
+    ("a.tar", b"a.txt" + bytes(252) + b"ustar" + bytes(700), "is a tar archive"),
+    ("a.rtf", b"{\\rtf1 hello}", "is a RTF document"), ("a.txt", "Zwölf".encode("utf-16"), "UTF-16"),
+    ("a.mp4", bytes(3) + b"\x20ftypisom" + bytes(50), "zero bytes"),
+    ("a.txt", b"\x89HDF\r\n", "is a HDF table"), ("a.txt", b"%PDF-1.4", "is a PDF"), ("a.md", b"\x89PNG\r\n", "is a picture"),
     ("a.jsonl", b"PAR1....", "is a Parquet table"), ("a.txt", b"PK\3\4....", "is a zip"),
     ("a.wacz", b"PK\3\4....", "damaged zip"),
     ("a.warc.lz4", b"\x04\x22\x4d\x18abc", "packed with lz4.*run lz4 -d a.warc.lz4")])

@@ -95,6 +95,19 @@ def test_quirks_of_old_archives_are_repaired(tmp_path):
                                      ("https://a.example/3", "grüße".encode())], [])
 
 
+@pytest.mark.parametrize("block", [
+    b"HTTP/1.1 100 Continue\r\n\r\n" + http(b"1"), b"\r\n" + http(b"1"),
+    b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + http(b"1"), http(b"1").replace(b"HTTP", b"http"),
+    b"HTTP/1.1 100 Continue\r\n\r\n" * 2 + http(b"1"), http(b"1").replace(b"1.1 200 OK", b"2 200"),
+    b"HTTP/1.1 200 Connection established\r\n\r\n" + http(b"1"),
+    http(gzip.compress(b"1"), b'Content-Encoding: "gzip"'),
+    http(gzip.compress(b"1"), b"Content-Encoding: deflate"),
+    http(zlib.compress(b"1"), b"Content-Encoding: gzip"),
+    http(gzip.compress(gzip.compress(b"1")), b"Content-Encoding: gzip\r\nContent-Encoding: gzip")])
+def test_the_answer_is_found_behind_others_and_unpacked_by_its_first_bytes(tmp_path, block):
+    assert read(tmp_path, record(block=block)) == ([("https://a.example/", b"1")], [])
+
+
 @pytest.mark.parametrize("wrong", [-3, +3, +500, +10 ** 9, None])
 def test_a_lying_length_costs_its_own_record_only(tmp_path, wrong):
     one, three = (record(url=f"https://a.example/{i}", block=http(b"page %d" % i)) for i in (1, 3))

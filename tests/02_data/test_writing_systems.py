@@ -39,11 +39,24 @@ def test_sentence_ends_by_script(text, count):
     assert ws.sentence_ends(text) == count, text
 
 
+@pytest.mark.parametrize("text, count", [
+    ("Dr. Smith met Mr. Jones at St. Mary's.", 1), ("J. S. Bach wrote it. It is good.", 2),
+    ("See e.g. the list, i.e. all of it.", 1), ("Das ist z. B. gut, d. h. sehr gut.", 1),
+    ("Он жил в XIX в. и умер в 1870 г. в Москве.", 1), ("El Sr. García y la Sra. López vinieron.", 1),
+    ("M. Dupont est venu, cf. p. 12 du livre.", 1), ("No. 5 is alive. He said no. Then he left.", 3),
+    ("the U.S. Army came at 5 p.m. today.", 1), ("Inc. and Ltd. are companies, etc. and so on.", 1),
+    ("Τι κάνεις; Καλά.", 2), ("x = 1; y = 2.", 1), ("ខ្ញុំសុខសប្បាយ។ អរគុណ៕", 2), ("你好．再见．", 2), ("ｱﾘｶﾞﾄｳ｡ｻﾖﾅﾗ｡", 2),
+    ("He got 5. She got 6.", 2), ("It ended. Then it began.", 2)])
+def test_an_abbreviation_ends_no_sentence(text, count):
+    assert ws.sentence_ends(text) == count, text
+
+
 def test_letters_and_line_ends():
     assert ws.letters_in("猫a") == 4 and ws.letters_in("abc") == 3 and ws.letters_in("가나") == 4
-    for line in ("The end.", "他说：“好。”", "終わり。」", "हम घर गए।", "هل جئت؟"):
+    for line in ("The end.", "他说：“好。”", "終わり。」", "हम घर गए।", "هل جئت؟",
+                 "„Ende.“", "« Fin. »", "Τι κάνεις;", "wait…", "wait..."):
         assert ws.ends_sentence(line), line
-    for line in ("", "Home", "首页", "목록", "Read more:"):
+    for line in ("", "Home", "首页", "목록", "Read more:", "x;", "好～"):
         assert not ws.ends_sentence(line), line
 
 
