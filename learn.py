@@ -65,6 +65,7 @@ def mutants(only: str | None, workers: int, size: int | None) -> int:
     import mutants as engine
     began, exercises = time.time(), chosen(only)
     report = engine.check(exercises, workers, only if only and "." in only else None, size)
+    engine.write_table(report["table"], size)
     for name, (tried, caught, explained, neither) in sorted(report["table"].items()):
         print(f"{name:6} {tried:4} tried {caught:4} caught {explained:3} explained {neither:3} "
               "do not apply")

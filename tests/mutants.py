@@ -6,12 +6,14 @@
 
 Runs in the self-check's session: a fork for each mutant, the exercise's own tests until one fails.
 What survives is printed, and ends the command with 1, unless `mutants_explained.toml` says why it
-is no other function (1 + n for n + 1) or none that a statement could exclude.
+is no other function (1 + n for n + 1) or none that a statement could exclude. The counts of each
+exercise that was tried take the place of its old row in `mutants.csv`.
 """
 
 import ast
 import builtins
 import contextlib
+import csv
 import io
 import os
 import sys
@@ -28,6 +30,9 @@ from learning.function_bodies import find_function
 from selfcheck import Selfcheck
 
 EXPLAINED = Path(__file__).parent / "mutants_explained.toml"
+TABLE = Path(__file__).parent / "mutants.csv"
+COLUMNS = ("exercise", "mutants", "killed", "explained", "no batch or not applicable", "survive",
+           "sample")
 PATIENCE = 1.5                  # seconds a test may take longer than five times the reference's
 
 
@@ -48,6 +53,18 @@ def texts(exercise: dict, size: int | None = None) -> list[tuple[str, str]]:
         found.append((name, "".join([*lines[:function.lineno - 1], text, "\n",
                                      *lines[function.end_lineno:]])))
     return found
+
+
+def write_table(table: dict[str, list[int]], size: int | None, path: Path = TABLE) -> None:
+    """Put the rows of the exercises that were tried into the file, in the exercises' order."""
+    rows = {}
+    if path.exists():
+        rows = {row[0]: row for row in list(csv.reader(path.read_text("utf-8").splitlines()))[1:]}
+    for name, counts in table.items():
+        rows[name] = [name, *counts, counts[0] - sum(counts[1:]), size or "all"]
+    order = sorted(rows, key=lambda name: tuple(map(int, name.split("."))))
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([COLUMNS, *(rows[name] for name in order)])
 
 
 class Mutation(Selfcheck):

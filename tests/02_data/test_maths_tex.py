@@ -29,6 +29,7 @@ MATHJAX = ('<span class="MathJax_Preview">sum</span><span class="MathJax"><span>
     ("$5", "$5", "a dollar that nothing closes"), (r"\(x", r"\(x", "nothing closes it"),
     (r"{\displaystyle \{a}", r"\{a", "an escaped brace opens nothing"),
     (r"$ {\displaystyle a} $", "a", "blanks inside the delimiters"),
+    (r"{\displaystyle a }", "a", "blanks inside the braces"),
     (r"\displaystyle x + y", "x + y", "the style without braces"),
     (r"% x\% y", r"x\% y", "a comment sign at the start only"),
     ("\\sum_{i%\n  =1}^{n}x", r"\sum_{i=1}^{n}x", "a line that TeX goes on with"),

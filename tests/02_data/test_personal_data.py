@@ -151,6 +151,8 @@ def test_an_ip_address_may_end_a_sentence_and_is_counted_each_time():
     assert mask_ip_addresses("8.8.8.8 and 8.8.4.4.") == (f"{IP} and {IP}.", 2)
     assert mask_ip_addresses(f"{IP} and 8.8.4.4") == (f"{IP} and {IP}", 1), "a mask is not counted"
     assert mask_ip_addresses("2001:4860::1: no answer") == (f"{IP}: no answer", 1), "the colon stays"
+    far = "x" * 40 + "/"
+    assert mask_ip_addresses(f"{far}8.8.8.8") == (f"{far}{IP}", 1), "a name that begins before BACK"
 
 
 SENTENCES = ("请发送到{}联系我们", "連絡先は{}です。", "{}으로 보내세요", "ส่งไปที่{}ได้เลย", "ລົງ{}ໄດ້",

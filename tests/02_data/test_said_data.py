@@ -7,6 +7,7 @@ import pytest
 
 import minhash
 from dedup import dedup_lines, normalise_url
+from heuristics import c4_clean, repeated_parts
 from likely_pairs import rare_pairs
 from main_text import weigh
 from html_tree import Node, Run
@@ -153,3 +154,35 @@ def test_two_clusters_are_joined_by_any_of_their_members():
     assert [joined.find(i) for i in range(6)] == [0, 1, 1, 3, 1, 1], "the roots are joined"
     other = UnionFind(6)
     assert [other.find(i) for i in range(6)] == list(range(6)), "another forest knows nothing of it"
+
+
+@pytest.mark.exercise("2.9")
+def test_entities_come_before_all_that_they_may_spell():
+    assert clean_tex("&#36;x&#36;") == "x", "a dollar written as an entity is a delimiter"
+    assert clean_tex("a &#37; note\n+ b") == "a + b", "a comment sign written as one"
+
+
+@pytest.mark.exercise("2.10")
+def test_a_port_is_the_default_of_its_own_scheme_only():
+    assert normalise_url("http://site.example:443/x") == "https://site.example:443/x"
+    assert normalise_url("https://site.example:80/x") == "https://site.example:80/x"
+    assert normalise_url("https://site.example:443/x") == "https://site.example/x"
+
+
+@pytest.mark.exercise("2.10")
+@pytest.mark.parametrize("last", ["index.xml", "default.css", "index.phpx", "myindex.html"])
+def test_only_the_listed_names_stand_for_their_folder(last):
+    assert normalise_url(f"https://site.example/a/{last}") == f"https://site.example/a/{last}"
+
+
+@pytest.mark.exercise("2.12")
+def test_parts_are_copies_only_if_every_sign_is_the_same():
+    assert repeated_parts(["ab", "AB", "a b", "ab "]) == (0, 0)
+
+
+@pytest.mark.exercise("2.14")
+@pytest.mark.parametrize("said, reason", [("Lorem ipsum", "C4 lorem ipsum"),
+                                          ("f {", "C4 curly bracket")])
+def test_a_page_rule_also_looks_into_lines_that_a_line_rule_drops(said, reason):
+    page = "This is a whole sentence of words.\n" * 4 + said
+    assert c4_clean(page) == ("", reason), "the line itself is too short to stay"

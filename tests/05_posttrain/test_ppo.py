@@ -247,6 +247,7 @@ def test_steering_is_in_proportion_to_answers_and_horizon():
     steering = AdaptiveKL(1.0, 4.0, 100)
     steering.update(8.0, 100)
     close(steering.update(8.0, 50), 1.32, "twice, from the kept beta: 1 * 1.2 * 1.1")
+    close(AdaptiveKL(0.1, 6.0, 10).update(0.0, 10**6), 0.08, "a share of 1 at most: 0.1 * (1 - 0.2)")
 
 
 @pytest.mark.exercise("5.14")

@@ -10,14 +10,15 @@ import pytest
 import perplexity
 from arena import logistic_fit, rank_with_uncertainty
 from artifacts import BadInput
+from calibration import expected_calibration_error
 from doc_mmlu import place_answers
 from generated_answers import read_letter, read_number
 from judge import length_term, rank_correlation
-from mmlu import Question
+from mmlu import Question, format_prompt
 from mmlu import option_scores as scores_of
 from mmlu import read_questions
 from perplexity import bits_per_byte
-from suite import worst_case
+from suite import mean_win_rate, worst_case
 from votes import VoteLog
 
 VOTE = {"battle": "b", "model_a": "x", "model_b": "y", "winner": "a", "prompt": "p",
@@ -143,3 +144,40 @@ def test_spearman_is_one_for_any_rising_curve_and_its_sides_may_change():
     y = [1, 1, 2, 0]
     assert rank_correlation(x, y) == pytest.approx(rank_correlation(y, x))
     assert rank_correlation(x, y) == pytest.approx(1.5 / math.sqrt(5 * 4.5)), "by hand"
+
+
+@pytest.mark.exercise("6.4")
+def test_small_letters_are_no_answers_and_lines_are_those_of_the_file(tmp_path):
+    file = tmp_path / "q.csv"
+    for text, line in ((b"q,a,b,c,d,a\n", 1), (b'"q\nr\ns",a,b,c,d,A\n\nq,a,b,c,A\n', 5)):
+        file.write_bytes(text)
+        with pytest.raises(BadInput, match=f"q.csv, line {line}:"):
+            read_questions(file, "s")
+
+
+@pytest.mark.exercise("6.5")
+def test_the_subject_is_the_questions_own_whatever_the_examples_are_about():
+    own, other = (Question(s, "What?", ("a", "b", "c", "d"), 0) for s in ("law_of_war", "botany"))
+    for style in ("original", "helm", "harness", "cloze"):
+        got = format_prompt(own, [other], style)
+        assert "law of war." in got and "botany" not in got, got
+
+
+@pytest.mark.exercise("6.9")
+def test_a_cut_between_equal_confidences_moves_behind_them():
+    got = expected_calibration_error(np.array([0.1, 0.5, 0.5, 0.9]), np.array([0, 1, 1, 0]), 2)
+    assert got == pytest.approx((abs(1.1 - 2) + 0.9) / 4), "0.1, 0.5, 0.5 in one bin, 0.9 alone"
+
+
+@pytest.mark.exercise("6.10")
+def test_no_version_at_all_is_refused():
+    with pytest.raises(ValueError):
+        worst_case([])
+
+
+@pytest.mark.exercise("6.11")
+def test_scenarios_weigh_alike_also_where_fewer_models_took_part():
+    table = {"all": {m: {"acc": a} for m, a in (("x", 3), ("y", 2), ("z", 1))},
+             "two": {"x": {"acc": 0}, "y": {"acc": 1}}}
+    got = mean_win_rate(table, "acc")
+    assert got == pytest.approx({"x": 0.5, "y": 0.75, "z": 0.0}), "means of the scenarios' shares"

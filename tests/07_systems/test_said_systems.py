@@ -13,6 +13,7 @@ from memory import storage_bytes
 from moe import balance_loss
 from precision import spacing
 from recomputation import gradients_again
+from tensor_parallel import split_dimension
 
 torch.set_num_threads(1)
 D = torch.float64
@@ -126,3 +127,23 @@ def test_balance_does_not_depend_on_the_number_of_tokens(k):
     assert torch.allclose(once, twice), f"shares and means: {once} for 6 tokens, {twice} for 12"
     f = torch.tensor([(experts == e).float().mean() for e in range(3)])
     assert torch.allclose(once, 3 * (f * scores.mean(0)).sum())
+
+
+@pytest.mark.exercise("7.14")
+@pytest.mark.parametrize("name", ["ngram.embedding.weight", "draft.lm_head.weight",
+                                  "blocks.0.embedding.weight", "lm_head.bias"])
+def test_the_two_tables_are_known_by_their_whole_names(name):
+    assert split_dimension(name) is None, f"{name} is none of the two tables: whole on every rank"
+
+
+@pytest.mark.exercise("7.23")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, D])
+def test_below_the_smallest_normal_number_the_spacing_stays(dtype):
+    tiny = torch.finfo(dtype).tiny
+    least = tiny * torch.finfo(dtype).eps               # the smallest number of this dtype
+    for value in (tiny, tiny / 2, 3 * least):
+        assert spacing(value, dtype) == least, f"spacing({value}, {dtype}): subnormals are even"
+    assert spacing(4 * tiny, dtype) == 4 * least, "above it, eps times the power of two"
+    for bad in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ValueError):
+            spacing(bad, dtype)
