@@ -1,14 +1,17 @@
 """crawl: strange modules are visited safely, and the same modules give the same pages."""
 
+import email.message
+import pydoc
 import subprocess
 import sys
+import types
 from collections import Counter
 from pathlib import Path
 
 import crawl
 from crawl import (address, find_modules, index_page, other_spelling, parse_answers, plan_batches,
                    visit, why_not)
-from render_pages import stable
+from render_pages import Pages, remembered, stable
 from warc import read_warc
 
 ROOT = Path(crawl.__file__).resolve().parent.parent
@@ -49,6 +52,28 @@ def test_answers_of_a_child_that_died():
 def test_nothing_that_changes_or_tells_of_this_machine_stays_in_a_page():
     page = "&lt;x&nbsp;at&nbsp;0x7f3a52c0&gt; &lt;y at 0xAB&gt; file:/home/me/.venv/lib/x.py \ud800"
     assert stable(page, ["/home/me/.venv", "/home/me"]) == "&lt;x&gt; &lt;y&gt; file:/usr/lib/x.py ?"
+
+
+def test_pages_are_pydocs_letter_by_letter(monkeypatch):
+    tricky = types.ModuleType("tricky", """See https://a.example/x_(y) and RFC 2822, RFC-822( PEP8(x).
+
+    self.close, self.close(), myself.close(), close(), Close, Close(1), closed( open(Thing), f"{x}"
+
+
+    a < b && c > "d"\twith a tab, http: RFC, xhttp://no, ftp://a.b/c).  naïve(é) Thing.close(self.n)
+    """)
+    code = "class Close:\n  def close(self): 'self.close() or open(1), Thing'\n  n = 1.0\n" \
+           "class Thing(Close):\n  m = True\n  def open(self, a=1): pass\ndef open(x): 'see Thing'\n"
+    exec(code, tricky.__dict__)
+    for made in ("Close", "Thing"):
+        getattr(tricky, made).__module__ = tricky.__name__
+    for module in (tricky, email.message):
+        name = module.__name__
+        theirs = pydoc.HTMLDoc().document(module, name)
+        assert theirs.count("<a href") > 9, "hardly a link: the test shows nothing"
+        monkeypatch.setattr(pydoc, "getdoc", remembered(pydoc.getdoc))
+        for time in ("first", "second"):
+            assert Pages().document(module, name) == theirs, f"{name}, {time} time"
 
 
 def test_a_visit_survives_what_modules_do(tmp_path, monkeypatch):
