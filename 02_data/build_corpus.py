@@ -1,6 +1,6 @@
 """Raw web pages to training shards: the whole pipeline, whose steps pipeline.py lists.
 
-    python 02_data/build_corpus.py                        # the embedded crawl; about 2 minutes
+    python 02_data/build_corpus.py                        # the embedded crawl; about a minute
     python 02_data/build_corpus.py --warc CC-MAIN-*.warc.gz --out out/cc
     python 02_data/build_corpus.py --text notes/ --out out/notes
 
