@@ -13,6 +13,7 @@ import os
 import unicodedata
 from array import array
 from concurrent.futures import ProcessPoolExecutor
+from functools import cached_property
 from itertools import chain
 from typing import Iterable, Iterator, Mapping, Sequence
 
@@ -22,8 +23,9 @@ from artifacts import BadInput, shown
 from array_decode import ArrayDecoder
 from array_encode import ArrayEncoder
 from array_split import FAMILIES
+from bpe_ranks import RankCache, merges_from_ranks, reached_by_rank
 from bpe_training import train_bpe          # the other half of what this file is for
-from encode_piece import PieceCache, merge_long, standing_whole
+from encode_piece import PieceCache, standing_whole
 from hf_json import read_hf, write_hf
 from pretokenize import (PATTERNS, Pattern, compiled, mend_surrogates, safe_blocks,
                          special_splitter, split, split_special)
@@ -42,7 +44,8 @@ class Tokenizer:
     """Text to token ids and back, with the merges and the vocabulary given.
 
     vocab           id -> bytes, the special tokens included
-    merges          pairs of bytes, in order of rank
+    merges          pairs of bytes, in order of rank; None: two neighbours merge if together they
+                    are a token, the lowest id first, as in tiktoken's rank files
     special_tokens  name -> id; given as a mapping or as names, new names get the next free ids
     pattern         a name such as "gpt2" or "gpt4", a pattern in the published notation, or a tuple
                     of them that split one after another
@@ -54,25 +57,31 @@ class Tokenizer:
     tokenizers does: it is the one thing that encoding loses.
     """
 
-    def __init__(self, vocab: Mapping[int, bytes], merges: Sequence[tuple[bytes, bytes]],
+    def __init__(self, vocab: Mapping[int, bytes], merges: Sequence[tuple[bytes, bytes]] | None,
                  special_tokens: Mapping[str, int] | Sequence[str] | None = (),
                  pattern: Pattern = "gpt2", whole_pieces: bool = False,
                  normalizer: str | None = None):
-        self.vocab = dict(vocab)
-        self.merges = [(bytes(a), bytes(b)) for a, b in merges]
+        self.vocab, self._by_rank = dict(vocab), merges is None
+        if not self._by_rank:
+            self.merges = [(bytes(a), bytes(b)) for a, b in merges]
         self.pattern, self.whole_pieces, self.normalizer = pattern, whole_pieces, normalizer
         if normalizer not in (None, "NFC"):
             raise BadInput(f'the normalizer is "NFC" or None, not {normalizer!r}')
         for step in (pattern,) if isinstance(pattern, str) else pattern:
             if step not in PATTERNS:
                 compiled(step)            # what `re` cannot read is said now, not hours later
-        self.special_tokens = special_ids(special_tokens or (), self.vocab, self.merges)
+        self.special_tokens = special_ids(special_tokens or (), self.vocab, lambda: (
+            reached_by_rank(special_tokens, self.vocab) if self._by_rank else
+            {a + b for a, b in self.merges}))
         # Ordinary text reaches the bytes and what merges make of them, and no special token.
         specials = set(self.special_tokens.values())
         ordinary = {token: i for i, token in self.vocab.items() if i not in specials}
-        made, *tables = lookup_tables(ordinary, self.merges)
-        whole = ordinary if whole_pieces else standing_whole(made, *tables)
-        self._cache = PieceCache(whole, *tables)
+        if self._by_rank:
+            self._cache = RankCache(ordinary, self.vocab_size)
+        else:
+            made, *tables = lookup_tables(ordinary, self.merges)
+            whole = ordinary if whole_pieces else standing_whole(made, *tables)
+            self._cache = PieceCache(whole, *tables)
         self.missing_bytes = self._cache.missing
         self._arrays = self._decoder = None   # made when the first long text comes
         if not 0 <= min(self.vocab, default=0) <= self.vocab_size <= MOST_IDS:
@@ -81,10 +90,15 @@ class Tokenizer:
         # A list is faster than a dict. Its second half is None, so that id -1 is an error too.
         self._table = [self.vocab.get(i) for i in range(self.vocab_size)] + self.vocab_size * [None]
 
+    @cached_property
+    def merges(self) -> list[tuple[bytes, bytes]]:
+        """The merges in order of rank; found back from the ranks when they are first asked for."""
+        return merges_from_ranks(self._cache.whole)
+
     def __reduce__(self) -> tuple:
         """Pickle what makes the tokenizer, not its cache: for processes."""
-        return Tokenizer, (self.vocab, self.merges, self.special_tokens, self.pattern,
-                           self.whole_pieces, self.normalizer)
+        return Tokenizer, (self.vocab, None if self._by_rank else self.merges, self.special_tokens,
+                           self.pattern, self.whole_pieces, self.normalizer)
 
     def forget(self) -> None:
         """Drop the pieces that were encoded, so that the next text finds empty caches."""
@@ -193,8 +207,7 @@ class Tokenizer:
     def save(self, path: str | os.PathLike) -> None:
         """Write a tokenizer.json, whole or not at all; HF tokenizers opens it too."""
         out_of_reach = self.whole_pieces and any(
-            merge_long([self._cache.byte_ids[b] for b in token], self._cache.ranks,
-                       self._cache.merged) != [i] for token, i in self._cache.whole.items())
+            self._cache.merge(token) != [i] for token, i in self._cache.whole.items())
         write_hf(path, self.vocab, self.merges, self.special_tokens, self.pattern, out_of_reach,
                  self.normalizer)
 

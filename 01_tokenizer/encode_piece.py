@@ -136,6 +136,14 @@ class PieceCache(dict):
         """An empty cache with the same tables that keeps fewer pieces."""
         return PieceCache(self.whole, self.byte_ids, self.ranks, self.merged, pieces)
 
+    def bytes_decide(self) -> bool:
+        """Whether two neighbours merge if together they are a token.
+
+        So it is where every token has one merge and stands whole: two neighbours that are a token
+        together are then always the two that its merge names.
+        """
+        return not self.missing and len(self.merged) == len(self.ranks) == len(self.whole)
+
     def __missing__(self, piece: str) -> bytes:
         packed = self.packed(piece.encode())
         if len(piece) <= CACHE_LENGTH:
@@ -148,12 +156,12 @@ class PieceCache(dict):
     def packed(self, raw: bytes) -> bytes:
         """The ids of a piece, given as its bytes, encoded anew."""
         found = self.whole.get(raw)
-        if found is not None:
-            ids = (found,)
-        else:
-            # A byte without a token is left out, and what stood around it may merge.
-            raw = raw.translate(None, self.missing) if self.missing else raw
-            ids = [*map(self.byte_ids.__getitem__, raw)]
-            merge = merge_short if len(ids) <= LONG_PIECE else merge_long
-            ids = merge(ids, self.ranks, self.merged)
-        return array("I", ids).tobytes()
+        return array("I", self.merge(raw) if found is None else (found,)).tobytes()
+
+    def merge(self, raw: bytes) -> list[int]:
+        """The ids that the bytes of a piece merge to."""
+        # A byte without a token is left out, and what stood around it may merge.
+        raw = raw.translate(None, self.missing) if self.missing else raw
+        ids = [*map(self.byte_ids.__getitem__, raw)]
+        return (merge_short if len(ids) <= LONG_PIECE else merge_long)(
+            ids, self.ranks, self.merged)

@@ -7,8 +7,6 @@ Every one of them gives the ids of the library that the file was made for, or sa
 not. Chapter 4 reads GGUF files and hands their metadata to `from_gguf`.
 """
 
-import binascii
-import codecs
 import json
 import os
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Mapping, Sequence
 
 from artifacts import BadInput, shown
 from bpe import Tokenizer
+from bpe_ranks import read_ranks
 from byte_alphabet import printable, unprintable
 from hf_json import odd_ids, token_of
 from pretokenize import PATTERNS, Pattern
@@ -153,6 +152,7 @@ def load_tiktoken(path: str | os.PathLike, pattern: Pattern = "gpt4",
     """Read a tiktoken rank file: base64(token), a space, its rank, per line.
 
     As in tiktoken, a piece that is a token stays whole: 678 tokens of Llama 3 are reached only so.
+    Its merges are found when somebody asks for them; text is encoded by the ranks.
     """
     ranks = read_ranks(path)
     vocab = {i: token for token, i in ranks.items()}
@@ -162,94 +162,5 @@ def load_tiktoken(path: str | os.PathLike, pattern: Pattern = "gpt4",
     missing = set(range(min(max(vocab), len(vocab) + len(named)) + 1)) - set(vocab) - set(named)
     if missing:
         raise BadInput(f"{shown(path)}: a rank is missing: no line has rank {min(missing)}")
-    return Tokenizer(vocab, merges_from_ranks(ranks), special_tokens, pattern, whole_pieces=True,
+    return Tokenizer(vocab, None, special_tokens, pattern, whole_pieces=True,
                      normalizer=normalizer)
-
-
-def read_ranks(path: str | os.PathLike) -> dict[bytes, int]:
-    """Token -> rank, from a tiktoken rank file; BadInput names the line that is none."""
-    data = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8)
-    columns = data.split()
-    try:
-        tokens = [binascii.a2b_base64(name, strict_mode=True) for name in columns[::2]]
-        ranks = dict(zip(tokens, map(int, columns[1::2]), strict=True))
-        if len({*ranks.values()}) == len(tokens) and min(ranks.values()) >= 0:
-            return ranks
-    except ValueError:                    # also what binascii raises
-        pass
-    # Something is wrong in this file: line by line, to say where.
-    ranks, tokens = {}, {}
-    for number, line in enumerate(data.splitlines(), 1):
-        try:
-            name, rank = line.split() if line.strip() else (None, 0)
-            token, rank = name and binascii.a2b_base64(name, strict_mode=True), int(rank)
-        except ValueError:
-            raise BadInput(f"{shown(path)} line {number} is not 'base64 rank': {line[:80]!r}")
-        if rank < 0:
-            raise BadInput(f"{shown(path)} line {number}: the rank is negative")
-        if name and (tokens.setdefault(rank, token) != token
-                     or ranks.setdefault(token, rank) != rank):
-            raise BadInput(f"{shown(path)} line {number} gives {token!r} the rank {rank}: another "
-                           "line gives it another rank, or the rank to another token")
-    if not ranks:
-        raise BadInput(f"{shown(path)} holds no token")
-    return ranks
-
-
-def merges_from_ranks(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
-    """The merges implied by ranks, in order: a token is the merge of the last two parts it had.
-
-    tiktoken merges any two neighbours that make a token, the lowest rank first. Inside one token
-    this goes the same way whatever stands around it, so that one pair per token is enough; a token
-    that its own bytes do not lead to has none.
-    `merges_from_ranks({b"a": 0, b"b": 1, b"c": 2, b"bc": 3, b"ab": 4, b"abc": 5})` is
-    `[(b"b", b"c"), (b"a", b"b"), (b"a", b"bc")]`.
-    """
-    # Token -> when it was made, and its two parts, both older.
-    born, parts, merges = {token: -1 for token in ranks if len(token) == 1}, {}, []
-    for token in sorted((t for t in ranks if len(t) > 1), key=ranks.get):
-        rank = ranks[token]
-        for k in range(1, len(token)):
-            pair = left, right = token[:k], token[k:]
-            # Nothing merges across the border between them before: these are the two. Six times
-            # faster than to encode the token.
-            if left in born and right in born and _stay_apart(*pair, rank, ranks, parts, born):
-                parts[token], born[token] = pair, rank
-                merges.append(pair)
-                break
-        else:                     # Llama 3 has 107 tokens that are older than one of their parts
-            merges += _last_parts(token, ranks)
-    return merges
-
-
-def _last_parts(token: bytes, ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
-    """The two parts that `token` has last when its bytes merge by rank; [] if it stays in more."""
-    parts, none = [token[i:i + 1] for i in range(len(token))], max(ranks.values()) + 1
-    while len(parts) > 2:
-        rank, k = min((ranks.get(a + b, none), k) for k, (a, b) in
-                      enumerate(zip(parts, parts[1:])))
-        if rank == none:
-            return []
-        parts[k:k + 2] = [parts[k] + parts[k + 1]]
-    return [tuple(parts)]
-
-
-def _stay_apart(left: bytes, right: bytes, rank: int, ranks: Mapping, parts: Mapping,
-                born: Mapping) -> bool:
-    """Whether no merge below `rank` crosses the border between two neighbouring tokens."""
-    left_end = right_end = rank               # until when `left` and `right` are neighbours
-    born_left, born_right = born[left], born[right]
-    while born_left >= 0 or born_right >= 0:
-        # Before the younger of the two was made, a part of it stood here; of two of the same rank
-        # the left one was made first.
-        if born_left > born_right:
-            left_end, left = born_left, parts[left][1]
-            born_left = born[left]
-        else:
-            right_end, right = born_right, parts[right][0]
-            born_right = born[right]
-        across = ranks.get(left + right, rank)
-        # Of equal ranks the leftmost merges first, also across.
-        if across < left_end and across <= right_end:
-            return False
-    return True

@@ -3,7 +3,7 @@
     from token_ids import lookup_tables, special_ids
 """
 
-from typing import Mapping, Sequence
+from typing import Callable, Mapping, Sequence
 
 from artifacts import BadInput
 
@@ -33,17 +33,18 @@ def lookup_tables(ids: Mapping[bytes, int], merges: Sequence[tuple[bytes, bytes]
 
 
 def special_ids(special_tokens: Mapping[str, int] | Sequence[str], vocab: dict[int, bytes],
-                merges: Sequence[tuple[bytes, bytes]]) -> dict[str, int]:
+                made: Callable[[], set[bytes]] = set) -> dict[str, int]:
     """Special token -> id. Names the vocabulary lacks are added to `vocab` with the next free ids.
 
-    `special_ids(["<|end|>"], {0: b"a"}, [])` is `{"<|end|>": 1}`.
+    `made()` are the tokens that ordinary text merges to, or those of them that count here.
+    `special_ids(["<|end|>"], {0: b"a"})` is `{"<|end|>": 1}`.
     """
     wanted = {name.encode() for name in special_tokens}
     # A merge may happen to spell a special token; that id belongs to ordinary text.
     ordinary = {bytes([b]) for b in range(256)}
     of_bytes = {}
     if wanted:
-        ordinary |= wanted & {a + b for a, b in merges}
+        ordinary |= wanted & made()
     for i, token in vocab.items() if wanted else ():
         if token in wanted:
             of_bytes.setdefault(token, []).append(i)

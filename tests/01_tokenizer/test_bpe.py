@@ -409,8 +409,8 @@ def test_special_tokens_get_ids_of_their_own():
     own = Tokenizer(vocab, merges, ["the", "<e>"])
     assert own.special_tokens == {"the": 258, "<e>": 259}, "a merge keeps its id for plain text"
     assert own.encode("the") == [257] and own.encode("the", "all") == [258]
-    assert special_ids({"<e>": 5}, {5: b"<e>"}, []) == {"<e>": 5}
+    assert special_ids({"<e>": 5}, {5: b"<e>"}) == {"<e>": 5}
     with pytest.raises(BadInput, match="empty"):
-        special_ids([""], {}, [])
+        special_ids([""], {})
     with pytest.raises(BadInput, match="already"):
-        special_ids({"<e>": 5}, {5: b"x"}, [])
+        special_ids({"<e>": 5}, {5: b"x"})

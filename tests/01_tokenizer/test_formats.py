@@ -2,14 +2,16 @@
 
 import base64
 import json
+import pickle
 import random
 
 import pytest
 
 from artifacts import BadInput
 from bpe import Tokenizer, train_bpe
+from bpe_ranks import merges_from_ranks
 from byte_alphabet import printable, unprintable
-from formats import from_gguf, from_hf, load_gpt2, load_tiktoken, merges_from_ranks, to_hf
+from formats import from_gguf, from_hf, load_gpt2, load_tiktoken, to_hf
 from pretokenize import PATTERNS, split
 
 COUNTS = {"low": 5, " lower": 2, " newest": 6, "\n": 9, "\n\n": 4, "é": 3, "\x85": 2}
@@ -359,6 +361,48 @@ def test_tiktoken_rank_files(tokenizer, tmp_path):
                            tokenizer.special_tokens)
     assert loaded.merges == tokenizer.merges, "merges must be recovered from the ranks"
     assert loaded.encode(TEXT, "all") == tokenizer.encode(TEXT, "all")
+
+
+def test_text_is_encoded_by_ranks_without_merges(tokenizer, tmp_path):
+    """Tokens of any order, some out of reach: what tiktoken's rule says, slowly and obviously."""
+    rng = random.Random(7)
+    tokens = {"".join(rng.choices("abc", k=rng.randint(2, 6))) for _ in range(40)}
+    order = [*map(chr, range(128)), *rng.sample(sorted(tokens), len(tokens))]
+    path = tmp_path / "r.tiktoken"
+    path.write_text("".join(f"{base64.b64encode(t.encode()).decode()} {i}\n"
+                            for i, t in enumerate(order)), encoding="ascii")
+    own = load_tiktoken(path, "gpt2", {"<e>": 500})
+    ranks = {token.encode(): i for i, token in enumerate(order)}
+    words = ["".join(rng.choices("abc", k=rng.choice([1, 4, 9, 30, 70]))) for _ in range(200)]
+    for word in words + sorted(tokens):
+        assert own.encode(word) == by_rank(word.encode(), ranks), word
+    assert "merges" not in vars(own), "no caller asked for them: they take ten times as long"
+    own.save(tmp_path / "t.json")
+    again, copy = from_hf(tmp_path / "t.json"), pickle.loads(pickle.dumps(own))
+    assert again.merges == own.merges == merges_from_ranks(ranks) and again.whole_pieces
+    for word in words:
+        assert again.encode(word) == copy.encode(word) == own.encode(word), word
+    assert list(own.encode_iterable([words[0], "<e>"], "all")) == own.encode(words[0]) + [500]
+
+
+def by_rank(raw, ranks):
+    """What tiktoken does to a piece: a token stays whole, else the lowest rank merges first."""
+    if raw in ranks:
+        return [ranks[raw]]
+    parts = [raw[i:i + 1] for i in range(len(raw))]
+    while pairs := [(ranks[a + b], k) for k, (a, b) in enumerate(zip(parts, parts[1:]))
+                    if a + b in ranks]:
+        k = min(pairs)[1]
+        parts[k:k + 2] = [parts[k] + parts[k + 1]]
+    return [ranks[part] for part in parts]
+
+
+def test_a_special_token_in_a_rank_file_is_found_by_its_name(tokenizer, tmp_path):
+    """One that its bytes lead to is ordinary text as well, and gets an id of its own."""
+    path = write_ranks(tokenizer, tmp_path / "r.tiktoken")
+    path.write_text(path.read_text(encoding="ascii")
+                    + base64.b64encode(b"<e>").decode() + " 270\n", encoding="ascii")
+    assert load_tiktoken(path, "gpt2", ["<e>", "low"]).special_tokens == {"<e>": 270, "low": 271}
 
 
 def test_a_missing_rank_is_named(tokenizer, tmp_path):
