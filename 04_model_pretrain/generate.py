@@ -82,6 +82,25 @@ def penalise_repeats(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     return logits.scatter(1, seen, torch.where(used > 0, used / penalty, used * penalty))
 
 
+def forbid_repeats(logits: Tensor, seen: Tensor, size: int) -> Tensor:
+    """No piece of `size` tokens a second time: what would complete one gets -inf.
+
+    logits (B, V), seen (B, L) -> (B, V). Behind 5 6 7 5 6, size 3 forbids the 7; size 1 forbids
+    all tokens that were used; a text of fewer than `size` tokens forbids none. A model that
+    copies well goes round in circles, at which a penalty of a fifth only nibbles. But: a long name
+    that should be said again is cut short too. Source: Paulus et al. 2017, section 2.5.
+    """
+    if size < 1:
+        raise ValueError(f"pieces of {size} tokens cannot be forbidden: 1 or more")
+    if seen.shape[1] < size:
+        return logits
+    pieces = seen.unfold(1, size, 1)                            # (B, L - size + 1, size)
+    # a piece that begins with the newest size - 1 tokens: its last one is not said again
+    newest = seen[:, None, seen.shape[1] - size + 1:]
+    row, place = (pieces[..., :-1] == newest).all(-1).nonzero(as_tuple=True)
+    return logits.index_put((row, pieces[row, place, -1]), logits.new_tensor(float("-inf")))
+
+
 def keep_top_k(logits: Tensor, k: int) -> Tensor:
     """(B, V) -> (B, V): all but the k largest logits of each row become -inf (ties stay).
     ValueError for k < 1: something must be left to draw."""
@@ -121,10 +140,11 @@ def keep_min_p(logits: Tensor, min_p: float) -> Tensor:
 
 def choose(logits: Tensor, seen: Tensor, *, temperature: float = 1.0, top_k: int | None = None,
            top_p: float | None = None, min_p: float | None = None,
-           repetition_penalty: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
+           repetition_penalty: float = 1.0, no_repeat: int | None = None,
+           generator: torch.Generator | None = None) -> Tensor:
     """Draw one token per row: logits (B, V), seen (B, L) -> ids (B,). Temperature 0: the likeliest.
 
-    In this order: repetition penalty, temperature, top-k, top-p, min-p, draw. A temperature
+    In this order: repetition penalty, no piece of `no_repeat` tokens twice, temperature, top-k, top-p, min-p, draw. A temperature
     near 0 draws what 0 takes. ValueError for a temperature or penalty that is not a size; BadInput
     for logits that are no numbers: a -inf only forbids its token.
     """
@@ -134,6 +154,8 @@ def choose(logits: Tensor, seen: Tensor, *, temperature: float = 1.0, top_k: int
     logits = logits.float()
     if repetition_penalty != 1.0:
         logits = penalise_repeats(logits, seen, repetition_penalty)
+    if no_repeat is not None:
+        logits = forbid_repeats(logits, seen, no_repeat)
     largest = logits.amax(-1, keepdim=True)
     if not torch.isfinite(largest).all():       # argmax would take a NaN for the likeliest token
         raise BadInput("the model's logits are no numbers: a weight is NaN or infinite, so train "
@@ -158,7 +180,8 @@ def choose(logits: Tensor, seen: Tensor, *, temperature: float = 1.0, top_k: int
 def generate(model: GPT, ids: Sequence[int], max_new_tokens: int, temperature: float = 1.0,
              top_k: int | None = None, top_p: float | None = None, stop: Sequence[int] = (), *,
              min_p: float | None = None, repetition_penalty: float = 1.0,
-             generator: torch.Generator | None = None, use_cache: bool = True) -> Iterator[int]:
+             no_repeat: int | None = None, generator: torch.Generator | None = None,
+             use_cache: bool = True) -> Iterator[int]:
     """Continue one sequence, giving each token id as soon as it is drawn.
 
     Ends after `max_new_tokens`, or at a token of `stop`, which is not given. When the context is
@@ -186,7 +209,7 @@ def generate(model: GPT, ids: Sequence[int], max_new_tokens: int, temperature: f
         unread = len(context) if use_cache else 0
         token = int(choose(logits, row, temperature=temperature, top_k=top_k, top_p=top_p,
                            min_p=min_p, repetition_penalty=repetition_penalty,
-                           generator=generator))
+                           no_repeat=no_repeat, generator=generator))
         if token in stop:
             return
         yield token
@@ -208,6 +231,8 @@ def main() -> None:
                         help="leave out tokens under this share of the likeliest one's probability")
     parser.add_argument("--repetition-penalty", type=float, default=1.2,
                         help="divide the score of tokens already there; 1: off")
+    parser.add_argument("--no-repeat", type=int, default=5,
+                        help="say no piece of so many tokens twice; 0: off")
     parser.add_argument("--device", default="auto", help="cpu or cuda; auto: a GPU if any")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -217,7 +242,8 @@ def main() -> None:
     from ranks import device_named
     device = device_named(args.device)
     for name, least, most in (("temperature", 0, 1e9), ("top_k", 1, 1e9), ("top_p", 1e-9, 1),
-                              ("min_p", 0, 1), ("repetition_penalty", 1e-9, 1e9)):
+                              ("min_p", 0, 1), ("repetition_penalty", 1e-9, 1e9),
+                              ("no_repeat", 0, 1e9)):
         if not least <= (least if getattr(args, name) is None else getattr(args, name)) <= most:
             raise BadInput(f"--{name.replace('_', '-')} {getattr(args, name)} must be between "
                            f"{least:g} and {most:g}")
@@ -229,7 +255,8 @@ def main() -> None:
     generator = torch.Generator(device).manual_seed(args.seed)
     tokens = generate(model, [end] + list(tokenizer.encode(args.prompt)), args.max_new_tokens,
                       args.temperature, args.top_k, args.top_p, stop=(end,), min_p=args.min_p,
-                      repetition_penalty=args.repetition_penalty, generator=generator)
+                      repetition_penalty=args.repetition_penalty,
+                      no_repeat=args.no_repeat or None, generator=generator)
     sys.stdout.reconfigure(encoding="utf-8", errors="replace")
     print(args.prompt, end="", flush=True)
     for piece in tokenizer.stream_decode(tokens):

@@ -150,7 +150,8 @@ class Recorder:
         for prompt in PROMPTS:
             ids = [end] + list(tokenizer.encode(prompt))
             new = list(generate(self.model, ids, 40 if self.args.quick else 100, 0.8, top_p=0.95,
-                                repetition_penalty=1.2, stop=(end,), generator=generator))
+                                repetition_penalty=1.2, no_repeat=5, stop=(end,),
+                                generator=generator))
             self.journals["samples"].write({
                 "step": step, "fraction": round(step / self.plan.steps, 4), "prompt": prompt,
                 "text": tokenizer.decode(new)})

@@ -1,10 +1,12 @@
 """generate.py: cache equal to no cache, ragged equal to alone, each filter by hand."""
 
+import math
+
 import pytest
 import torch
 
 from batch_generation import generate_batch
-from generate import (KVCache, choose, generate, keep_min_p, keep_top_k, keep_top_p,
+from generate import (KVCache, choose, forbid_repeats, generate, keep_min_p, keep_top_k, keep_top_p,
                       penalise_repeats)
 from gpt import GPT, GPT2, GPTConfig
 
@@ -143,6 +145,30 @@ def test_repetition_penalty_lowers_both_signs_once():
 
 
 @pytest.mark.exercise("4.14")
+@pytest.mark.parametrize("seen, size, forbidden", [
+    ([5, 6, 7, 5, 6], 3, {7}), ([5, 6, 7, 5, 6, 8, 5, 6], 3, {7, 8}), ([5, 6, 7, 5, 6], 4, set()),
+    ([5, 6, 7, 5, 6], 1, {5, 6, 7}), ([3, 3, 3], 2, {3}), ([3, 3], 3, set()), ([3, 3, 3], 3, {3}),
+    ([1, 2, 1], 3, set()), ([], 1, set()), ([], 2, set())])
+def test_no_piece_is_said_twice(seen, size, forbidden):
+    logits = torch.arange(18.0).reshape(2, 9)
+    rows = torch.tensor([seen, [0] * len(seen)]).long()
+    got = forbid_repeats(logits, rows, size)
+    assert {i for i in range(9) if got[0, i] == -math.inf} == forbidden
+    assert logits.isfinite().all(), "the caller's logits were changed"
+    kept = got.isfinite()
+    assert (got == logits)[kept].all() and not (size <= len(seen) and got[1, 0].isfinite())
+    with pytest.raises(ValueError):
+        forbid_repeats(logits, rows, 0)
+
+
+def test_a_model_that_says_one_thing_for_ever_stops_repeating():
+    model = small_model()
+    free = list(generate(model, [1], 28, temperature=0))
+    kept = [1, *generate(model, [1], 28, temperature=0, no_repeat=3)]
+    pieces = [tuple(kept[i:i + 3]) for i in range(len(kept) - 2)]
+    assert len(set(pieces)) == len(pieces) and kept[1:] != free
+
+
 def test_repetition_penalty_per_row_and_without_changing_its_input():
     logits = torch.ones(2, 3)
     got = penalise_repeats(logits, torch.tensor([[0], [2]]), 4.0)
