@@ -144,9 +144,10 @@ def choose(logits: Tensor, seen: Tensor, *, temperature: float = 1.0, top_k: int
            generator: torch.Generator | None = None) -> Tensor:
     """Draw one token per row: logits (B, V), seen (B, L) -> ids (B,). Temperature 0: the likeliest.
 
-    In this order: repetition penalty, no piece of `no_repeat` tokens twice, temperature, top-k, top-p, min-p, draw. A temperature
-    near 0 draws what 0 takes. ValueError for a temperature or penalty that is not a size; BadInput
-    for logits that are no numbers: a -inf only forbids its token.
+    In this order: repetition penalty, no piece of `no_repeat` tokens twice, temperature, top-k,
+    top-p, min-p, draw. A temperature near 0 draws what 0 takes. ValueError for a temperature or
+    penalty that is not a size; BadInput for logits that are no numbers: a -inf only forbids its
+    token.
     """
     if not (0 <= temperature < math.inf and 0 < repetition_penalty < math.inf):
         raise ValueError(f"temperature {temperature} and repetition_penalty {repetition_penalty} "
