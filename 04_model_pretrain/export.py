@@ -126,7 +126,7 @@ def hf_config(config: GPTConfig, end_ids: list[int], begin_id: int | None) -> di
         "hidden_size": config.width, "num_hidden_layers": config.layers, "head_dim": config.D,
         "num_attention_heads": config.heads, "hidden_act": "silu",
         "num_key_value_heads": config.kv_heads or config.heads,
-        "intermediate_size": config.mlp_width or 8 * config.width // 3 // 8 * 8,
+        "intermediate_size": config.M,
         "max_position_embeddings": config.sequence_length, "rope_theta": config.rotary_base,
         "rope_scaling": scaling, "rms_norm_eps": 1e-6 if eps is None else eps,
         "attention_bias": config.bias, "mlp_bias": config.bias}

@@ -16,12 +16,13 @@ tried: SmolLM2's few huge channels cost it 1.7 % of its loss, and a whole prompt
 22 %.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from few_bits import PRODUCTS
 from gpt import GPT, MLP, Attention, Block, GPTConfig, RMSNorm, rotary_angles
 from model_families import pairs_from_halves
 from ngram_embedding import NgramEmbedding, tokens_before
@@ -31,99 +32,41 @@ PLAIN = {GPT, Block, Attention, MLP, RMSNorm, NgramEmbedding, nn.Linear, nn.Embe
 SMALL = 20_000_000      # parameters; above it the copy costs more than the operations it saves
 
 
-class Product32:
-    """x @ W^T + b, all of it in 32 bits."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self.weight, self.bias = weight, bias
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
-
-
-class Product16:
-    """x @ W^T + b with W kept in 16 bits; x and the result are float32."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self.weight, self.bias = weight.to(torch.bfloat16), bias
-
-    def __call__(self, x: Tensor) -> Tensor:
-        # One vector: read 16-bit weights. Many: a processor without 16-bit products is 6 times
-        # faster when the matrix is widened once.
-        y = F.linear(x.to(torch.bfloat16), self.weight).float() if len(x) <= 4 else \
-            F.linear(x, self.weight.float())
-        return y if self.bias is None else y + self.bias
-
-
-class Product8:
-    """x @ W^T + b with W in 8 bits and a float32 scale for each row; x is rounded to 16 bits."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self.scale = weight.abs().amax(dim=1).clamp(min=1e-12) / 127
-        self.rows, self.bias = (weight / self.scale[:, None]).round_().to(torch.int8), bias
-        self.ones = torch.ones(len(weight), dtype=torch.bfloat16)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        # torch's kernel would take the scale in 16 bits, a gain of its own for every row: ours
-        # comes after, in 32
-        y = torch._weight_int8pack_mm(x.to(torch.bfloat16), self.rows, self.ones).float() \
-            if len(x) <= 4 else F.linear(x, self.rows.float())
-        y = y.mul_(self.scale)
-        return y if self.bias is None else y + self.bias
-
-
-class Product4:
-    """x @ W^T + b with W in the 4 bits of Q4_1: 32 neighbours of a row share scale and minimum.
-
-    The weights of a Q4_1 file come through unchanged, for every block of it uses both ends of its
-    16 steps. x is rounded to 16 bits.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        blocks = weight.unflatten(1, (-1, 32))                              # (R, C / 32, 32)
-        low, high = blocks.amin(-1, keepdim=True), blocks.amax(-1, keepdim=True)
-        d = (high - low) / 15
-        q = ((blocks - low) / d.clamp(min=1e-30)).round_().to(torch.int32).flatten(1)
-        self.packed = torch._convert_weight_to_int4pack_for_cpu(q, 1)
-        # torch's kernel computes (q - 8) scale + zero
-        pair = torch.stack([d, low + 8 * d], dim=-1).squeeze(2)             # (R, C / 32, 2)
-        self.scale, self.bias = pair.transpose(0, 1).contiguous().to(torch.bfloat16), bias
-
-    def __call__(self, x: Tensor) -> Tensor:
-        y = torch._weight_int4pack_mm_for_cpu(x.to(torch.bfloat16), self.packed, 32,
-                                              self.scale).float()
-        return y if self.bias is None else y + self.bias
-
-
 class Layer:
     """One block's products, packed: query, key and value are one, gate and up are one."""
 
     def __init__(self, config: GPTConfig, state: Mapping[str, Tensor], number: int,
                  product: type) -> None:
         own = f"blocks.{number}."
-        kv_heads = config.kv_heads or config.heads
+        H, KV, D = config.heads, config.kv_heads or config.heads, config.D
         def get(name: str) -> Tensor | None:
             return state[own + name].float() if own + name in state else None
-        def joined(parts: tuple[str, ...], kind: str) -> Tensor | None:
-            values = [get(f"{part}.{kind}") for part in parts]
-            return None if values[0] is None else torch.cat(values)
-        rows = {}
-        for kind in ("weight", "bias"):
-            q, k, v = (get(f"attention.{part}.{kind}") for part in ("query", "key", "value"))
-            # Neighbours turn together here (one complex number), and scores come out scaled.
-            rows[kind] = None if q is None else torch.cat([
-                pairs_from_halves(q, config.heads) * (1 if config.qk_norm else config.D ** -0.5),
-                pairs_from_halves(k, kv_heads), v])
-        self.qkv = product(rows["weight"], rows["bias"])
-        self.out = product(get("attention.out.weight"), get("attention.out.bias"))
+        def joined(parts: tuple[str, ...], kind: str = "weight") -> Iterator[Tensor]:
+            for part in parts:
+                value = get(f"{part}.{kind}")
+                # Neighbours turn together here (one complex number), and scores come out scaled.
+                if part in ("attention.query", "attention.key"):
+                    value = pairs_from_halves(value, H if part.endswith("query") else KV)
+                    value = value * (1 if config.qk_norm or part.endswith("key") else D ** -0.5)
+                yield value
+        def built(rows: int, *parts: str) -> Callable[[Tensor], Tensor]:
+            bias = f"{own}{parts[0]}.bias" in state
+            return product(rows, joined(parts), torch.cat(list(joined(parts, "bias"))) if bias
+                           else None)
+        self.qkv = built((H + 2 * KV) * D, "attention.query", "attention.key", "attention.value")
+        self.out = built(config.width, "attention.out")
         parts = ("mlp.gate", "mlp.up") if config.mlp == "swiglu" else ("mlp.up",)
-        self.up = product(joined(parts, "weight"), joined(parts, "bias"))
-        self.down = product(get("mlp.down.weight"), get("mlp.down.bias"))
+        self.up = built(len(parts) * config.M, *parts)
+        self.down = built(config.width, "mlp.down")
         self.norm, self.mlp_norm = get("attention_norm.weight"), get("mlp_norm.weight")
         if config.qk_norm:          # one gain for both: (H + H_kv, 1, D)
-            gains = (pairs_from_halves(get(f"attention.{x}_norm.weight"), 1) for x in "qk")
-            q, k = next(gains) * config.D ** -0.5, next(gains)
-            self.qk_gain = torch.stack([q] * config.heads + [k] * kv_heads)[:, None]
+            q, k = (pairs_from_halves(get(f"attention.{x}_norm.weight"), 1) for x in "qk")
+            self.qk_gain = torch.stack([q * D ** -0.5] * H + [k] * KV)[:, None]
+
+
+def can_talk(config: GPTConfig) -> bool:
+    """True for the models that a TalkingGPT can be."""
+    return config.positions == "rotary" and config.norm == "rms"
 
 
 class TalkingGPT:
@@ -135,19 +78,16 @@ class TalkingGPT:
     """
 
     def __init__(self, config: GPTConfig, state: Mapping[str, Tensor], bits: int = 8) -> None:
-        products = {4: Product4, 8: Product8, 16: Product16, 32: Product32}
-        wrong = [name for name, needed in (("positions", "rotary"), ("norm", "rms"))
-                 if getattr(config, name) != needed]
-        if wrong or bits not in products:
-            raise ValueError(f"{bits} bits, {', '.join(wrong) or 'rotary'}: not a model of rotary "
-                             "positions and RMS norms in 4, 8, 16 or 32 bits")
-        self.config, wide = config, bits == 32
+        if not can_talk(config) or bits not in PRODUCTS:
+            raise ValueError(f"{bits} bits, positions {config.positions}, norm {config.norm}: not "
+                             "a model of rotary positions and RMS norms in 4, 8, 16 or 32 bits")
+        self.config = config
         self.eps = 1e-6 if config.norm_eps is None else config.norm_eps
-        # below 32 bits the table stays in 16, which a tied head reads too
-        self.table = state["embedding.weight"].to(torch.float32 if wide else torch.bfloat16)
-        self.head = (Product32 if wide else Product16)(
-            self.table if config.tied else state["lm_head.weight"], None)
-        self.layers = [Layer(config, state, i, products[bits]) for i in range(config.layers)]
+        # the table is a matrix too, of which rows are looked up: a tied head is the same
+        few = PRODUCTS[max(bits, 8)]
+        self.table = few(config.vocab_size, [state["embedding.weight"]])
+        self.head = self.table if config.tied else few(config.vocab_size, [state["lm_head.weight"]])
+        self.layers = [Layer(config, state, i, PRODUCTS[bits]) for i in range(config.layers)]
         self.final_norm = state["final_norm.weight"].float()
         self.share = state["previous_share"].float() if config.mix_previous else None
         self.ngrams = None
@@ -180,14 +120,14 @@ class TalkingGPT:
 
     def _embedded(self, ids: Tensor, positions: Tensor | None, cache) -> Tensor:
         """(B, T) -> (B T, C): each token, its share of the one before, what n-grams remember."""
-        x = self.table[ids.reshape(-1)].float()
+        x = self.table.look_up(ids.reshape(-1))
         if self.share is None and self.ngrams is None:
             return x
         if len(x) == 1 and positions is None and cache is not None and cache.length > 1:
             # one token of one text: its numbers are quicker than operations on tensors of one
             (token,), (further, before) = ids[0].tolist(), cache.last[0].tolist()
             if self.share is not None:
-                x = torch.addcmul(x, self.share, self.table[before].float())
+                x = torch.addcmul(x, self.share, self.table.look_up(cache.last[0, 1:]))
             if self.ngrams is not None:
                 rows = [self.ngrams.table[i] for i in self.ngrams.places(token, before, further)]
                 x = x + self.ngrams.up(torch.cat(rows))
@@ -198,7 +138,7 @@ class TalkingGPT:
         before = tokens_before(ids, positions, cache and cache.last)
         if self.share is not None:
             last = before[..., 0].reshape(-1)
-            x = x + self.share * self.table[last.clamp(min=0)] * (last >= 0)[:, None]
+            x = x + self.share * self.table.look_up(last.clamp(min=0)) * (last >= 0)[:, None]
         return x if self.ngrams is None else x + self.ngrams(ids, before).flatten(0, 1)
 
     def hidden(self, ids: Tensor, *, cache=None, positions: Tensor | None = None,
@@ -282,8 +222,8 @@ def packed(model):
     """`model` as it talks fastest: a small GPT of rotary positions in 32 bits as a TalkingGPT,
     which is made anew in a fraction of a token's time; every other model as it is, too one that
     holds modules of others (LoRA's, experts)."""
-    if not isinstance(model, GPT) or model.config.positions != "rotary" or \
-            model.config.norm != "rms" or {type(part) for part in model.modules()} - PLAIN:
+    if not isinstance(model, GPT) or not can_talk(model.config) or \
+            {type(part) for part in model.modules()} - PLAIN:
         return model
     weights = list(model.parameters())
     if sum(p.numel() for p in weights) > SMALL or any(p.dtype != torch.float32 for p in weights):

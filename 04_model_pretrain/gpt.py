@@ -138,7 +138,7 @@ class MLP(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
         C, self.kind = config.width, config.mlp
-        M = config.mlp_width or (4 * C if self.kind != "swiglu" else 8 * C // 3 // 8 * 8)
+        M = config.M
         self.up = nn.Linear(C, M, bias=config.bias)
         self.gate = nn.Linear(C, M, bias=config.bias) if self.kind == "swiglu" else None
         self.down = nn.Linear(M, C, bias=config.bias)

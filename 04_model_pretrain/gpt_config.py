@@ -60,3 +60,9 @@ class GPTConfig:
     def D(self) -> int:
         """The size of one head."""
         return self.head_size or self.width // self.heads
+
+    @property
+    def M(self) -> int:
+        """The width of the feed-forward half; swiglu has three matrices of it, the others two."""
+        C = self.width
+        return self.mlp_width or (4 * C if self.mlp != "swiglu" else 8 * C // 3 // 8 * 8)

@@ -80,14 +80,15 @@ def in_turns(models: dict, rounds: int, action: Callable) -> dict[str, float]:
 def chat_memory(name: str, bits: int) -> None:
     """Prints the memory of a process that loads a model as chat.py does and answers once, in MB."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    model, tokenizer, _ = load_published(name, torch.bfloat16)
-    model = TalkingGPT(model.config, model.state_dict(), bits)
+    began = time.process_time()
+    model, tokenizer, _ = load_published(name, bits=bits)
+    loaded = time.process_time() - began
     text = tokenizer.decode(write(model, list(tokenizer.encode("Hello? ")), 8))
     with open("/proc/self/status", encoding="utf-8") as file:
         now = next(int(line.split()[1]) / 1024 for line in file if line.startswith("VmRSS"))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{bits} bits: {now:,.0f} MB while it talks, {peak:,.0f} MB at its peak, of which "
-          f"{before:,.0f} MB before the model; {text!r}")
+          f"{before:,.0f} MB before the model; loaded in {loaded:.2f} CPU seconds; {text!r}")
 
 
 def main() -> None:

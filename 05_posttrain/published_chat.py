@@ -19,7 +19,6 @@ import torch
 
 from artifacts import BadInput
 from chat_template import plain_ids, special_id
-from fast_decoding import TalkingGPT
 from generate import generate
 from published_models import WHEELS, load_published
 
@@ -99,11 +98,4 @@ class Chatter:
 
 def open_chatter(name: str, bits: int = 16) -> Chatter:
     """Load a published model for a talk, its weights in 4, 8 or 16 bits (32: as it is)."""
-    model, tokenizer, settings = load_published(name, torch.float32 if bits == 32 else
-                                                torch.bfloat16)
-    if bits != 32:
-        try:
-            model = TalkingGPT(model.config, model.state_dict(), bits)
-        except ValueError:                  # GPT-2's shape: the plain model talks too
-            model = model.float()
-    return Chatter(model, tokenizer, settings)
+    return Chatter(*load_published(name, bits=None if bits == 32 else bits))

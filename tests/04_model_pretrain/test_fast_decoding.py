@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from fast_decoding import Product4, Product8, Product16, TalkingGPT, packed
+from fast_decoding import TalkingGPT, packed
 from batch_generation import generate_batch
+from few_bits import Product4, Product8, Product16
 from generate import KVCache, generate
 from gpt import GPT, GPTConfig
 from model_families import LLAMA
@@ -64,7 +65,7 @@ def test_the_products_against_exact_arithmetic():
     for rows in (1, 3, 9):                  # few rows and many go different ways
         x = torch.randn(rows, 96, generator=g)
         for product, within in ((Product16, 0.01), (Product8, 0.02), (Product4, 0.15)):
-            gap = (product(weight, bias)(x) - (x @ weight.T + bias)).norm() / (x @ weight.T).norm()
+            gap = (product(64, weight.split([50, 14]), bias)(x) - (x @ weight.T + bias)).norm() / (x @ weight.T).norm()
             assert gap < within, f"{product.__name__}, {rows} rows: {gap:.3f}"
 
 
@@ -74,7 +75,7 @@ def test_four_bits_of_a_q4_1_file_come_through():
     weight = torch.from_numpy(dequantise(quantise(torch.randn(32, 64, generator=g).numpy(), "Q4_1"),
                                          "Q4_1"))
     x = torch.randn(1, 64, generator=g).bfloat16().float()
-    gap = (Product4(weight, None)(x) - x @ weight.T).norm() / (x @ weight.T).norm()
+    gap = (Product4(32, [weight])(x) - x @ weight.T).norm() / (x @ weight.T).norm()
     assert gap < 0.01, f"16 steps fitted anew change the weights: {gap:.3f}"
 
 

@@ -11,9 +11,11 @@ import torch.nn.functional as F
 
 import model_families
 from artifacts import BadInput
+from fast_decoding import TalkingGPT
 from gguf_file import read_gguf, write_gguf
 from model_families import config_from_hf, llama3_factors
-from published_models import open_folder, open_gguf, load_published
+from published_models import gguf_parts, open_folder, open_gguf, load_published
+from published_tensors import State
 from safetensors_file import write_safetensors
 
 torch.set_num_threads(1)
@@ -390,3 +392,41 @@ def test_a_name_or_path_that_is_not_there(tmp_path, monkeypatch):
     (tmp_path / "m").mkdir()
     with pytest.raises(BadInput, match="config.json is missing"):
         load_published(tmp_path / "m")
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_few_bits_are_made_without_the_model_in_32(tmp_path, monkeypatch, bits):
+    """Equal logits to packing the whole model, while no more than one of its tensors is there."""
+    import weakref
+    c = CONFIGS["llama"]
+    write_their_gguf(tmp_path / "m.gguf", c, random_tensors(c))
+    state = gguf_parts(tmp_path / "m.gguf", None)[0]
+    alive: list[weakref.ref] = []
+    most, read = 0, type(state.tensors).__getitem__
+
+    def counted(self, name):
+        nonlocal most
+        value = read(self, name)
+        alive.append(weakref.ref(value))
+        most = max(most, sum(ref() is not None and ref().ndim == 2 for ref in alive))
+        return value
+    monkeypatch.setattr(type(state.tensors), "__getitem__", counted)
+    talk = TalkingGPT(state.config, state, bits)
+    assert most <= 2, f"{most} of the model's matrices were in memory in 32 bits at once"
+    monkeypatch.undo()
+    model = open_gguf(tmp_path / "m.gguf", torch.float32)[0]
+    whole = TalkingGPT(model.config, model.state_dict(), bits)
+    with torch.inference_mode():
+        assert torch.equal(talk(IDS[None])[0], whole(IDS[None])[0])
+    with pytest.raises(BadInput, match="rows of 48: give --bits 8"):
+        TalkingGPT(state.config, state, 4)
+
+
+def test_names_are_compared_before_anything_is_read():
+    class Unread(dict):
+        def __getitem__(self, name):
+            raise AssertionError(f"{name} was read, though a tensor is missing")
+    c, w = CONFIGS["llama"], random_tensors(CONFIGS["llama"])
+    del w["model.layers.1.mlp.up_proj.weight"]
+    with pytest.raises(BadInput, match="m lacks tensor model.layers.1.mlp.up_proj.weight"):
+        State(config_from_hf(c), Unread(w), "hf", "m")
