@@ -1,13 +1,13 @@
-"""Tokenizers in the formats of others: HF tokenizer.json, GPT-2's two files, tiktoken ranks, GGUF.
+"""Tokenizers in the formats of others: HF's tokenizer.json, GPT-2's two files, ranks, GGUF.
 
-    from formats import from_gguf, from_hf, load_gpt2, load_tiktoken, to_hf
+    from formats import from_gguf, from_hf, load_gpt2, load_tekken, load_tiktoken, to_hf
     load_tiktoken("cl100k_base.tiktoken", "gpt4", {"<|endoftext|>": 100257})
 
 Every one of them gives the ids of the library that the file was made for, or says in one line why
 not. Chapter 4 reads GGUF files and hands their metadata to `from_gguf`.
 """
 
-import json
+import binascii
 import os
 from pathlib import Path
 from typing import Mapping, Sequence
@@ -16,12 +16,13 @@ from artifacts import BadInput, shown
 from bpe import Tokenizer
 from bpe_ranks import read_ranks
 from byte_alphabet import printable, unprintable
-from hf_json import odd_ids, token_of
+from hf_json import odd_ids, read_json, token_of
 from pretokenize import PATTERNS, Pattern
 
 # llama.cpp's names of the ways to split (tokenizer.ggml.pre), as its llama-vocab.cpp reads them.
 QWEN35 = PATTERNS["qwen2"].replace(r"\p{L}+|\p{N}", r"[\p{L}\p{M}]+|\p{N}").replace(
     r"[^\s\p{L}\p{N}]+", r"[^\s\p{L}\p{M}\p{N}]+")
+TEKKEN = PATTERNS["o200k"].replace("(?i:'s|'t|'re|'ve|'m|'ll|'d)?", "").replace("{1,3}", "")
 DEEPSEEK = (r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+",
             r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+"""
             r"|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"
@@ -41,13 +42,18 @@ GGUF_PATTERNS = {
     **dict.fromkeys(("gpt-4o", "llama4", "kanana2"), "o200k"),
     **dict.fromkeys(("deepseek-v3", "hunyuan-dense", "joyai-llm"), DEEPSEEK),
     **dict.fromkeys(("bloom", "poro-chat", "gpt3-finnish"), BLOOM),
-    "viking": (BLOOM, r"\p{N}"), "qwen35": QWEN35,
+    "viking": (BLOOM, r"\p{N}"), "qwen35": QWEN35, "tekken": TEKKEN,
 }
 # What llama.cpp says in code and the file does not: where a piece that is a token stays whole.
-GGUF_WHOLE = ("llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0",
-              "lfm2")
+GGUF_WHOLE = ("tekken", "llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral",
+              "midm-2.0", "lfm2")
 GGUF_KINDS = {"llama": "SentencePiece with byte fallback", "bert": "WordPiece", "t5": "Unigram",
               "rwkv": "RWKV's greedy tokens", "plamo2": "PLaMo's Unigram", "no_vocab": "none"}
+# The first special tokens of a tekken.json that lists none, as mistral-common 1.13 names them.
+TEKKEN_SPECIAL = (
+    "<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]",
+    "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[IMG]", "<pad>", "[IMG_BREAK]", "[IMG_END]",
+    "[PREFIX]", "[MIDDLE]", "[SUFFIX]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CONTENT]")
 SPECIAL = (2, 3, 4)               # tokenizer.ggml.token_type: unknown, control, defined by the user
 
 
@@ -106,14 +112,12 @@ def from_gguf(metadata: Mapping) -> Tokenizer:
 def load_gpt2(vocab_json: str | os.PathLike, merges_txt: str | os.PathLike,
               special_tokens: Sequence[str] = ("<|endoftext|>",)) -> Tokenizer:
     """Read GPT-2's two files: vocab.json (token -> id) and merges.txt (a pair per line)."""
+    named = read_json(vocab_json)
     try:
-        named = json.loads(Path(vocab_json).read_text(encoding="utf-8-sig"))
         # Split at "\n" only: U+0085 and U+2028 would be line ends too for splitlines().
         merge_lines = Path(merges_txt).read_text(encoding="utf-8-sig").split("\n")
     except UnicodeDecodeError as error:
-        raise BadInput(f"{shown(vocab_json)} or {shown(merges_txt)} is not UTF-8 ({error})")
-    except ValueError as error:
-        raise BadInput(f"{shown(vocab_json)} is not JSON ({error})")
+        raise BadInput(f"{shown(merges_txt)} is not UTF-8 ({error})")
     if not isinstance(named, dict) or (odd := odd_ids(named)):
         raise BadInput(f"{shown(vocab_json)} "
                        + (odd if isinstance(named, dict) else "is no mapping of tokens to ids"))
@@ -142,7 +146,7 @@ def _merges_of(lines: Sequence[str], path: str | os.PathLike) -> list[tuple[byte
             merges.append((a, b))
         except (ValueError, KeyError):
             raise BadInput(f"{shown(path)} line {number} is not two tokens in GPT-2's "
-                           f"printable alphabet: {line!r}")
+                           f"printable alphabet: {line[:80]!r}")
     return [*dict.fromkeys(reversed(merges))][::-1]
 
 
@@ -164,3 +168,26 @@ def load_tiktoken(path: str | os.PathLike, pattern: Pattern = "gpt4",
         raise BadInput(f"{shown(path)}: a rank is missing: no line has rank {min(missing)}")
     return Tokenizer(vocab, None, special_tokens, pattern, whole_pieces=True,
                      normalizer=normalizer)
+
+
+def load_tekken(path: str | os.PathLike) -> Tokenizer:
+    """Read Mistral's tekken.json: ranks, split pattern and special tokens in one file.
+
+    The first ids are those of the special tokens (`default_num_special_tokens`), and the token of
+    rank k comes k places behind them. Of the ranks only as many count as `default_vocab_size`
+    leaves. BadInput if a rank among them is missing or there twice.
+    """
+    content = read_json(path)
+    try:
+        config, listed = content["config"], content.get("special_tokens") or []
+        first = config["default_num_special_tokens"]
+        names = {token["token_str"]: token["rank"] for token in listed} or {
+            name: i for i, name in enumerate(TEKKEN_SPECIAL[:first])}
+        names |= {f"<SPECIAL_{i}>": i for i in range(len(names), first)}
+        vocab = {first + token["rank"]: binascii.a2b_base64(token["token_bytes"], strict_mode=True)
+                 for token in content["vocab"][:config["default_vocab_size"] - first]}
+        if sorted(vocab) != [*range(first, config["default_vocab_size"])]:
+            raise BadInput(f"{shown(path)}: a rank is missing, or there twice")
+        return Tokenizer(vocab, None, names, config["pattern"], whole_pieces=True)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{shown(path)} is not a tekken.json of Mistral ({repr(error)[:200]})")

@@ -19,10 +19,10 @@ from byte_alphabet import FROM_PRINTABLE, printable, unprintable
 from pretokenize import PATTERNS, UNDIVIDED, Pattern
 from unicode_classes import UNICODE_VERSION
 
-POSSESSIVE = re.compile(r"((?:\\p\{\w+\}|\\.|\[(?:\\.|[^]])*\]|[^\\)])\{\d[\d,]*\})\+")
+POSSESSIVE = re.compile(r"((?:\\p\{\w+\}|\\.|\[(?:\\.|[^]])*\]|[^\\)])\{(?=,?\d)[\d,]*\})\+")
 DIGIT = r"\p{N}"                  # HF's step Digits, which cuts numbers out one by one
 PUNCTUATION = r"[\p{P}$+<=>^`|~]"  # HF's step Punctuation: Unicode's, and all signs of ASCII
-STILL = " \t\n\r0123456789"        # characters that composing leaves alone, whatever follows
+COMPOSED = "K;`"                  # in ASCII: what the signs of kelvin, ; and ` in Greek become
 OTHER_STEPS = "splits the text in steps of another kind"
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
 
@@ -92,9 +92,8 @@ def _steps_of(pattern: Pattern) -> dict:
 
 def read_hf(path: str | os.PathLike) -> dict:
     """The parts in a byte-level BPE tokenizer.json; BadInput if damaged or of another kind."""
-    path = need(path, "01_tokenizer/train_tokenizer.py")
+    content = read_json(need(path, "01_tokenizer/train_tokenizer.py"))
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
         model = content["model"]
         if refused := unlike_ours(content):
             raise BadInput(refused + ": only byte-level BPE behind split patterns is read")
@@ -111,11 +110,22 @@ def read_hf(path: str | os.PathLike) -> dict:
     except BadInput as error:
         raise BadInput(f"{shown(path)} {error}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"{shown(path)} is not a byte-level BPE tokenizer.json ({error!r})")
+        raise BadInput(f"{shown(path)} is not a byte-level BPE tokenizer.json "
+                       f"({repr(error)[:200]})")
     vocab.update({i: name.encode() for name, i in specials.items()})
     return {"vocab": vocab, "merges": merges, "special_tokens": specials, "pattern": pattern,
             "whole_pieces": bool(model.get("ignore_merges")),
             "normalizer": normalizer_of(content)}
+
+
+def read_json(path: str | os.PathLike) -> object:
+    """What a JSON file holds; BadInput if it is no UTF-8 or no JSON, or nested without end."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{shown(path)} is not UTF-8 ({error}), so it is no JSON")
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{shown(path)} is not JSON ({error})")
 
 
 def token_of(name: str) -> bytes:
@@ -192,7 +202,8 @@ def odd_added_tokens(vocab: Mapping, added: list[Mapping], normalizer: str | Non
     late = [token["content"] for token in added if token.get("normalized")]
     early = [token["content"] for token in added if not token.get("normalized")]
     for name in late if normalizer else ():
-        if not set(STILL) >= set(name):
+        # Composing leaves ASCII alone, but for these and a last sign that a mark may follow.
+        if not name.isascii() or set(COMPOSED) & set(name) or re.search("[A-Za-z<=>]$", name):
             return f"looks for the added token {name!r} in the text behind its normalizer"
     for a, b in product(early, late):
         if overlap(a, b) or overlap(b, a):

@@ -52,10 +52,17 @@ def character_class(category: str, last: int = 0x10FFFF) -> str:
                    for a, b in ((a, min(b, last)) for a, b in code_points(category) if a <= last))
 
 
-# One symbol of a pattern: a category, an escape, the beginning of a set, or a character.
-SYMBOL = re.compile(r"\\[pP]\{\^?\w+\}|\\x\{|\\.|\[\^?\]?|&&|.", re.S)
+# One symbol of a pattern: a category, an escape, the beginning of a set, a count of the kinds below,
+# options, or a character. The contractions, in any case, are one symbol.
+CONTRACTIONS = r"\(\?i:(?![^)]*ss)['sdtmrevl|[\]]+\)"
+COUNTS = r"\{\d+\}\?|\)\{[\d,]*\d[\d,]*\}\+"
+SYMBOL = re.compile(rf"{CONTRACTIONS}|{COUNTS}|\(\?[aiLmsux-]+"
+                    r"|\\[pP]\{\^?\w+\}|\\x\{|\\.|\[\^?\]?|&&|.", re.S)
 # What `re` lacks or reads otherwise than the engines that patterns are published for.
-UNLIKE = re.compile(r"\\[PwWbBAGhHKNORXyYzZ].*|\\x\{|\\p(?!\{[CLMNPSZ][a-z]?\}).*")
+UNLIKE = re.compile(rf"\\[PwWbBAGhHKNORXyYzZ].*|\\x\{{|\\p(?!\{{[CLMNPSZ][a-z]?\}}).*|{COUNTS}"
+                    r"|\(\?[a-zL-]*[aLmu][a-zL-]*")
+# Behind an option to ignore case: letters, categories and ranges of which engines fold other sets.
+UNLIKE_CASE = re.compile(r"[iI]|[sS]{2}|\\p|[^\[]-|[^\0-\x7f]")
 
 
 def translate(pattern: str, astral: bool = True) -> str:
@@ -64,13 +71,18 @@ def translate(pattern: str, astral: bool = True) -> str:
     A set inside a set is joined with it: `[a[bc]]` is `[abc]`. With `astral=False` no class matches
     a character above U+FFFF (`\S` still does). ValueError holds the symbol that engines read
     differently: scripts, some escapes, `&&` and negated sets inside sets, and outside of them the
-    anchors (a line's end, or the text's?).
+    anchors (a line's end, or the text's?), `a{2}?` (two, or two or none?), `(ab){2}+`, the option
+    `m` (a dot is a line feed, or anchors are?), and ignoring the case of more than a few letters.
     """
     last, beyond = (0x10FFFF, "") if astral else (0xFFFF, ASTRAL)
     depth, parts = 0, []
     for match in SYMBOL.finditer(pattern):
         symbol, behind = match[0], pattern[match.end():match.end() + 1]
         inside = depth > 0
+        if symbol.startswith("(?") and "i" in symbol and not symbol.endswith(")"):
+            # What stands behind it, without the letters of further options.
+            if not inside and UNLIKE_CASE.search(pattern[match.end():].replace("(?i:", "")):
+                raise ValueError(symbol)
         if UNLIKE.fullmatch(symbol) or symbol in (
                 ("[^", "[^]", "&&", r"\S") if inside else ("^", "$")) or (
                 inside and symbol[0] == "[" and behind in "-:"):

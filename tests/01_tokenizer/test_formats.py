@@ -11,7 +11,7 @@ from artifacts import BadInput
 from bpe import Tokenizer, train_bpe
 from bpe_ranks import merges_from_ranks
 from byte_alphabet import printable, unprintable
-from formats import from_gguf, from_hf, load_gpt2, load_tiktoken, to_hf
+from formats import from_gguf, from_hf, load_gpt2, load_tekken, load_tiktoken, to_hf
 from pretokenize import PATTERNS, split
 
 COUNTS = {"low": 5, " lower": 2, " newest": 6, "\n": 9, "\n\n": 4, "é": 3, "\x85": 2}
@@ -143,6 +143,8 @@ def test_hf_ways_of_splitting_that_we_know(tokenizer, tmp_path, steps, expected)
     (hf_files(normalizer={"type": "NFC"}, added_tokens=[
         {"id": 271, "content": "<e>", "normalized": True}]), "'<e>' in the text behind"),
     (hf_files(pre_tokenizer=sequence(text_split(r"\h+"), LAST)), r"\\\\h"),
+    (hf_files(normalizer={"type": "NFC"}, added_tokens=[
+        {"id": 271, "content": "|K|", "normalized": True}]), "'|K|' in the text behind"),
     (hf_files(added_tokens=[{"id": 270, "content": "<e>", "lstrip": True}]), "white space.*<e>")])
 def test_what_we_would_do_otherwise_than_hf_is_refused(tokenizer, tmp_path, change, message):
     rewritten(tokenizer, tmp_path, change)
@@ -186,8 +188,11 @@ def test_normalizers_inside_sequences_are_one(tokenizer, tmp_path):
     assert from_hf(tmp_path / "t.json").normalizer == "NFC"
     # White space is the same before and behind the normalizer (GPT-NeoX has such tokens).
     rewritten(tokenizer, tmp_path, hf_files(normalizer=nfc, added_tokens=[
-        {"id": 271, "content": "  ", "normalized": True, "special": False}]))
+        {"id": 271, "content": "  ", "normalized": True, "special": False},
+        {"id": 272, "content": "|||IP_ADDRESS|||", "normalized": True, "special": False}]))
     assert from_hf(tmp_path / "t.json").encode("a  e\u0301", "all")[1] == 271
+    # And so are signs that no mark joins (OLMo has such a token).
+    assert from_hf(tmp_path / "t.json").encode("a|||IP_ADDRESS|||\u0301", "all")[1] == 272
 
 
 def test_of_two_equal_merges_the_last_one_counts(tokenizer, tmp_path):
@@ -251,6 +256,7 @@ def test_the_metadata_of_a_gguf_file(tokenizer):
                                                "!?\n", " x"]),
     ("bloom", "ab cd, (e) f", ["ab", " cd", ", (", "e", ")", " f"]),
     ("viking", "ab12 c.", ["ab", "1", "2", " c", "."]),
+    ("tekken", "HelloWorld's 12/\n", ["Hello", "World", "'s", " ", "1", "2", "/\n"]),
     ("qwen35", "नमस्ते 12", ["नमस्ते", " ", "1", "2"]), ("glm4", "a\n 1234", ["a", "\n", " ", "123", "4"]),
     ("codeshell", "ab 12", ["ab", " ", "1", "2"]), ("mpt", "ab 12's", ["ab", " 12", "'s"])])
 def test_more_ways_to_split_of_gguf_files(tokenizer, pre, text, pieces):
@@ -477,3 +483,51 @@ def test_damaged_files_are_refused_in_one_line(tmp_path, content):
     with pytest.raises(BadInput) as error:
         from_hf(tmp_path / "t.json")
     assert "t.json" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [bytes(range(256)) * 40, b"[" * 100_000, b"\xff\xfe{\x00}\x00",
+                                     b"version https://git-lfs.github.com/spec/v1\n"])
+def test_a_file_of_another_kind_is_refused_in_a_short_line(tokenizer, tmp_path, content):
+    """The message of one once held the whole file; deep brackets ended in a RecursionError."""
+    path = tmp_path / "other"
+    path.write_bytes(content)
+    vocab, merges = write_gpt2(tokenizer, tmp_path)
+    for read in (from_hf, load_tiktoken, lambda p: load_gpt2(p, merges),
+                 lambda p: load_gpt2(vocab, p)):
+        with pytest.raises(BadInput, match="other") as error:
+            read(path)
+        assert len(str(error.value)) < 400 and "\n" not in str(error.value)
+
+
+def tekken(tokenizer, **changes):
+    ranks = [t for t in tokenizer.vocab.values() if t != b"<|endoftext|>"] + [b"beyond"]
+    config = {"pattern": PATTERNS["qwen2"], "default_vocab_size": 30 + len(ranks) - 1,
+              "default_num_special_tokens": 30}
+    return {"config": config, "vocab": [
+        {"rank": i, "token_bytes": base64.b64encode(t).decode(), "token_str": None}
+        for i, t in enumerate(ranks)]} | changes
+
+
+def test_mistrals_tekken_files(tokenizer, tmp_path):
+    path, text = tmp_path / "tekken.json", "lower newest\n\n é 12"
+    expected = Tokenizer(tokenizer.vocab, tokenizer.merges, (), "qwen2").encode(text)
+    path.write_text(json.dumps(tekken(tokenizer)), encoding="utf-8")
+    loaded = load_tekken(path)
+    assert loaded.encode(text) == [30 + i for i in expected], "special tokens come first"
+    assert b"beyond" not in loaded.vocab.values(), "the file lists more than the model knows"
+    assert loaded.encode("[INST]<SPECIAL_29>", "all") == [3, 29] and loaded.vocab_size == 300
+    loaded.save(tmp_path / "t.json")
+    assert from_hf(tmp_path / "t.json").encode(text + "</s>", "all") == loaded.encode(
+        text + "</s>", "all")
+    named = [{"rank": 0, "token_str": "<a>", "is_control": True}]
+    path.write_text(json.dumps(tekken(tokenizer, special_tokens=named)), encoding="utf-8")
+    assert load_tekken(path).encode("<a><SPECIAL_1>", "all") == [0, 1]
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"vocab": []}, "a rank is missing"), ({"config": {}}, "not a tekken.json"),
+    ({"vocab": [{"rank": 0, "token_bytes": "!"}]}, "not a tekken.json")])
+def test_a_damaged_tekken_file_is_refused(tokenizer, tmp_path, changes, message):
+    (tmp_path / "tekken.json").write_text(json.dumps(tekken(tokenizer) | changes), encoding="utf-8")
+    with pytest.raises(BadInput, match=message):
+        load_tekken(tmp_path / "tekken.json")

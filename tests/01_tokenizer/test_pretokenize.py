@@ -130,9 +130,13 @@ def test_any_published_pattern_may_be_given_and_a_broken_one_is_refused():
         split("a", r"(\p{L}")
     for pattern in (r"\w+", r"\p{Han}", r"\P{L}", r"[^\S\n]", r"a\b", r"[\p{L}&&[^a]]",
                     r"\h+", r"\R", r"\p{L}+$", r"^a", r"[a[^bc]]", r"\x{41}", r"\pL",
-                    r"[[:alpha:]]", r"\p{^L}"):
+                    r"[[:alpha:]]", r"\p{^L}",
+                    # HF's engine: two or none; twice, and again; a dot is a line feed; ı is no i
+                    # when case is ignored, and ß is ss.
+                    r"a{2}?", r"(ab){2}+", "(?m:a.b)", "(?i:ties)", "(?i)[a-z]", "(?i:ss)"):
         with pytest.raises(BadInput, match="categories such as"):
             split("a", pattern)
+    assert split("THE the!", "(?i:the)|'(?i:[sdmt]|ll|ve|re)") == ["THE", " ", "the", "!"]
 
 
 @pytest.mark.parametrize("pattern, text, expected", [
