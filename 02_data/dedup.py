@@ -33,6 +33,7 @@ _SIGNATURE = re.compile(r"\s*(class [\w.]+(\(.*\))?|(async |static )?[A-Za-z_][\
                         r"\(.*\)( ->.*)?)\s*$")
 _NAME = re.compile(r"\s*[a-z_]\w*\s*$")
 _NOT_WORD = re.compile(r"[\W_]+")
+_ASCII_WORDS = {code: chr(code).lower() if chr(code).isalnum() else " " for code in range(128)}
 
 
 def _plain(code: re.Match) -> str:
@@ -204,7 +205,7 @@ def entries_of(text: str) -> list[str]:
     """
     # Keep the line ends, so that the entries join to the text; a blank line has indent -1.
     lines = text.splitlines(keepends=True)
-    indents = [len(line) - len(line.lstrip()) if line.strip() else -1 for line in lines]
+    indents = [len(line) - len(rest) if (rest := line.lstrip()) else -1 for line in lines]
     entries: list[list[str]] = [[]]
     level, blank = -1, True
     for i, line in enumerate(lines):
@@ -229,7 +230,9 @@ def entry_keys(entries: list[str]) -> np.ndarray:
 
     Case and punctuation do not matter; digits do, unlike in lines: conv1d is not conv2d.
     """
-    keys = (_NOT_WORD.sub(" ", entry.lower()).strip() for entry in entries)
+    # the same twice: ASCII, most of all texts, by a table, ten times faster than by the pattern
+    keys = (" ".join(entry.translate(_ASCII_WORDS).split()) if entry.isascii() else
+            _NOT_WORD.sub(" ", entry.lower()).strip() for entry in entries)
     return np.fromiter((digest64(key) if key else 0 for key in keys), np.uint64, len(entries))
 
 

@@ -78,8 +78,16 @@ def attribute(attributes: str, name: str) -> str:
     return unescape(value) if "&" in value else value
 
 
+COMMON = (("&nbsp;", "\xa0"), ("&lt;", "<"), ("&gt;", ">"), ("&quot;", '"'), ("&#x27;", "'"))
+
+
 def unescape(text: str) -> str:
     """html.unescape, which refuses references of thousands of digits: those stay as they are."""
+    # nearly all references are these, and none of them makes a new "&": three times faster
+    for reference, sign in COMMON:
+        text = text.replace(reference, sign)
+    if "&" not in text:
+        return text
     try:
         return html.unescape(text)
     except ValueError:

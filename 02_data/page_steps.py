@@ -27,6 +27,9 @@ from web_encoding import decode_html
 from writing_systems import LETTERS, words_of
 
 
+_NO_LETTERS = {code: None for code in range(128) if not chr(code).isalpha()}
+
+
 @dataclass(frozen=True)
 class Settings:
     """What the steps need to know; the same for every process of a run."""
@@ -104,8 +107,14 @@ def prose_of(text: str) -> str:
     """The forty longest lines that are sentences: four words, nearly all letters, no assignment."""
     lines = [line for line in map(str.strip, text.split("\n"))
              if len(line) < 200 and "=" not in line and len(words_of(line)) >= 4
-             and sum(map(len, LETTERS.findall(line))) + line.count(" ") >= 0.9 * len(line)]
+             and letters_of(line) + line.count(" ") >= 0.9 * len(line)]
     return "\n".join(sorted(lines, key=len, reverse=True)[:40])
+
+
+def letters_of(line: str) -> int:
+    """How many characters of a line are letters or marks of letters: letters_of("a\u0301 b1") = 3."""
+    return len(line.translate(_NO_LETTERS)) if line.isascii() else \
+        sum(map(len, LETTERS.findall(line)))
 
 
 def page_repeats(page: dict, settings: Settings) -> str | None:

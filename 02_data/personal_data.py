@@ -81,6 +81,8 @@ def patterns_for(text: str) -> dict[str, re.Pattern]:
 # whole words: "no. 5", but not "piano 5" or "support: 5"
 NUMBER_NAMES = re.compile(r"(?:\b(?:isbn(?:-1[03])?|issn|doi|pmid|arxiv|id|no|nr|version|port|sku|"
                           r"ean|upc|gtin|iban|serial)|#)\W{0,6}$", re.I)
+# Every phone number is a row of seven digits: most pages have none, and need no slower pattern.
+SEVEN_DIGITS = re.compile(rf"\d(?:[ .()/{HYPHENS}]{{0,3}}\d){{6}}")
 # What a telephone is called: "Tel.:", "phone no. ", and where no blank stands between words.
 PHONE_WORDS = """tel tél tlf tfno phone telephone téléphone telefon telefone telefono teléfono
     telefoon telepon telemóvel handy mobil mobile móvil celular cellulare cell puhelin puh fax
@@ -141,6 +143,8 @@ def mask_phone_numbers(text: str) -> tuple[str, int]:
 
         "call (283)-182-3829" -> ("call |||PHONE_NUMBER|||", 1)
     """
+    if not SEVEN_DIGITS.search(text):
+        return text, 0
     count = 0
 
     def mask(found: re.Match) -> str:
