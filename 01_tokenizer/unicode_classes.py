@@ -52,8 +52,8 @@ def character_class(category: str, last: int = 0x10FFFF) -> str:
                    for a, b in ((a, min(b, last)) for a, b in code_points(category) if a <= last))
 
 
-# One symbol of a pattern: a category, an escape, the beginning of a set, a count of the kinds below,
-# options, or a character. The contractions, in any case, are one symbol.
+# One symbol of a pattern: a category, an escape, the beginning of a set, options, a count of these
+# kinds, or a character. The contractions, in any case, are one symbol.
 CONTRACTIONS = r"\(\?i:(?![^)]*ss)['sdtmrevl|[\]]+\)"
 COUNTS = r"\{\d+\}\?|\)\{[\d,]*\d[\d,]*\}\+"
 SYMBOL = re.compile(rf"{CONTRACTIONS}|{COUNTS}|\(\?[aiLmsux-]+"
