@@ -236,6 +236,16 @@ def test_cluster_compares_a_pair_once_whatever_bands_it_met_in(monkeypatch):
     assert len(compared) == 19, f"20 copies need 19 comparisons, not {len(compared)}"
 
 
+@pytest.mark.exercise("2.22")
+@pytest.mark.usefixtures("plain_union")
+def test_there_may_be_several_clusters_and_each_row_is_asked_for_once():
+    sets, asked = [np.arange(9, dtype=np.uint64) + 10 * (i // 2) for i in range(6)], []
+    groups = [[0, 1, 2], [2, 3], [0, 1, 4], [4, 5], [1, 3, 5]]
+    got = m.cluster(6, groups, lambda i: asked.append(i) or sets[i], 0.8)
+    assert got == [[0, 1], [2, 3], [4, 5]], f"three pairs of copies: {got}"
+    assert sorted(asked) == list(range(6)), f"each row once, whatever groups it is in: {asked}"
+
+
 def test_jaccard_of_arrays():
     a, b = np.array([1, 2, 3]), np.array([2, 3, 4])
     assert m.jaccard(a, b) == 0.5 and m.jaccard(a, a) == 1 and m.jaccard(a, a[:0]) == 0

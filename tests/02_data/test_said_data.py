@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minhash
-from dedup import dedup_lines, normalise_url
+from dedup import dedup_lines, entries_of, normalise_url
 from heuristics import c4_clean, repeated_parts
 from likely_pairs import rare_pairs
 from main_text import weigh
@@ -186,3 +186,16 @@ def test_parts_are_copies_only_if_every_sign_is_the_same():
 def test_a_page_rule_also_looks_into_lines_that_a_line_rule_drops(said, reason):
     page = "This is a whole sentence of words.\n" * 4 + said
     assert c4_clean(page) == ("", reason), "the line itself is too short to stay"
+
+
+@pytest.mark.exercise("2.16")
+def test_any_number_of_blank_lines_belongs_to_the_entry_before():
+    text = "\n\nOne.\n\n\n\nTwo.\n    More.\n\n\n"
+    assert entries_of(text) == ["\n\nOne.\n\n\n\n", "Two.\n    More.\n\n\n"]
+
+
+@pytest.mark.exercise("2.33")
+def test_frequent_shingles_count_as_often_as_the_poorer_of_the_two_has_them():
+    frequent = np.arange(100, 130, dtype=np.uint64)         # in eleven sets: more than FEW
+    sets = [np.append(np.uint64(1), frequent), np.array([1, 100], np.uint64)] + [frequent] * 10
+    assert rare_pairs(sets, 0.8)[0] == [], "one rare and at most one frequent in common, of 33"
