@@ -30,8 +30,9 @@ def shaped_rewards(scores: Tensor, logprobs: Tensor, reference_logprobs: Tensor,
                    beta: float) -> Tensor:
     """The reward of every token: the price of straying, and the score where the answer ends.
 
-    scores (B,): one number per answer. logprobs, reference_logprobs, mask: (B, T), T target
-    positions, mask 1 on the answer's tokens (one unbroken stretch). Returns (B, T), 0 outside.
+    scores (B,), of any dtype: one number per answer. logprobs, reference_logprobs, mask: (B, T),
+    T target positions, mask 1 on the answer's tokens (one unbroken stretch). Returns (B, T) in the
+    dtype of logprobs, 0 outside.
 
         R_t = -beta (l_t - l_ref_t),    plus the score at the LAST token of the answer, once
 

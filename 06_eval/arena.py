@@ -256,7 +256,7 @@ def votes_needed(gap: float, scale: float = 400.0, power: float = 0.8) -> int:
 
     From the normal approximation of a coin with P = 1 / (1 + 10^(-gap / scale)) against a fair one.
     Example: a gap of 191 points (3 to 1) needs 29 votes at 80 % power; a gap of 35, 778.
-    ValueError for a gap that is not positive, or a power not between 0 and 1.
+    ValueError for a gap or scale that is not positive and finite, or a power not between 0 and 1.
     """
     if not 0 < power < 1:
         raise ValueError(f"power {power} must lie between 0 and 1")

@@ -138,7 +138,8 @@ def mean_win_rate(table: Mapping[str, Mapping[str, Mapping]], metric: str,
 
     The number depends on who takes part: adding a weak model raises everybody else.
     Example: two scenarios, x above y in one and level in the other -> x 0.75, y 0.25.
-    One model alone has nobody to beat: 0.5. Source: HELM, section 8.1.
+    One model alone has nobody to beat: 0.5. ValueError for a nan, which can neither win nor lose.
+    Source: HELM, section 8.1.
     """
     rates: dict[str, list[float]] = {}
     # A scenario is a column: within it, each model meets every other one once.

@@ -15,6 +15,7 @@ from learning.bug_hunts import judge_other
 from learning.exercises import (ROOT, chapter_folders, fail, load_exercises, read, test_files,
                                 work_file)
 from learning.function_bodies import UNREADABLE, find_function, graft, salvage, why_unreadable
+from learning.handout import borrowed
 from learning.limited_runs import ForkedRuns
 from learning.number_answers import compute_answers
 from learning.submissions import (Submission, given, helper_files, students_in, submitted_text)
@@ -187,13 +188,21 @@ def assemble(reference: str, text: str, exercise: dict, listed: list[str]) -> st
     return text
 
 
-def clean_copy(clean: Path) -> None:
-    """What an exercise's tests need of this repository, without what tells answers."""
-    for folder in (*chapter_folders().values(), ROOT / "tests"):
-        shutil.copytree(folder, clean / folder.name, ignore=LEFT_OUT)
+def clean_copy(clean: Path, chapter: int) -> None:
+    """What the tests of a chapter need of this repository (as its handout does: the chapters up to
+    it and what they borrow), without what tells answers."""
+    for number, folder in chapter_folders().items():
+        if number <= chapter:
+            shutil.copytree(folder, clean / folder.name, ignore=LEFT_OUT)
+        if number == chapter:
+            shutil.copytree(ROOT / "tests" / folder.name, clean / "tests" / folder.name,
+                            ignore=LEFT_OUT)
+    for file in borrowed(chapter):
+        (clean / file.parent.name).mkdir(exist_ok=True)
+        shutil.copy(file, clean / file.parent.name)
     (clean / "learning").mkdir()
     for file in ("learning/__init__.py", "learning/write_fence.py", "learning/callers_data.py",
-                 "artifacts.py", "pyproject.toml"):
+                 "artifacts.py", "pyproject.toml", "tests/conftest.py"):
         shutil.copy(ROOT / file, clean / file)
 
 
@@ -202,7 +211,7 @@ def run_graded(exercise: dict, text: str, limit: float, helpers: dict[str, str]
     """Run an exercise's tests on a file's text in a fresh copy of the repository."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         clean, record = Path(scratch).resolve() / "clean", Path(scratch) / "outcomes.json"
-        clean_copy(clean)
+        clean_copy(clean, exercise["chapter"])
         files = {clean / exercise["folder"].name / name: part for name, part in
                  {**helpers, exercise["file"]: text}.items()}
         for file, part in files.items():

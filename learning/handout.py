@@ -1,6 +1,7 @@
 """The handout for a class: one chapter blanked in place, what it needs, and no solution inside."""
 
 import ast
+import functools
 import json
 import re
 import shutil
@@ -46,6 +47,7 @@ KEYS = ("id", "kind", "file", "function", "title", "why", "question", "unit", "t
         "difficulty", "minutes", "points", "needs", "changes", "hints")
 
 
+@functools.cache
 def borrowed(chapter: int) -> list[Path]:
     """Files of later chapters that this one and its predecessors import: chapter 3's sweep trains
     chapter 4's model, so its handout needs that model."""

@@ -199,3 +199,11 @@ def test_frequent_shingles_count_as_often_as_the_poorer_of_the_two_has_them():
     frequent = np.arange(100, 130, dtype=np.uint64)         # in eleven sets: more than FEW
     sets = [np.append(np.uint64(1), frequent), np.array([1, 100], np.uint64)] + [frequent] * 10
     assert rare_pairs(sets, 0.8)[0] == [], "one rare and at most one frequent in common, of 33"
+
+
+@pytest.mark.exercise("2.18")
+@pytest.mark.parametrize("count", [1, 3, 130])
+def test_as_many_columns_as_are_asked_for_hold_a_smallest_value(count):
+    got = minhash.signatures(["one two three four five six", ""], 5, count)
+    assert got.shape == (2, count) and (got[1] == 2**32 - 1).all()
+    assert (got[0] < 2**32 - 1).all() and len(set(got[0].tolist())) == count, "a function each"

@@ -8,7 +8,7 @@ import torch
 
 from best_of_n import expected_best
 from packing import best_fit
-from ppo import AdaptiveKL, gae, policy_loss
+from ppo import AdaptiveKL, gae, policy_loss, shaped_rewards
 from reward_model import bradley_terry_loss
 
 torch.set_num_threads(1)
@@ -70,3 +70,21 @@ def test_counts_of_choices_of_any_size():
     proxy = np.arange(float(n))[None]
     got = expected_best(proxy, np.ones((1, n)), n // 2)
     assert got == pytest.approx([1.0]), "C(1100, 550) is no float: divide whole numbers"
+
+
+@pytest.mark.exercise("5.9")
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.int64])
+def test_scores_may_have_another_dtype_than_the_log_probabilities(dtype):
+    logprobs, mask = torch.tensor([[-1.0, -1.0, 0.0]]), torch.tensor([[1, 1, 0]])
+    got = shaped_rewards(torch.tensor([2], dtype=dtype), logprobs, logprobs, mask, 0.1)
+    assert got.tolist() == [[0.0, 2.0, 0.0]] and got.dtype == torch.float32
+
+
+@pytest.mark.exercise("5.18")
+def test_many_equal_proxies_keep_the_order_of_their_samples():
+    rng = np.random.default_rng(0)
+    proxy, gold = rng.integers(0, 3, (2, 300)).astype(float), rng.random((2, 300))
+    for p, g, got in zip(proxy, gold, expected_best(proxy, gold, 2)):
+        order = sorted(range(300), key=lambda i: p[i])          # Python's sort is stable
+        want = sum(rank * g[i] for rank, i in enumerate(order)) / math.comb(300, 2)
+        assert got == pytest.approx(want, rel=1e-12), "a quick sort turns equal ones round"

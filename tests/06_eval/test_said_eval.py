@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import perplexity
-from arena import logistic_fit, rank_with_uncertainty
+from arena import elo, logistic_fit, rank_with_uncertainty, votes_needed
 from artifacts import BadInput
-from calibration import expected_calibration_error
+from calibration import expected_calibration_error, wilson_interval
 from doc_mmlu import place_answers
 from generated_answers import read_letter, read_number
 from judge import length_term, rank_correlation
@@ -181,3 +181,71 @@ def test_scenarios_weigh_alike_also_where_fewer_models_took_part():
              "two": {"x": {"acc": 0}, "y": {"acc": 1}}}
     got = mean_win_rate(table, "acc")
     assert got == pytest.approx({"x": 0.5, "y": 0.75, "z": 0.0}), "means of the scenarios' shares"
+
+
+def refused(function, *arguments, **options):
+    with pytest.raises(ValueError):
+        function(*arguments, **options)
+
+
+@pytest.mark.exercise("6.1")
+def test_nats_that_are_no_number_are_refused():
+    refused(bits_per_byte, math.nan, 10), refused(bits_per_byte, 10.0, 0)
+
+
+@pytest.mark.exercise("6.4")
+@pytest.mark.parametrize("letter", ["AB", "", "ABCD", " "])
+def test_the_last_cell_is_one_letter(letter, tmp_path):
+    file = tmp_path / "q.csv"
+    file.write_text(f"q,a,b,c,d,A\nq,a,b,c,d,{letter}\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="line 2"):
+        read_questions(file, "s")
+
+
+@pytest.mark.exercise("6.8")
+def test_more_successes_than_tries_are_refused():
+    refused(wilson_interval, 11, 10), refused(wilson_interval, -1, 10), refused(wilson_interval, 1, 0)
+
+
+@pytest.mark.exercise("6.9")
+@pytest.mark.parametrize("confidence, right", [
+    ([], []), ([0.5, 0.5], [1]), ([0.5], [1, 0]), ([1.1], [1]), ([-0.1], [0]), ([math.nan], [1])])
+def test_columns_that_are_no_stated_confidence_are_refused(confidence, right):
+    refused(expected_calibration_error, np.array(confidence), np.array(right, bool))
+
+
+@pytest.mark.exercise("6.11")
+def test_a_number_that_is_nan_is_refused():
+    for bad in ("x", "y"):
+        cells = {"x": {"acc": 1.0}, "y": {"acc": 0.5}} | {bad: {"acc": math.nan}}
+        refused(mean_win_rate, {"s": cells}, "acc")
+
+
+@pytest.mark.exercise("6.13")
+@pytest.mark.parametrize("bad", [{"k": math.nan}, {"start": math.inf}, {"scale": 0.0},
+                                 {"scale": math.nan}, {"scale": -400.0}])
+def test_ratings_of_no_size_are_refused(bad):
+    refused(elo, [("x", "y", "a")], **bad)
+
+
+@pytest.mark.exercise("6.17")
+def test_a_gap_power_or_scale_of_no_size_is_refused():
+    for bad in ({"gap": 0.0}, {"gap": -5.0}, {"gap": math.nan}, {"power": 1.0}, {"power": 0.0},
+                {"scale": 0.0}, {"scale": math.nan}):
+        refused(votes_needed, **{"gap": 35.0, **bad})
+
+
+@pytest.mark.exercise("6.20")
+def test_lengths_of_two_questions_and_of_numbers_without_a_sign():
+    assert length_term(np.array([10, 0]), np.array([0, 0])) == pytest.approx(
+        [math.tanh(2 ** 0.5), 0]), "differences 10 and 0 deviate by 7.07"
+    short, long = np.array([5, 7, 9], np.uint32), np.array([7, 7, 7], np.uint32)
+    assert length_term(short, long) == pytest.approx([-math.tanh(1), 0, math.tanh(1)]), \
+        "5 - 7 is -2, also of numbers without a sign"
+
+
+@pytest.mark.exercise("6.22")
+def test_a_nan_or_a_list_that_is_too_short_has_no_rank():
+    for first, second in (([1, 2, math.nan], [1, 2, 3]), ([1, 2, 3], [math.nan, 2, 3]),
+                          ([1, 2, 3], [1, 2]), ([1], [1, 2])):
+        refused(rank_correlation, first, second)
