@@ -135,11 +135,15 @@ def personal_data(page: dict, settings: Settings) -> str | None:
 
 
 def safety(page: dict, settings: Settings) -> str | None:
-    """NSFW and harmful pages, by linear classifiers; documentation was not what they learned on."""
+    """NSFW and harmful pages, by linear classifiers, where they have learned: no documentation, and
+    with the bundled examples no other language than English."""
     if page["rules"] == "documentation":
         return None
+    foreign = page.get("language", "en") not in ("en", "und")
     for name, classify, path in (("nsfw", classify_nsfw, settings.nsfw_model),
                                  ("harmful", classify_harmful, settings.harmful_model)):
+        if foreign and not path:
+            continue
         label, probability = classify(page["text"], load_model(path))
         if label == name and probability >= settings.safety_threshold:
             return f"{name}: {probability:.2f}"

@@ -107,10 +107,12 @@ ATTACHED = UNSPACED + signs("letters", "Hangul")
 _ENDS = signs("ends", "all")
 _OWN_ENDS = re.sub(r"\\U0000002[1e]-\\U0000002[1e]|\\U0000003f-\\U0000003f", "", _ENDS)
 CLOSING = "\"'\u201d\u201c\u2019\u00bb)\u300d\u300f\uff09\u300b\u3011\uff02]"
+# In Japanese a word of Chinese signs ends in kana.
+ENDINGS = {"Han": f"[{signs('letters', 'Hiragana')}]{{0,2}}"}
 _ANY_UNSPACED = re.compile(f"[{UNSPACED}]")
 _WORDS = re.compile("|".join(
-    [f"[^\\s{UNSPACED}]+"] + [f"[{signs('letters', name)}]{{1,{n}}}[^\\s\\w{UNSPACED}{MARKS}]*"
-                              for name, n in PER_WORD.items()]))
+    [f"[^\\s{UNSPACED}]+"] + [f"[{signs('letters', name)}]{{1,{n}}}{ENDINGS.get(name, '')}"
+                              f"[^\\s\\w{UNSPACED}{MARKS}]*" for name, n in PER_WORD.items()]))
 # ". ! ?" end a sentence before a blank; signs of other scripts wherever they stand. No full stop
 # does behind one letter (J. S. Bach, z. B., \u0442. \u0435.), a title, or "No" before a number.
 _SENTENCE_END = re.compile(

@@ -272,3 +272,12 @@ def test_personal_data_next_to_a_mask_is_found_too():
     assert page["text"] == "server |||IP_ADDRESS||||||PHONE_NUMBER||| on call"
     page = {"text": " ".join(f"a{i}@b.org" for i in range(6)), "rules": "web"}
     assert page_steps.personal_data(page, page_steps.Settings()) == "personal data: 6 > 5"
+
+
+def test_a_model_of_english_judges_no_other_language(monkeypatch):
+    monkeypatch.setattr(page_steps, "classify_nsfw", lambda text, model: ("nsfw", 0.99))
+    settings = page_steps.Settings()
+    page = {"rules": "web", "text": "사용자 정의 도구모음을 사용해서 아이콘을 추가할 수 있습니다."}
+    assert page_steps.safety(page | {"language": "en"}, settings) == "nsfw: 0.99"
+    assert page_steps.safety(page | {"language": "ko"}, settings) is None, \
+        "what is learned from English examples knows no Korean"

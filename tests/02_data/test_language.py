@@ -167,4 +167,7 @@ def test_an_address_does_not_swallow_the_chinese_after_it():
 def test_latin_names_and_code_do_not_decide_over_another_script():
     text = "ใช้ Python 3.11 และ pip install numpy เพื่อเริ่มต้น"
     assert identify_language(text)[0] == "th"
+    russian = "Откройте меню и выберите команду, чтобы вставить раздел в документ. "
+    code, sure = identify_language((russian + "Insert - Section, Writer Options. ") * 3)
+    assert code == "ru" and sure > 0.7, "names of commands are no second language"
     assert identify_language("The word ไทย means Thai, as everybody knows.")[0] == "en"
