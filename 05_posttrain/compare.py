@@ -1,6 +1,6 @@
 """One table for the whole chapter: what each stage did, judged by the gold rule it never saw.
 
-    python 05_posttrain/compare.py        # about 2 minutes; --quick about 6 seconds
+    python 05_posttrain/compare.py        # about 2 minutes; --quick 20 s
 
 Base, SFT, best-of-n, DPO, PPO and, where they were made, rejection-sampling fine-tuning (rft) with
 its control (rft_random), REINFORCE and GRPO answer the same questions about held-out packages.

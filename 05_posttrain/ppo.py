@@ -1,6 +1,6 @@
 """PPO: let the model answer, let the reward model score, and make good answers more likely.
 
-    python 05_posttrain/ppo.py            # about 2 minutes; --quick about 5 seconds
+    python 05_posttrain/ppo.py            # about 5 minutes; --quick 13 s
 
 Each iteration: sample answers from the policy (KV cache), score them with the reward model, charge
 the policy beta nats per nat that it strays from the SFT model, spread the credit over the tokens

@@ -1,6 +1,6 @@
 """Preferences: two answers to one question, and which of them is better.
 
-    python 05_posttrain/preferences.py                    # about 2 minutes; --quick 5 s
+    python 05_posttrain/preferences.py                    # half a minute; --quick 6 s
     python 05_posttrain/preferences.py --file pairs.jsonl # TRL's or HH-RLHF's (preference_files.py)
     python 05_posttrain/preferences.py --votes votes.jsonl  # people's votes from the arena page
 

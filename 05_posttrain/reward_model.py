@@ -1,18 +1,20 @@
 """The reward model: one number per answer, fitted so that preferred answers score higher.
 
-    python 05_posttrain/reward_model.py   # about 1 minute; --quick about 4 seconds
+    python 05_posttrain/reward_model.py   # about 2 minutes; --quick 12 s
 
-The SFT model with one linear head on the hidden state of the last real token (the end token), that
-has seen question and answer whole. Bradley-Terry: P(chosen beats rejected) = s(difference). The
-loss does not know the zero of the scale, so scores are centred and scaled on the SFT model's own
-answers before anybody optimises them. Reads sft.pt and preferences.jsonl; writes reward.pt (a GPT
-checkpoint plus reward_head.weight, .bias, .mean, .sd), reward_log.jsonl, reward_result.json.
+The SFT model with one linear head on what can be read off an answer: the hidden state of its last
+real token (the end token), that has seen question and answer whole; the mean of the states of all
+its tokens; and how likely the model finds the tokens, the mean and the worst (`read_off`). The last
+state alone sees how an answer ends, and misses what stands in it. Bradley-Terry: P(chosen beats
+rejected) = s(difference). The loss does not know the zero of the scale, so scores are centred and
+scaled on the SFT model's own answers before anybody optimises them. Reads sft.pt and
+preferences.jsonl; writes reward.pt (a GPT checkpoint plus reward_head.weight, .bias, .mean, .sd),
+reward_log.jsonl, reward_result.json.
 """
 
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,7 +27,9 @@ from gpt import GPT, GPTConfig
 from optimizers import linear_schedule
 from option_ranges import parsed
 from preference_files import read_pairs
-from responses import by_question, collate, distinct_rows, score_rows, steps_for
+from responses import (answer_logits, by_question, collate, distinct_rows, only_real,
+                       response_logprobs, score_rows, steps_for)
+from reward_quality import examine
 from rollouts import sample_answers
 from sound_step import last_good_kept, save_stage, take_step
 from training_stage import (Progress, add_common, batch_indices, fresh_questions,
@@ -55,20 +59,37 @@ def last_real_token(mask: Tensor) -> Tensor:
     return (columns * (mask > 0)).argmax(1)
 
 
+def read_off(hidden: Tensor, logprobs: Tensor, mask: Tensor) -> Tensor:
+    """What a score may depend on: hidden (B, T, C), log-probabilities of the answer's tokens
+    (B, T - 1) as `response_logprobs` gives them, answer mask (B, T) -> (B, 2 C + 3).
+
+    In this order: the state of the last answer token (C), the mean of the states of all answer
+    tokens (C), then the mean log-probability, the lowest one, and the number of tokens / 10. A row
+    without an answer has the state of its first token, and zeros.
+    """
+    rows, length = torch.arange(len(mask), device=mask.device), mask.sum(1).to(hidden.dtype)
+    last, count = hidden[rows, last_real_token(mask)], length.clamp(min=1)
+    # The mean over the answer: the last token need not have gathered what the others know.
+    mean = only_real(hidden, mask[..., None]).sum(1) / count[:, None]
+    # Outside the answer the log-probabilities are 0, the largest there is: no minimum, no share.
+    plain = torch.stack([logprobs.sum(1) / count, logprobs.amin(1), length / 10], 1)
+    return torch.cat([last, mean, plain], 1)
+
+
 class RewardHead(nn.Module):
-    """Hidden state (B, C) -> score (B,); `mean` and `sd` bring scores to the scale of the SFT
-    model's own answers: mean 0, spread 1."""
+    """What `read_off` gives (B, 2 C + 3) -> score (B,); `mean` and `sd` bring scores to the scale
+    of the SFT model's own answers: mean 0, spread 1."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        # N(0, 1 / sqrt(d + 1)): scores of order one at the start (Stiennon et al. 2020).
-        self.weight = nn.Parameter(torch.randn(width) / (width + 1) ** 0.5)
+        # All scores 0 at the start: nothing about the answers is believed before the first pair.
+        self.weight = nn.Parameter(torch.zeros(2 * width + 3))
         self.bias = nn.Parameter(torch.zeros(()))
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("sd", torch.ones(()))
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        return hidden @ self.weight + self.bias
+    def forward(self, features: Tensor) -> Tensor:
+        return features @ self.weight + self.bias
 
 
 class RewardModel(GPT):
@@ -81,8 +102,10 @@ class RewardModel(GPT):
     def raw_score(self, ids: Tensor, mask: Tensor) -> Tensor:
         """ids, mask (B, T) -> (B,), on the scale of Bradley-Terry: differences are log-odds."""
         hidden = self.hidden(ids)
-        # The last real token has seen everything, and no pad.
-        return self.reward_head(hidden[torch.arange(len(ids)), last_real_token(mask)])
+        # The same pass tells how likely the model finds each token of the answer.
+        logits = answer_logits(self, ids, mask, hidden)
+        logprobs, _ = response_logprobs(self, ids, mask, logits=logits.float())
+        return self.reward_head(read_off(hidden.float(), logprobs, mask))
 
     def score(self, ids: Tensor, mask: Tensor) -> Tensor:
         """ids, mask (B, T) -> (B,), centred and scaled on the SFT model's answers."""
@@ -161,58 +184,6 @@ def train_reward_model(model: RewardModel, pairs: list[tuple], pad: int, *, step
         if progress:
             progress.save(step + 1, model, optimizer, log)
     return log
-
-
-def calibration(differences: np.ndarray, bins: int = 5) -> tuple[list[dict], float]:
-    """Is "80 % sure" right in 80 % of pairs? differences (P,): score of chosen minus rejected.
-
-    Confidence is s(|difference|), right is difference > 0. Returns equal-mass bins
-    {"confidence", "accuracy", "pairs"} and the expected calibration error, the mean gap; no pairs
-    give no bins and an error of 0. ValueError for a difference that is no number.
-    """
-    if np.isnan(differences).any():
-        raise ValueError("a score is nan: it is neither right nor wrong")
-    if not len(differences):
-        return [], 0.0
-    confidence = 1 / (1 + np.exp(-np.abs(differences)))
-    parts = np.array_split(np.argsort(confidence, kind="stable"), min(bins, len(differences)))
-    table = [{"confidence": float(confidence[p].mean()), "accuracy": float((differences[p] > 0)
-              .mean()), "pairs": len(p)} for p in parts]
-    gaps = [abs(row["confidence"] - row["accuracy"]) * row["pairs"] for row in table]
-    return table, sum(gaps) / len(differences)
-
-
-def longer_preferred(differences: np.ndarray, lengths: np.ndarray) -> dict[str, float]:
-    """How often the longer answer of a pair is preferred: by the labels, and by the model.
-
-    differences (P,): score of chosen minus rejected; lengths (P, 2): tokens of chosen, rejected.
-    Pairs of equal length do not count; none left gives 0.5 for both. A model that likes length more
-    than its labels do has a bias; one that agrees with them has learned what they say.
-    [1, -1] with lengths [[3, 2], [4, 5]] -> {"labels": 0.5, "model": 1.0}.
-    """
-    unequal = lengths[:, 0] != lengths[:, 1]
-    if not unequal.any():
-        return {"labels": 0.5, "model": 0.5}
-    longer = lengths[unequal, 0] > lengths[unequal, 1]      # is the chosen one the longer one?
-    right = differences[unequal] > 0
-    return {"labels": float(longer.mean()), "model": float((longer == right).mean())}
-
-
-def examine(model: RewardModel, val: list[tuple], val_pairs: list[dict], pad: int) -> dict:
-    """Accuracy against its ceiling, calibration, and what the score has to do with length."""
-    rows = [row for pair in val for row in pair]
-    scores = score_rows(model.raw_score, rows, pad).numpy()
-    differences = scores[0::2] - scores[1::2]
-    table, error = calibration(differences)
-    lengths = np.array([sum(mask) for _, mask in rows])
-    ceilings = [p["ceiling"] for p in val_pairs if "ceiling" in p]
-    return {"accuracy": float((differences > 0).mean()), "pairs": len(differences),
-            "ceiling": float(np.mean(ceilings)) if ceilings else None,
-            "calibration": table, "calibration_error": error,
-            # Answers of one length have no correlation with it.
-            "length_correlation": float(np.corrcoef(scores, lengths)[0, 1])
-            if scores.std() > 0 and lengths.std() > 0 else 0.0,
-            "longer_preferred": longer_preferred(differences, lengths.reshape(-1, 2))}
 
 
 def parse() -> argparse.Namespace:

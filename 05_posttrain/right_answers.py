@@ -1,6 +1,6 @@
 """How many answers are right? Every kind of question, about packages that no stage was trained on.
 
-    python 05_posttrain/right_answers.py        # about 1 minute; --quick about 5 seconds
+    python 05_posttrain/right_answers.py        # about 1 minute; --quick half a minute
 
 Temperature 0: the likeliest answer, once. Right is right word for word, and ended. Open and closed
 are the same questions, "What does X do?", with and without the page in front: what no amount of

@@ -25,7 +25,8 @@ from preference_files import split_pairs
 from preferences import all_pairs
 from reinforce import train_reinforce
 from rejection_sampling import fine_tuned, sample_and_keep
-from reward_model import examine, from_sft, load_reward_model, pair_rows, train_reward_model
+from reward_model import from_sft, load_reward_model, pair_rows, train_reward_model
+from reward_quality import examine
 from responses import steps_for
 from rollouts import sample_answers
 from sft_experiments import Bench

@@ -13,7 +13,8 @@ from grpo import aggregate, group_advantages, grpo_loss, train_grpo
 from ppo import (AdaptiveKL, clip_fraction, gae, kl_estimates, masked_whiten, policy_loss,
                  shaped_rewards, value_loss)
 from responses import by_question, masked_mean, token_entropy
-from reward_model import calibration, from_sft, train_reward_model
+from reward_model import from_sft, train_reward_model
+from reward_quality import calibration
 from sft import fine_tune, held_out_loss, sft_loss, train_step
 from sound_step import NonFinite, last_good_kept, non_finite_tensor, save_stage, take_step
 

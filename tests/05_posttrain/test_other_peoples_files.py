@@ -13,7 +13,7 @@ from grpo import grpo_loss
 from ppo import AdaptiveKL, policy_loss, value_loss
 from preference_files import read_pairs
 from reinforce import reinforce_loss
-from reward_model import calibration
+from reward_quality import calibration
 from sft import sft_loss
 from training_stage import batch_indices, fresh_questions, read_conversations
 

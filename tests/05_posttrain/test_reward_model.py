@@ -8,8 +8,10 @@ import torch
 
 import reward_model
 from artifacts import BadInput
-from reward_model import (bradley_terry_loss, calibration, from_sft, last_real_token,
-                          load_reward_model, longer_preferred, pair_rows, train_reward_model)
+from responses import sequence_logprobs
+from reward_model import (bradley_terry_loss, from_sft, last_real_token, load_reward_model,
+                          pair_rows, read_off, train_reward_model)
+from reward_quality import calibration, longer_preferred
 
 D = torch.float64
 
@@ -62,6 +64,45 @@ def test_last_real_token(mask, want, why):
     assert given.tolist() == mask, f"the caller's mask was changed to {given.tolist()}"
 
 
+@pytest.mark.exercise("5.22")
+def test_what_is_read_off_an_answer_by_hand():
+    hidden = torch.tensor([[[9.0, 9], [1, 10], [3, 30], [8, 8]],
+                           [[7.0, 7], [2, 20], [math.nan, math.inf], [0, 0]]], dtype=D)
+    mask = torch.tensor([[0, 1, 1, 0], [0, 1, 0, 0]])
+    logprobs = torch.tensor([[-1.0, -3, 0], [-0.5, 0, 0]], dtype=D)
+    got = read_off(hidden, logprobs, mask)
+    assert got.shape == (2, 7), "the last state (2), the mean of the states (2), three numbers"
+    for place, want, why in ((slice(0, 2), [3, 30], "the state of the last answer token"),
+                             (slice(2, 4), [2, 20], "the mean over the answer, no prompt, no pad"),
+                             (4, -2, "the mean log-probability of the answer's two tokens"),
+                             (5, -3, "the worst token"), (6, 0.2, "the length, in tens")):
+        assert got[0, place].tolist() == pytest.approx(want), f"{why}: {got[0, place].tolist()}"
+    assert got[1].tolist() == [2, 20, 2, 20, -0.5, -0.5, 0.1], "a pad's nan is in no mean"
+
+
+@pytest.mark.exercise("5.22")
+def test_what_is_read_off_nothing_and_off_more_pads():
+    hidden, logprobs = torch.ones(1, 3, 2, dtype=D), torch.zeros(1, 2, dtype=D)
+    got = read_off(hidden, logprobs, torch.zeros(1, 3))
+    assert got.tolist() == [[1, 1, 0, 0, 0, 0, 0]], "no answer: its first state, and zeros"
+    mask, far = torch.tensor([[0.0, 1, 1]]), torch.full((1, 5, 2), 50.0, dtype=D)
+    logprobs = torch.tensor([[-1.0, -2]], dtype=D)
+    wide = read_off(torch.cat([hidden, far], 1), torch.cat([logprobs, torch.zeros(1, 5)], 1),
+                    torch.cat([mask, torch.zeros(1, 5)], 1))
+    assert torch.equal(read_off(hidden, logprobs, mask), wide), "it moved with padding"
+
+
+@pytest.mark.exercise("5.22")
+def test_the_score_sees_more_than_the_last_state(tiny_model):
+    model, (ids, mask) = from_sft(tiny_model, seed=0), rows_of(1)[0][0]
+    row = torch.tensor([ids]), torch.tensor([mask], dtype=torch.float)
+    assert model.raw_score(*row).item() == 0, "before the first pair nothing is believed"
+    with torch.no_grad():
+        model.reward_head.weight[-3] = 1.0
+        said = sequence_logprobs(tiny_model, *row) / sum(mask)
+        assert torch.allclose(model.raw_score(*row), said, atol=1e-5), "how likely the answer is"
+
+
 def rows_of(n, seed=0):
     """Pairs in which the chosen answer starts with 'G' and the rejected with 'B'."""
     g = torch.Generator().manual_seed(seed)
@@ -90,6 +131,7 @@ def test_centred_scores_have_mean_0_and_spread_1(tiny_model, tmp_path):
     from checkpoint import load_model, save_checkpoint
     from responses import score_rows
     model, rows = from_sft(tiny_model, 0), [row for pair in rows_of(20) for row in pair]
+    torch.nn.init.normal_(model.reward_head.weight)
     model.centre(rows, 132)
     scores = score_rows(model.score, rows, 132)
     assert abs(scores.mean()) < 1e-4 and abs(scores.std() - 1) < 1e-3
