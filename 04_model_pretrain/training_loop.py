@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from gpt import GPT
+from head_loss import training_loss
 from optimizers import AdamW, Muon, clip_gradients, cosine_schedule, linear_schedule
 
 Batches = Callable[[int], tuple[Tensor, Tensor]]
@@ -165,7 +166,7 @@ def training_steps(model: nn.Module, optimizers: list[torch.optim.Optimizer], ba
             wait = number < len(parts) and hasattr(model, "no_sync")
             with model.no_sync() if wait else contextlib.nullcontext():
                 with autocast(device, precision):
-                    part_loss = weight * model(x, y)[1]
+                    part_loss = weight * training_loss(model, x, y)
                 part_loss.backward()
             loss += part_loss.detach()
         norm = clip_gradients(parameters, recipe.clip or float("inf"))

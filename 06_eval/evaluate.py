@@ -152,6 +152,8 @@ def print_tables(results: dict) -> None:
         gold = sum(a["gold"] for a in rows) / len(rows)
         print(f"{name:8}{report['bits_per_byte']:11.3f}{report['perplexity']:12.1f}{gold:7.2f}"
               f"{rating:>18}")
+    print(f"(bits/byte and perplexity on {next(iter(results['perplexity'].values()))['tokens']:,} "
+          "tokens, a part of the held-out documents; chapter 4's number is of them all)")
     for remark in results["arena"]["remarks"]:
         print(f"the arena's votes cannot say: {remark}")
     gap = results["formats_spread"]

@@ -43,8 +43,9 @@ def post_training(out: Path) -> str:
     parts = [f"<p>{perplexity_and_voters(results)}</p>",
              table(("model", "bits/byte", "perplexity", "gold rule", "arena (95 %)", "judge",
                     "ends", "words"), rows, raw=True),
-             f"<p class=soft>Bits per byte and perplexity: {number(tokens)} tokens of held-out "
-             f"documents. Gold rule: chapter 5's stated points for form and relevance of {n} "
+             f"<p class=soft>Bits per byte and perplexity: {number(tokens)} tokens, a part of the "
+             "held-out documents (the number in chapter 4 is of all). "
+             f"Gold rule: chapter 5's stated points for form and relevance of {n} "
              "answers to held-out questions, never seen in training. Arena: "
              f"{number(results['arena']['votes'])} blind votes of simulated voters. Judge: win "
              f"rate against {escape(judges['baseline'])} by the {judge}, both orders"
