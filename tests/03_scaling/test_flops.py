@@ -14,6 +14,7 @@ VARIANTS = {"default": {},
             "swiglu, tied, grouped": dict(mlp="swiglu", tied=True, heads=4, kv_heads=2),
             "GPT-2's choices": dict(mlp="gelu", norm="layer", positions="learned", bias=True,
                                     qk_norm=False, mix_previous=False),
+            "swiglu with every bias": dict(mlp="swiglu", norm="layer", bias=True),
             "n-gram table": dict(ngram_rows=32, ngram_width=8),
             "heads of their own size, biased": dict(mlp="swiglu", heads=4, kv_heads=2, head_size=24,
                                                     qkv_bias=True)}

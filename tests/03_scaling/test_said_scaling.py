@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import inference_aware
-from hyperparameters import best_rate
-from inference_aware import cheapest
-from log_lines import fit_power_law
-from power_laws import ParametricFit
+from hyperparameters import best_rate, mup_rates
+from inference_aware import cheapest, tokens_to_reach
+from log_lines import fit_envelope, fit_power_law
+from power_laws import ParametricFit, optimal_allocation
 
 LAW = ParametricFit(1.8, 480.0, 2100.0, 0.35, 0.37)
 
@@ -54,3 +54,33 @@ def test_a_demand_or_price_that_is_no_number_is_refused(demand, price, own_inver
 def test_a_rate_that_is_not_above_zero_has_no_logarithm(rates):
     with pytest.raises(ValueError), np.errstate(all="ignore"):
         best_rate(rates, [5.0, 3, 1, 2] if rates[0] <= 0 else [3.0, 1, 2, 5])
+
+
+@pytest.mark.exercise("3.6")
+@pytest.mark.parametrize("C", [0.0, -1e18, math.nan, math.inf, np.array([1e18, 0.0])])
+def test_no_compute_has_no_best_allocation(C):
+    with pytest.raises(ValueError):
+        optimal_allocation(LAW, C)
+
+
+@pytest.mark.exercise("3.8")
+def test_two_runs_on_the_envelope_are_too_few():
+    with pytest.raises(ValueError):
+        fit_envelope([1e6, 1e7, 1e8, 1e9], [1e9] * 4, [3.0, 2.0, 2.5, 2.0])
+
+
+@pytest.mark.exercise("3.12")
+def test_a_model_whose_own_term_is_all_that_may_be_left_never_reaches_the_loss():
+    law = ParametricFit(1.0, 1.0, 4.0, 1.0, 2.0)
+    got = tokens_to_reach(law, 1.5, np.array([1.0, 2.0, 4.0]))
+    assert got.tolist() == [np.inf, np.inf, 4.0], "1 + 1/2 is reached with endless data only"
+
+
+@pytest.mark.exercise("3.15")
+@pytest.mark.parametrize("place", [0, 1, 2])
+@pytest.mark.parametrize("bad", [0, -1, math.nan, math.inf])
+def test_a_rate_or_width_that_is_no_size_is_refused(place, bad):
+    numbers = [0.01, 256, 128]
+    numbers[place] = bad
+    with pytest.raises(ValueError):
+        mup_rates(*numbers)

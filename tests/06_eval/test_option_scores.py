@@ -189,3 +189,11 @@ def test_long_options_that_differ_at_their_end_are_told_apart_or_refused():
     assert np.isfinite(whole).all(), "an option may fill the context"
     with pytest.raises(BadInput, match="question 1 has an option of 65 tokens"):
         option_log_probabilities(model, Letters(), ["What?"], [["x" * 64, "y"]])
+
+
+@pytest.mark.exercise("6.7")
+def test_a_model_of_16_bits_gives_its_probabilities_in_32():
+    every = [[token] for token in range(24)]
+    got = score_batch(OneLayer().bfloat16(), [[1, 2, 3], [4]], [every, every])
+    assert got.dtype == torch.float32
+    assert torch.allclose(got.exp().sum(1), torch.ones(2), atol=1e-5), "all tokens together are 1"

@@ -249,3 +249,9 @@ def test_a_nan_or_a_list_that_is_too_short_has_no_rank():
     for first, second in (([1, 2, math.nan], [1, 2, 3]), ([1, 2, 3], [math.nan, 2, 3]),
                           ([1, 2, 3], [1, 2]), ([1], [1, 2])):
         refused(rank_correlation, first, second)
+
+
+@pytest.mark.exercise("6.18")
+def test_a_coefficient_far_from_zero_is_reached_too():
+    beta, _ = logistic_fit(np.ones((4, 1)), np.full(4, 1 - 1e-9), np.zeros(1))
+    assert beta == pytest.approx([math.log(1e9)], rel=1e-5), "more than ten steps of at most 2"
