@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import inference_aware
+from data_limited import effective_tokens
 from hyperparameters import best_rate, mup_rates
 from inference_aware import cheapest, tokens_to_reach
+from isoflop import parabola_minimum
 from log_lines import fit_envelope, fit_power_law
 from power_laws import ParametricFit, optimal_allocation
 
@@ -84,3 +86,31 @@ def test_a_rate_or_width_that_is_no_size_is_refused(place, bad):
     numbers[place] = bad
     with pytest.raises(ValueError):
         mup_rates(*numbers)
+
+
+@pytest.mark.exercise("3.7")
+def test_every_point_is_drawn_as_often_as_the_others():
+    for odd in (0, 2):
+        x, y = np.array([1.0, 10, 100]), np.array([1.0, 10, 100])
+        y[odd] *= 7                             # without it the exponent is 1
+        share = np.isclose(fit_power_law(x, y, 400, seed=odd).samples[:, 1], 1.0).mean()
+        assert abs(share - 0.25) < 0.09, f"point {odd}: 6 of 24 resamples lack it, got {share:.2f}"
+
+
+@pytest.mark.exercise("3.9")
+@pytest.mark.parametrize("bottom", [0.6, 0.9, 1.1, 3.0, 7.0])
+def test_three_sizes_are_enough_and_a_factor_of_two_outside_is_allowed(bottom):
+    N = np.array([1.0, 2.0, 4.0])
+    got = parabola_minimum(N, 2 + 0.3 * (np.log(N) - np.log(bottom)) ** 2)
+    assert got[:2] == pytest.approx((bottom, 2.0)), "within a factor 2 of 1 to 4"
+    with pytest.raises(ValueError):
+        parabola_minimum(N, 2 + 0.3 * (np.log(N) - np.log(0.45)) ** 2)
+
+
+@pytest.mark.exercise("3.11")
+@pytest.mark.parametrize("tokens, unique, half_life", [
+    (-1.0, 10.0, 15.0), (5.0, 0.0, 15.0), (5.0, 10.0, 0.0), (math.nan, 10.0, 15.0),
+    (np.array([5.0, -1.0]), 10.0, 15.0)])
+def test_tokens_below_zero_and_texts_of_nothing_are_refused(tokens, unique, half_life):
+    with pytest.raises(ValueError):
+        effective_tokens(tokens, unique, half_life)

@@ -43,6 +43,9 @@ def test_the_correction_by_hand():
     x = torch.ones(1, 3)
     assert (wide(x) - wide.base(x)).flatten().tolist() == pytest.approx([12.0, 12.0]), \
         "rank 2: alpha / rank = 2, times A x = [3, 3], summed over the rank"
+    for shape in ((3,), (4, 3), (2, 1, 5, 3)):
+        assert wide(torch.ones(shape)).shape == (*shape[:-1], 2), f"any number of axes: {shape}"
+    assert torch.allclose(wide(torch.ones(3)), wide(x)[0]), "one token without any other axis"
 
 
 @pytest.mark.exercise("4.38")

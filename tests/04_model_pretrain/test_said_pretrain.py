@@ -310,3 +310,14 @@ def test_domains_of_unlike_weights_and_whole_numbers_for_all():
         f"shares 0.1, 0.3 and 0.6, weights 0.4, 0.6 and 0: 4, 2 and 0 times; got {got.tolist()}")
     for mixture in (None, np.array([0.2, 0.3, 0.5])):
         assert copies(domain, tokens, mixture, rng).dtype.kind == "i", "integers, also without one"
+
+
+@pytest.mark.exercise("4.6")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_length_is_a_scalar_tensor_whatever_happens(dtype):
+    p = torch.nn.Parameter(torch.zeros(2, dtype=dtype))
+    for numbers, want in ((None, 0.0), ([0.0, 0.0], 0.0), ([3.0, 4.0], 5.0)):
+        p.grad = None if numbers is None else torch.tensor(numbers, dtype=dtype)
+        got = optimizers.clip_gradients(iter([p]), 1.0)
+        assert isinstance(got, torch.Tensor) and got.shape == (), f"a number of {type(got)}"
+        assert got.item() == want
