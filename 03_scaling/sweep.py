@@ -11,6 +11,7 @@ halved. But: one seed each by default, and one recipe; another recipe needs anot
 """
 
 import argparse
+import math
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -29,7 +30,7 @@ from batches import PackedBatches, Shard
 from copying import SayTwice
 from data_limited import effective_tokens, fit_half_life
 from flops import parameters, training_flops
-from forecast import fit_laws, law_of, summary
+from forecast import NOISE, fit_laws, law_of, summary
 from gpt import GPT, GPTConfig
 from machine_speed import Trial, in_turns, promising
 from model_shapes import model_of, parts_of, steps_for
@@ -198,12 +199,16 @@ def parse() -> argparse.Namespace:
     return args
 
 
-def half_life_of(rows: list[dict], law: ParametricFit) -> float:
-    """R* of this recipe, from the sweep's run that read half of its text twice."""
+def half_life_of(rows: list[dict], law: ParametricFit) -> tuple[float, tuple[float, float]]:
+    """R* of this recipe, from the sweep's run that read half of its text twice, and its 95 %
+    interval: the law might be another (its resamples), and the run's loss is one draw."""
     twice = [row for row in rows if row["family"] == "repeat"]
     N, D, U, L = (np.array([float(row[name]) for row in twice]) for name in
                   ("params_products", "tokens", "unique_tokens", "loss"))
-    return fit_half_life(law, N, D, U, L)
+    noise = np.exp(NOISE * np.random.default_rng(0).normal(size=len(law.samples)))
+    draws = [fit_half_life(draw, N, D, U, L * by) for draw, by in zip(law.draws(), noise)]
+    low, high = np.percentile(draws, [2.5, 97.5]) if draws else (math.nan, math.nan)
+    return fit_half_life(law, N, D, U, L), (float(low), float(high))
 
 
 def settle(args: argparse.Namespace, shard: Shard, path: Path) -> tuple[float, str]:
@@ -244,7 +249,7 @@ def main() -> None:
     budgets = np.array([float(row["budget_flops"]) for row in fresh])
     laws = fit_laws(N, D, L, budgets, args.bootstrap, args.seed)
     law = law_of(laws)
-    laws["half_life"] = half_life_of(rows, law)
+    laws["half_life"], laws["half_life_interval"] = half_life_of(rows, law)
     both = [(float(r["whole_loss"]), float(r["loss"])) for r in rows if r.get("whole_loss")]
     laws |= {"format": 1, "tokenizer_sha256": shard.tokenizer_sha256,
              "corpus_sha256": shard.corpus_sha256, "sequence_length": args.sequence_length,
@@ -253,9 +258,11 @@ def main() -> None:
     write_json(args.out / "laws.json", laws)
     draw_isoflop(args.out / "isoflop.png", laws, budgets, N, L)
     draw_parametric(args.out / "parametric.png", law, partial(predict, law), N, D, L)
-    again = float(effective_tokens(2, 1, laws["half_life"])) - 1
+    again, low, high = (float(effective_tokens(2, 1, R)) - 1 for R in
+                        (laws["half_life"], *laws["half_life_interval"]))
     print(summary(laws, len(fresh)) + "\n  " + claim_twenty(laws, law))
-    print(f"  a second epoch is worth {again:.0%} of fresh text (R* = {laws['half_life']:.2g})")
+    print(f"  a second epoch is worth {again:.0%} [{low:.0%}, {high:.0%}] of fresh text "
+          f"(R* = {laws['half_life']:.2g})")
     print("wrote " + ", ".join(shown(args.out / name) for name in
                                ("runs.csv", "laws.json", "isoflop.png", "parametric.png")))
     job.done()

@@ -3,12 +3,14 @@
 import argparse
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+import data_limited
 import machine_speed
 import plan
 import sweep
@@ -238,3 +240,15 @@ def test_bad_dials_on_paper(dial, why, monkeypatch, tmp_path, capsys):
     with pytest.raises((BadInput, SystemExit)) as refused:
         plan.main()
     assert why in str(refused.value) + capsys.readouterr().err, "one line that names the flag"
+
+
+def test_what_a_second_epoch_is_worth_comes_with_its_interval():
+    loss = float(data_limited.limited_loss(LAW, 4e5, 6e5, 3e5, 0.7))
+    rows = [{"family": "repeat", "params_products": "4e5", "tokens": "6e5", "unique_tokens": "3e5",
+             "loss": str(loss)}, {"family": "gpt", "params_products": "4e5", "tokens": "6e5",
+                                  "unique_tokens": "6e5", "loss": "9"}]
+    around = np.array(list(LAW)) * (1 + 0.002 * np.random.default_rng(1).normal(size=(200, 5)))
+    half_life, (low, high) = sweep.half_life_of(rows, replace(LAW, samples=around))
+    assert half_life == pytest.approx(0.7, rel=0.01)
+    assert low < 0.6 and high > 0.85, f"[{low:.2f}, {high:.2f}] is too sure: a run scatters by 0.6 %"
+    assert all(map(math.isnan, sweep.half_life_of(rows, LAW)[1])), "no resamples, no interval"
