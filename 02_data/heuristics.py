@@ -113,7 +113,7 @@ def gopher_quality(text: str, stop_words: frozenset[str] = STOP_WORDS) -> str | 
             or _outside("Gopher ellipsis lines", sum(x.endswith(ELLIPSES) for x in lines) / rows,
                         0, 0.3)
             or _outside("Gopher alphabetic words",
-                        sum(1 for w in words if LETTERS.search(w)) / count, 0.8, 1)
+                        sum(1 for w in words if w.isalpha() or LETTERS.search(w)) / count, 0.8, 1)
             or _outside("Gopher stop words", len(stops), 2 if stop_words else 0, 10**9))
 
 
@@ -205,7 +205,8 @@ def gopher_repetition(text: str) -> str | None:
     for n, bound in ((5, 0.15), (6, 0.14), (7, 0.13), (8, 0.12), (9, 0.11), (10, 0.10)):
         share = duplicate_ngram_share(ids, lengths, n)
         reason = _outside(f"Gopher duplicate {n}-grams", share, 0, bound)
-        if reason:
+        # what longer ones cover, these cover: under the last bound no other rule can object
+        if reason or share <= 0.10:
             return reason
     return None
 

@@ -136,13 +136,26 @@ def signs_used(text: str) -> str:
     return "".join(set(text))
 
 
+def is_western(text: str) -> bool:
+    """Are all signs those of the Windows code page of the West: ASCII, accents, printers' quotes?
+
+    Such a text holds no script without blanks, no heavy sign and no full stop of another script.
+    Encoding is the fastest question that Python has.
+    """
+    try:
+        text.encode("cp1252")
+        return True
+    except UnicodeEncodeError:
+        return False
+
+
 def words_of(text: str) -> list[str]:
     """The words of a text in any script, signs included.
 
     Between blanks; where a script writes none, pieces of PER_WORD characters from where a run of
     that script begins, with the signs after them. "Hello, 你好吗？" -> ["Hello,", "你好", "吗？"]
     """
-    if text.isascii() or not _ANY_UNSPACED.search(signs_used(text)):
+    if text.isascii() or is_western(text) or not _ANY_UNSPACED.search(signs_used(text)):
         return text.split()
     return _cut(text)
 
@@ -157,7 +170,7 @@ def letters_in(text: str) -> int:
 
     Bounds like "lines of 30 characters" were found on English; a Chinese sign stands for three.
     """
-    if text.isascii():
+    if text.isascii() or is_western(text):
         return len(text)
     used = signs_used(text)
     return len(text) + sum(extra * sum(map(len, _HEAVY[name].findall(text)))
@@ -170,7 +183,7 @@ def sentence_ends(text: str) -> int:
     "Dr. J. S. Bach came. He sang!" has 2: an abbreviation ends nothing.
     """
     count = len(_SENTENCE_END.findall(text))
-    if text.isascii():
+    if text.isascii() or is_western(text):
         return count
     used = signs_used(text)
     return count + sum(len(pattern.findall(text)) for sign, pattern in (
@@ -180,7 +193,7 @@ def sentence_ends(text: str) -> int:
 
 def ends_sentence(line: str) -> bool:
     """Does a line end where a sentence may? At a full stop or quote; Thai and Lao at a phrase."""
-    if line.isascii():
+    if line.isascii() or line[-1:] in ".!?\"'":
         return bool(line) and line[-1] in ".!?\"'"
     return bool(_LINE_END.search(line) or _CLOSED_END.search(line)
                 or _PHRASE_END.search(line, max(0, len(line) - PHRASE))

@@ -52,6 +52,13 @@ def test_an_abbreviation_ends_no_sentence(text, count):
     assert ws.sentence_ends(text) == count, text
 
 
+def test_western_signs_need_no_table():
+    signs = "".join(bytes([code]).decode("cp1252", "ignore") for code in range(128, 256))
+    assert ws.is_western(signs) and not ws.is_western("a猫") and not ws.is_western("ř")
+    assert not (ws._ANY_UNSPACED.search(signs) or ws._OWN_END.search(signs)
+                or any(heavy.search(signs) for heavy in ws._HEAVY.values()))
+
+
 def test_letters_and_line_ends():
     assert ws.letters_in("猫a") == 4 and ws.letters_in("abc") == 3 and ws.letters_in("가나") == 4
     for line in ("The end.", "他说：“好。”", "終わり。」", "हम घर गए।", "هل جئت؟",
