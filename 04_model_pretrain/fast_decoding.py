@@ -6,8 +6,8 @@
 Writing one token multiplies one vector with every weight, so a large model waits for its memory:
 half the bytes are half the time. A small one waits for the number of its operations: here about
 twenty-five in a layer, where the teaching model takes fifty. `generate` therefore lets a small
-GPT talk through this file (`packed`), in 32 bits. How fast: MEASURED.md. A prompt is read in one
-pass, with the same weights.
+GPT talk through this file (`packed`), in 32 bits, and single tokens through one_token.py. How fast:
+MEASURED.md. A prompt is read in one pass, with the same weights.
 
 But: for rotary positions and RMS norms alone (ours and the Llama family, with or without biases
 and norms on query and key), and not for training. Below 32 bits vectors are rounded to 16, on a
@@ -26,6 +26,7 @@ from few_bits import PRODUCTS
 from gpt import GPT, MLP, Attention, Block, GPTConfig, RMSNorm, rotary_angles
 from model_families import pairs_from_halves
 from ngram_embedding import NgramEmbedding, tokens_before
+from one_token import OneToken
 
 PLAIN = {GPT, Block, Attention, MLP, RMSNorm, NgramEmbedding, nn.Linear, nn.Embedding,
          nn.ModuleList, nn.Identity}
@@ -100,6 +101,7 @@ class TalkingGPT:
         number = torch.arange(config.heads + kv_heads, device=device) - config.heads
         self.late = ((number > 0) & (number % 2 == 1))[:, None, None]       # (H + H_kv, 1, 1)
         self.turns = torch.empty(0, config.D // 2, dtype=torch.complex64, device=device)
+        self.one_token = OneToken(self) if bits == 32 and device.type == "cpu" else None
 
     def parameters(self):
         """What tells `generate` the device."""
@@ -123,15 +125,6 @@ class TalkingGPT:
         x = self.table.look_up(ids.reshape(-1))
         if self.share is None and self.ngrams is None:
             return x
-        if len(x) == 1 and positions is None and cache is not None and cache.length > 1:
-            # one token of one text: its numbers are quicker than operations on tensors of one
-            (token,), (further, before) = ids[0].tolist(), cache.last[0].tolist()
-            if self.share is not None:
-                x = torch.addcmul(x, self.share, self.table.look_up(cache.last[0, 1:]))
-            if self.ngrams is not None:
-                rows = [self.ngrams.table[i] for i in self.ngrams.places(token, before, further)]
-                x = x + self.ngrams.up(torch.cat(rows))
-            return x
         if positions is None:
             start = 0 if cache is None else cache.length
             positions = torch.arange(start, start + ids.shape[1], device=ids.device)
@@ -145,6 +138,9 @@ class TalkingGPT:
                mask: Tensor | None = None) -> Tensor:
         """ids (B, T) -> (B, T, C) after the final norm, as GPT.hidden."""
         (B, T), C = ids.shape, self.config.width
+        if B == T == 1 and self.one_token is not None and cache is not None and mask is None \
+                and positions is None and 1 < cache.length < cache.capacity:
+            return self.one_token(ids, cache)
         turns = self._turns(0 if cache is None else cache.length, T, positions)
         x = self._embedded(ids, positions, cache)                           # (B T, C)
         starts = None if positions is None else (positions == 0)[:, None, :, None]

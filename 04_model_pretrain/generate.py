@@ -127,6 +127,22 @@ def keep_top_p(logits: Tensor, p: float) -> Tensor:
     return torch.empty_like(logits).scatter(1, index, ordered)
 
 
+def keep_top_p_of_many(logits: Tensor, p: float, few: int = 256) -> Tensor:
+    """keep_top_p for a large vocabulary: where the `few` likeliest tokens reach p, nobody needs the
+    order of the others, and sorting 4,096 of them was half of a small model's time per token."""
+    if logits.shape[1] <= 4 * few:
+        return keep_top_p(logits, p)
+    best, index = logits.topk(few)
+    probability = (best - logits.logsumexp(-1, keepdim=True)).exp()     # of all, not of the few
+    reached = probability.cumsum(-1)
+    if p >= 1 or not bool((reached[:, -1] >= p).all()):
+        return keep_top_p(logits, p)
+    left_out = reached - probability >= p
+    left_out[:, 0] = False
+    nothing = torch.full_like(logits, float("-inf"))
+    return nothing.scatter(1, index, best.masked_fill(left_out, float("-inf")))
+
+
 def keep_min_p(logits: Tensor, min_p: float) -> Tensor:
     """Drop tokens less likely than `min_p` times the most likely one (Nguyen et al. 2024).
 
@@ -168,7 +184,7 @@ def choose(logits: Tensor, seen: Tensor, *, temperature: float = 1.0, top_k: int
     if top_k is not None:
         logits = keep_top_k(logits, top_k)
     if top_p is not None:
-        logits = keep_top_p(logits, top_p)
+        logits = keep_top_p_of_many(logits, top_p)
     if min_p is not None:
         logits = keep_min_p(logits, min_p)
     # One even number a row, and the token at which the running total passes it. multinomial draws
@@ -194,27 +210,28 @@ def generate(model: GPT, ids: Sequence[int], max_new_tokens: int, temperature: f
     device = next(model.parameters()).device
     model = packed(model) if use_cache else model
     limit = model.config.sequence_length
-    context, cache, unread = [int(i) for i in ids][-limit:], None, 0
+    row = torch.tensor([[int(i) for i in ids][-limit:]], device=device)         # (1, T)
+    cache, unread = None, 0
     for _ in range(max_new_tokens):
-        if len(context) > limit:            # full: forget the older half
-            context, cache = context[-max(1, limit // 2):], None
+        if row.shape[1] > limit:            # full: forget the older half
+            row, cache = row[:, -max(1, limit // 2):], None
         if use_cache and cache is None:
             # room for what can come: 8,192 tokens of 30 layers would be 377 MB, touched or not
-            room = min(limit, len(context) + max_new_tokens)
+            room = min(limit, row.shape[1] + max_new_tokens)
             cache, unread = KVCache(model.config.layers, room), 0
-        row = torch.tensor([context], device=device)
         with torch.inference_mode():        # a tenth faster than no_grad: no versions are counted
             # with a cache only what it has not seen goes in: all of the prompt, then one token
             h = model.hidden(row[:, unread:], cache=cache)
             logits = model.head(h[:, -1])                                   # (1, V)
-        unread = len(context) if use_cache else 0
-        token = int(choose(logits, row, temperature=temperature, top_k=top_k, top_p=top_p,
+            unread = row.shape[1] if use_cache else 0
+            drawn = choose(logits, row, temperature=temperature, top_k=top_k, top_p=top_p,
                            min_p=min_p, repetition_penalty=repetition_penalty,
-                           no_repeat=no_repeat, generator=generator))
+                           no_repeat=no_repeat, generator=generator)
+            row = torch.cat([row, drawn[:, None]], dim=1)
+        token = int(drawn)
         if token in stop:
             return
         yield token
-        context.append(token)
 
 
 def main() -> None:

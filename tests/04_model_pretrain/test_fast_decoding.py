@@ -85,6 +85,7 @@ def test_in_32_bits_it_is_the_model(name):
     model = small_model(name)
     talk = packed(model)
     assert isinstance(talk, TalkingGPT), f"{name}: a small GPT talks packed"
+    assert talk.one_token is not None, f"{name}: its single tokens go through one_token.py"
     with torch.inference_mode():
         expected = model(IDS)[0]
         caches = KVCache(2, 24), KVCache(2, 24)

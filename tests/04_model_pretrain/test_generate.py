@@ -7,7 +7,7 @@ import torch
 
 from batch_generation import generate_batch
 from generate import (KVCache, choose, forbid_repeats, generate, keep_min_p, keep_top_k, keep_top_p,
-                      penalise_repeats)
+                      keep_top_p_of_many, penalise_repeats)
 from gpt import GPT, GPT2, GPTConfig
 
 torch.set_num_threads(1)
@@ -258,3 +258,13 @@ def test_options_at_their_edges():
                   dict(temperature=float("nan")), dict(repetition_penalty=0.0)):
         with pytest.raises(ValueError):
             choose(logits, seen, **wrong)
+
+
+@pytest.mark.parametrize("peak", [0.1, 3, 30])
+def test_top_p_of_a_large_vocabulary_is_top_p(peak):
+    """Flat rows need the whole order, peaked ones a few tokens; a batch may hold both."""
+    g = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 3000, generator=g) * torch.tensor([[1.0], [peak], [peak / 3]])
+    for p in (0.0, 0.5, 0.95, 1.0):
+        assert torch.equal(keep_top_p_of_many(logits, p), keep_top_p(logits, p)), f"p {p}"
+        assert torch.equal(keep_top_p_of_many(logits[1:], p), keep_top_p(logits[1:], p)), f"p {p}"
