@@ -2,7 +2,7 @@
 
     python 05_posttrain/reward_model.py   # about 2 minutes; --quick 12 s
 
-The SFT model with one linear head on what can be read off an answer: the hidden state of its last
+The SFT model, its last layer trained, with one linear head on what can be read off an answer: the hidden state of its last
 real token (the end token), that has seen question and answer whole; the mean of the states of all
 its tokens; and how likely the model finds the tokens, the mean and the worst (`read_off`). The last
 state alone sees how an answer ends, and misses what stands in it. Bradley-Terry: P(chosen beats
@@ -157,15 +157,26 @@ def pair_rows(tokenizer, pairs: list[dict], longest: int) -> tuple[list[tuple], 
     return fitting, len(both) - len(fitting)
 
 
+def last_layer_alone(model: RewardModel) -> None:
+    """Freeze all but the last block, the final norm and the reward head: a few thousand noisy
+    labels are too few for every layer. Trained all over, the model named .68 of the held-out pairs
+    instead of .72, at twice the rate and in nearly twice the time (MEASURED.md)."""
+    model.requires_grad_(False)
+    for part in (model.blocks[-1], model.final_norm, model.reward_head):
+        part.requires_grad_(True)
+
+
 def train_reward_model(model: RewardModel, pairs: list[tuple], pad: int, *, steps: int, batch: int,
                        learning_rate: float, seed: int, progress: Progress | None = None,
                        precision: str = "fp32") -> list[dict]:
-    """Fit `model` in place to pairs of rows; returns a log of loss and accuracy per step.
+    """Fit the last layer and the head of `model` in place to pairs of rows; returns a log of loss
+    and accuracy per step.
 
     A step takes `batch` questions with all their pairs, and computes every answer once (Ouyang et
     al. 2022, section 3.5).
     """
     groups = by_question(pairs)
+    last_layer_alone(model)
     optimizer = optimizer_for(model.parameters(), learning_rate)
     start, log, _ = progress.resume(model, optimizer) if progress else (0, [], {})
     for step in tqdm(range(start, steps), desc="reward", initial=start, total=steps):
@@ -197,7 +208,7 @@ def parse() -> argparse.Namespace:
     add("--pairs", type=int, default=None, help="use only so many training pairs")
     add("--epochs", type=float, default=1.0)
     add("--batch", type=int, default=8, help="questions per step, all their pairs")
-    add("--learning-rate", type=float, help="default: falls as 1 / width, 0.005 at width 192")
+    add("--learning-rate", type=float, help="default: falls as 1 / width, 0.0025 at width 192")
     add("--precision", choices=("fp32", "bf16"), default=planned_precision(),
         help="default: what chapter 3 found faster here")
     add_common(parser)
