@@ -3,9 +3,9 @@
     step = OneToken(talking)                    # a TalkingGPT in 32 bits on the processor
     h = step(ids, cache)                        # (1, 1) -> (1, 1, C), as TalkingGPT.hidden
 
-A model of width 128 needs 0.1 ms of arithmetic for a token. What it waits for is calls: torch asks at
-each of them which device, type and gradient it is for, 2 to 5 microseconds, which numpy does in less
-than one. So vectors are numpy's here and only matrices times vectors go to torch, which obeys
+A model of width 128 needs 0.2 ms of arithmetic for a token. What it waits for is calls: torch asks
+at each of them which device, type and gradient it is for, 2 to 5 microseconds, and numpy takes
+one. So vectors are numpy's here and only matrices times vectors go to torch, which obeys
 --threads (numpy's own library of products does not). The arrays share torch's memory: no copy.
 How much faster: MEASURED.md, "Writing".
 """
@@ -47,7 +47,8 @@ class OneToken:
         self.late = talk.late.numpy()[:, 0]                                 # (H + H_kv, 1)
         self.stored, self.views = None, []
         if talk.ngrams is not None:
-            self.memory, self.up = talk.ngrams.table.detach().numpy(), talk.ngrams.up.weight.detach()
+            self.memory = talk.ngrams.table.detach().numpy()
+            self.up = talk.ngrams.up.weight.detach()
 
     def __call__(self, ids: Tensor, cache) -> Tensor:
         if self.stored is not cache.keys[0]:            # another text, or other rows of a batch
