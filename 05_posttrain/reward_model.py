@@ -2,14 +2,14 @@
 
     python 05_posttrain/reward_model.py   # about 2 minutes; --quick 12 s
 
-The SFT model, its last layer trained, with one linear head on what can be read off an answer: the hidden state of its last
-real token (the end token), that has seen question and answer whole; the mean of the states of all
-its tokens; and how likely the model finds the tokens, the mean and the worst (`read_off`). The last
-state alone sees how an answer ends, and misses what stands in it. Bradley-Terry: P(chosen beats
-rejected) = s(difference). The loss does not know the zero of the scale, so scores are centred and
-scaled on the SFT model's own answers before anybody optimises them. Reads sft.pt and
-preferences.jsonl; writes reward.pt (a GPT checkpoint plus reward_head.weight, .bias, .mean, .sd),
-reward_log.jsonl, reward_result.json.
+The SFT model, its last layer trained, with one linear head on what can be read off an answer: the
+hidden state of its last real token (the end token), that has seen question and answer whole; the
+mean of the states of all its tokens; and how likely the model finds the tokens, the mean and the
+worst (`read_off`). The last state alone sees how an answer ends, and misses what stands in it.
+Bradley-Terry: P(chosen beats rejected) = s(difference). The loss does not know the zero of the
+scale, so scores are centred and scaled on the SFT model's own answers before anybody optimises
+them. Reads sft.pt and preferences.jsonl; writes reward.pt (a GPT checkpoint plus
+reward_head.weight, .bias, .mean, .sd), reward_log.jsonl, reward_result.json.
 """
 
 import argparse
