@@ -15,7 +15,7 @@ from number_table import MIX, NumberTable
 
 BITS = 20                 # the table has 2**20 places: 25 MB
 MANY = 32                 # the lowest bits of a value say how many ids, those above it where
-BATCH = 200               # new pieces: from here on numpy merges them faster
+BATCH = 300               # new pieces: from here on numpy merges them faster
 
 
 class ArrayEncoder:

@@ -103,7 +103,8 @@ class Tokenizer:
     def forget(self) -> None:
         """Drop the pieces that were encoded, so that the next text finds empty caches."""
         self._cache.clear()
-        self._arrays = None
+        if self._arrays is not None:
+            self._arrays.start_again()
 
     @property
     def vocab_size(self) -> int:
