@@ -2,20 +2,18 @@
 
 Nearly every piece of a text is at most sixteen bytes long and has come before. Its two numbers
 (array_split.py) are the key of a hash table (number_table.py), whose value says where its ids stand
-in one long array of ids. New pieces are encoded once, many of them together by array_merge.py, and
-put into the table; longer ones go through the cache of encode_piece.py one by one.
+in one long array of ids. New pieces are encoded once and put into the table; longer ones go through
+the cache of encode_piece.py one by one.
 """
 
 import numpy as np
 
-from array_merge import NONE, ArrayMerger
 from array_split import Pieces, numbered_pieces
 from encode_piece import PieceCache
 from number_table import MIX, NumberTable
 
 BITS = 20                 # the table has 2**20 places: 25 MB
 MANY = 32                 # the lowest bits of a value say how many ids, those above it where
-BATCH = 300               # new pieces: from here on numpy merges them faster
 
 
 class ArrayEncoder:
@@ -27,11 +25,6 @@ class ArrayEncoder:
         tokens = single | cache.whole
         self.short = {t: i for t, i in tokens.items() if 0 < len(t) <= 16 and 0 not in t}
         self.start_again()
-        self.merger = None
-        if cache.bytes_decide():
-            ranks = np.full(max(cache.merged, default=0) + 2, NONE, np.int32)
-            ranks[cache.merged] = np.arange(len(cache.merged))
-            self.merger = ArrayMerger(self.find, ranks)
 
     def start_again(self) -> None:
         """Fill an empty table with the tokens that a piece may be as it stands."""
@@ -67,25 +60,15 @@ class ArrayEncoder:
             result[from_cache] = np.frombuffer(b"".join(packed), np.uint32)
         return result.tobytes()
 
-    def find(self, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-        """The id of the token of each two numbers; -1 where they are no token."""
-        value, found = self.table.look_up(low, high)
-        one = found & (value & (1 << MANY) - 1 == 1)
-        return np.where(one, self.ids[np.where(one, value >> MANY, 0)].astype(np.int64), -1)
-
     def learn(self, pieces: Pieces, new: np.ndarray) -> np.ndarray:
         """Encode the pieces with the numbers `new` and put them into the table; their values."""
         low, high = pieces.low[new], pieces.high[new]
         _, first, which = np.unique(low + high * MIX, return_index=True, return_inverse=True)
-        if len(first) >= BATCH and self.merger:
-            ids, size = self.merger.merge(low[first], high[first])
-        else:
-            begin = pieces.starts[new[first]]
-            packed = [self.cache.packed(pieces.raw[a:b]) for a, b in
-                      zip(begin.tolist(), (begin + pieces.lengths[new[first]]).tolist())]
-            size = np.fromiter(map(len, packed), np.int64, len(packed)) // 4
-            ids = np.frombuffer(b"".join(packed), np.uint32)
+        begin = pieces.starts[new[first]]
+        packed = [self.cache.packed(pieces.raw[a:b]) for a, b in
+                  zip(begin.tolist(), (begin + pieces.lengths[new[first]]).tolist())]
+        size = np.fromiter(map(len, packed), np.int64, len(packed)) // 4
         value = (len(self.ids) + np.cumsum(size) - size) << MANY | size
-        self.ids = np.append(self.ids, ids.astype(np.uint32))
+        self.ids = np.append(self.ids, np.frombuffer(b"".join(packed), np.uint32))
         self.table.insert(low[first], high[first], value)
         return value[which]

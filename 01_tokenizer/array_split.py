@@ -151,19 +151,11 @@ def numbered_pieces(text: str, pattern: str = "gpt2") -> Pieces:
         starts, ends = offset[starts], offset[np.append(starts[1:], len(code))]
     inside = np.frombuffer(raw, np.uint8)[starts] != 0
     starts, lengths = starts[inside], (ends - starts)[inside]
-    return Pieces(raw, starts, lengths, *word_numbers(raw, starts, lengths))
-
-
-def word_numbers(raw: bytes | np.ndarray, starts: np.ndarray, lengths: np.ndarray,
-                 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first and the second eight bytes of pieces as numbers (`Pieces`); behind the last piece
-    there are sixteen bytes more."""
     # Eight bytes from every place on, as one number; a short piece is the low bytes of it.
-    size = len(raw) if isinstance(raw, bytes) else raw.nbytes
-    words = np.ndarray(size - 7, "<u8", raw, strides=(1,))
+    words = np.ndarray(len(raw) - 7, "<u8", raw, strides=(1,))
     low = words[starts] & LOW_BYTES[np.minimum(lengths, 8)]
     high = words[starts + 8 * (lengths > 8)] & LOW_BYTES[np.clip(lengths - 8, 0, 8)]
-    return low, high
+    return Pieces(raw, starts, lengths, low, high)
 
 
 class ArrayCounter:

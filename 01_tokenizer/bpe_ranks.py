@@ -82,9 +82,6 @@ class RankCache(PieceCache):
     def smaller(self, pieces: int) -> "RankCache":
         return RankCache(self.whole, len(self.merged), pieces)
 
-    def bytes_decide(self) -> bool:
-        return not self.missing
-
     def merge(self, raw: bytes) -> list[int]:
         if len(raw) > LONG_PIECE or self.missing:
             return super().merge(raw)

@@ -136,14 +136,6 @@ class PieceCache(dict):
         """An empty cache with the same tables that keeps fewer pieces."""
         return PieceCache(self.whole, self.byte_ids, self.ranks, self.merged, pieces)
 
-    def bytes_decide(self) -> bool:
-        """Whether two neighbours merge if together they are a token.
-
-        So it is where every token has one merge and stands whole: two neighbours that are a token
-        together are then always the two that its merge names.
-        """
-        return not self.missing and len(self.merged) == len(self.ranks) == len(self.whole)
-
     def __missing__(self, piece: str) -> bytes:
         packed = self.packed(piece.encode())
         if len(piece) <= CACHE_LENGTH:

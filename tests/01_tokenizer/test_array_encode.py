@@ -10,7 +10,6 @@ import array_encode
 import bpe
 from array_split import FAMILIES, ArrayCounter, numbered_pieces
 from bpe import Tokenizer, train_bpe
-from bpe_ranks import RankCache
 from docstrings import source_files
 from number_table import NumberTable
 from pretokenize import count_pretokens, split
@@ -80,7 +79,6 @@ def both_ways(monkeypatch, tokenizer, text):
 @pytest.mark.parametrize("pattern", FAMILIES)
 def test_random_text(tokenizer, monkeypatch, pattern):
     monkeypatch.setattr(array_encode, "BITS", 9)               # so small that it starts again
-    monkeypatch.setattr(array_encode, "BATCH", 3)
     monkeypatch.setattr(bpe, "ARRAY_BLOCK", 150)
     own = Tokenizer(tokenizer.vocab, tokenizer.merges, tokenizer.special_tokens, pattern)
     rng = random.Random(17)
@@ -88,39 +86,6 @@ def test_random_text(tokenizer, monkeypatch, pattern):
         text = "".join(rng.choices(PARTS, k=rng.randint(0, 60)))
         slow, fast = both_ways(monkeypatch, own, text)
         assert slow == fast, repr(text)
-
-
-def random_ranks(rng, size):
-    """A rank file's tokens in any order: some are older than their parts, some out of reach."""
-    tokens = {bytes(rng.choices(b"abcd", k=rng.randint(2, 9))) for _ in range(size)}
-    return {token: k for k, token in enumerate([*(bytes([b]) for b in range(256)), *rng.sample(
-        sorted(tokens), len(tokens))])}
-
-
-def test_many_pieces_merged_at_once_are_merged_one_by_one():
-    rng = random.Random(18)
-    for size in (0, 5, 20, 60, 200):
-        for _ in range(4):
-            cache = RankCache(random_ranks(rng, size), 500)
-            encoder = array_encode.ArrayEncoder(cache, "gpt2")
-            pieces = [bytes(rng.choices(b"abcd", k=rng.randint(1, 16))) for _ in range(150)]
-            low, high = np.frombuffer(b"".join(p.ljust(16, b"\0") for p in pieces), "<u8").reshape(
-                -1, 2).T
-            ids, sizes = encoder.merger.merge(low, high)
-            expected = [cache.merge(piece) for piece in pieces]
-            for piece, want, got in zip(pieces, expected, np.split(ids, np.cumsum(sizes))):
-                assert got.tolist() == want, f"{piece}: one by one {want}, together {got.tolist()}"
-
-
-def test_numpy_merges_pieces_only_where_their_bytes_decide():
-    ids = {bytes([b]): b for b in range(256)} | {b"bc": 300, b"ab": 301, b"abc": 302}
-    trained = [(b"b", b"c"), (b"a", b"b"), (b"a", b"bc")]
-    out_of_reach = [(b"b", b"c"), (b"a", b"b"), (b"ab", b"c")]     # a, bc stay two beside each other
-    for merges, decide in ((trained, True), (out_of_reach, False)):
-        tokenizer = Tokenizer({i: t for t, i in ids.items()}, merges)
-        assert tokenizer._cache.bytes_decide() == decide, merges
-    assert tokenizer.encode("abc") == [97, 300]
-    assert not RankCache({b"a": 0}, 1).bytes_decide(), "255 bytes have no token"
 
 
 def test_real_text(tokenizer, monkeypatch):
