@@ -87,8 +87,8 @@ def encode(text: str, merges: Sequence[Merge]) -> list[int]:
     """The tokens of `text`: its bytes, after every merge in the order of training.
 
     The merges apply inside the pieces of the text, each wherever its pair stands: rank decides, not
-    length and not the place. With the merges `[(b"b", b"a"), (b"a", b"b")]`, "abab" becomes
-    `[97, 256, 98]`, the tokens a, ba, b.
+    length and not the place; of two tokens with the same bytes the older counts. With the merges
+    `[(b"b", b"a"), (b"a", b"b")]`, "abab" becomes `[97, 256, 98]`, the tokens a, ba, b.
     """
     # Bytes -> token. Backwards, so that of two tokens with the same bytes the older one stays.
     number = {token: i for i, token in reversed([*enumerate(token_bytes(merges))])}

@@ -178,7 +178,7 @@ def quantise_q8_0(x: np.ndarray) -> np.ndarray:
     """(N, 32) float32 -> (N, 34) bytes of Q8_0: d = max |x| / 127, q = x / d rounded.
 
     Halves are rounded away from zero. Of [127, -63.5, 0.2, ...] d is 1 and q [127, -64, 0, ...].
-    A block of zeros has d = 0 and q = 0.
+    A block of zeros has d = 0 and q = 0, and nothing is divided by zero.
     """
     # The largest number of the block becomes 127 or -127 ...
     d = np.abs(x).max(axis=1, keepdims=True) / np.float32(127)

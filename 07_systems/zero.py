@@ -133,8 +133,9 @@ class ShardedOptimizer(torch.optim.Optimizer):
 
         Call between backward and step, instead of data parallel's all-reduce. Half of an
         all-reduce's traffic; the other half is the gathering of the weights in `step`. Shares of
-        several calls add up, as micro-batches do. Parameters without a gradient are left out; if
-        none has one, nothing is sent.
+        several calls add up, as micro-batches do, each in its piece's dtype; the parameters' own
+        gradients are released (`release`), or they would count again. Parameters without a
+        gradient are left out; if none has one, nothing is sent.
         """
         ready = [p for p in self.trained if p.grad is not None and not self.released(p)]
         if not ready:

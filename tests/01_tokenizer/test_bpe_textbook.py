@@ -136,3 +136,9 @@ def test_the_demo_prints_every_merge():
     lines = shown.stdout.splitlines()
     assert lines[1].split() == ["256", "s", "+", "t", "->", "st", "85", "tokens"]
     assert len(lines) == 9 and lines[-1] == "lowest = low|est = 259 257 = lowest"
+
+
+@pytest.mark.exercise("1.18")
+def test_of_two_tokens_with_the_same_bytes_the_older_one_counts():
+    merges = [(b"a", b"b"), (b"b", b"c"), (b"ab", b"c"), (b"a", b"bc"), (b"abc", b"d")]
+    assert encode("abcd", merges) == [260], "abc is 258 here, never 259"

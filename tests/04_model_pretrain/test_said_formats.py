@@ -128,3 +128,12 @@ def test_the_correction_of_every_token(bias, rank, alpha):
         whole = layer.base.weight + alpha / rank * layer.B @ layer.A
         want = x @ whole.T + (layer.base.bias if bias else 0)
         assert (layer(x) - want).abs().max() < 1e-5, "x W^T + b + alpha / rank (x A^T) B^T"
+
+
+@pytest.mark.exercise("4.34")
+def test_a_block_of_zeros_beside_another_divides_by_nothing():
+    x = np.zeros((2, 32), np.float32)
+    x[1, 3] = 127
+    with np.errstate(divide="raise", invalid="raise"):
+        got = quantisation.quantise_q8_0(x)
+    assert not got[0].any() and got[1, 2 + 3] == 127

@@ -321,3 +321,13 @@ def test_the_length_is_a_scalar_tensor_whatever_happens(dtype):
         got = optimizers.clip_gradients(iter([p]), 1.0)
         assert isinstance(got, torch.Tensor) and got.shape == (), f"a number of {type(got)}"
         assert got.item() == want
+
+
+@pytest.mark.exercise("4.18")
+@pytest.mark.parametrize("swing, calm, spike", [(2.0, 13.0, 15.0), (0.2, 3.1, 3.3)])
+def test_the_measure_is_the_deviation_not_its_square(swing, calm, spike):
+    guard = SpikeGuard(window=8)
+    for i in range(8):
+        assert not guard.is_spike(2.0 + swing * (-1) ** i)
+    assert guard.is_spike(spike), f"2 + 6 * {swing} is passed by {spike}"
+    assert not guard.is_spike(calm), f"and not by {calm}"

@@ -11,9 +11,9 @@ import zero
 from gloo_ranks import run_ranks
 from memory import storage_bytes
 from moe import balance_loss
-from precision import spacing
+from precision import LossScaler, spacing
 from recomputation import gradients_again
-from tensor_parallel import split_dimension
+from tensor_parallel import lookup_own_rows, split_dimension
 
 torch.set_num_threads(1)
 D = torch.float64
@@ -52,27 +52,32 @@ def shares(rank, alone):
     zero.pack = plain_pack                              # in this rank's process only
     group = [dist.new_group([r]) for r in range(2)][rank] if alone else None
     p, unused = torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.zeros(2))
-    optimizer = zero.ShardedOptimizer([p, unused], torch.optim.SGD, group=group, lr=1.0)
+    half = torch.nn.Parameter(torch.zeros(2, dtype=torch.bfloat16))
+    optimizer = zero.ShardedOptimizer([p, unused, half], torch.optim.SGD, group=group, lr=1.0)
     sent, plain = [], zero.reduce_scatter
     zero.reduce_scatter = lambda *a, **k: sent.append(1) or plain(*a, **k)
     optimizer.reduce_gradients()                        # no gradient anywhere: nothing is sent
     for _ in range(2):
         p.grad = torch.tensor([1.0, 2, 3]) * (1 + 2 * rank)
+        half.grad = torch.tensor([1.0, 3.0], dtype=torch.bfloat16) * (1 + 2 * rank)
         optimizer.reduce_gradients()
-    return optimizer.pieces[p].grad.tolist(), optimizer.pieces[unused].grad is None, len(sent)
+    grads = [optimizer.pieces[x].grad for x in (p, half)]
+    assert [g.dtype for g in grads] == [torch.float32, torch.bfloat16], "each in its piece's dtype"
+    return ([g.tolist() for g in grads], optimizer.pieces[unused].grad is None, len(sent))
 
 
 @pytest.mark.exercise("7.11")
 def test_shares_are_the_mean_over_the_group_and_one_call_each():
     for rank, (held, unused, sent) in enumerate(run_ranks(shares, 2, True)):
-        assert held == [x * (1 + 2 * rank) * 2 for x in (1.0, 2, 3)], (
+        assert held == [[x * (1 + 2 * rank) * 2 for x in (1.0, 2, 3)],
+                        [x * (1 + 2 * rank) * 2 for x in (1.0, 3.0)]], (
             f"in a group of one rank the whole gradient is its share, twice over: {held}")
         assert unused and sent == 2, f"two ready gradients, two calls; {sent} were made"
 
 
 @pytest.mark.exercise("7.11")
 def test_shares_of_two_ranks_add_up_over_calls():
-    want = [[4.0, 8.0], [12.0, 0.0]]                    # twice the mean 2, 4, 6, padded with 0
+    want = [[[4.0, 8.0], [4.0]], [[12.0, 0.0], [12.0]]]     # twice 2, 4, 6, padded; twice 2, 6
     for rank, (held, unused, sent) in enumerate(run_ranks(shares, 2, False)):
         assert held == want[rank], f"rank {rank}: {held}"
         assert unused and sent == 2
@@ -147,3 +152,27 @@ def test_below_the_smallest_normal_number_the_spacing_stays(dtype):
     for bad in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(ValueError):
             spacing(bad, dtype)
+
+
+@pytest.mark.exercise("7.15")
+def test_a_rank_may_hold_one_single_row():
+    got = lookup_own_rows(torch.tensor([[4, 5, 6, 0]]), torch.tensor([[1.0, 2.0]]), 5)
+    assert got.tolist() == [[[0, 0], [1, 2], [0, 0], [0, 0]]]
+
+
+@pytest.mark.exercise("7.24")
+def test_the_factor_stays_between_two_bounds():
+    p = torch.nn.Parameter(torch.zeros(1))
+    for factor, gradient, bound in ((2.0 ** 98, 0.0, 2.0 ** 100), (2.0 ** -98, math.inf, 2.0 ** -100)):
+        scaler = LossScaler(factor, interval=1)
+        for _ in range(4):
+            p.grad = torch.full((1,), gradient)
+            scaler.step(torch.optim.SGD([p], lr=1.0))
+        assert scaler.factor == bound, f"from {factor}, four times: {scaler.factor}"
+
+
+@pytest.mark.exercise("7.25")
+def test_an_input_that_was_made_from_another_gets_its_own_gradient_alone():
+    x = torch.tensor(3.0, requires_grad=True)
+    got = gradients_again(lambda a, b: a * b, [x, 2 * x], [], torch.tensor(1.0))
+    assert [g.item() for g in got] == [6.0, 3.0], "the graph in which they were made is left alone"
