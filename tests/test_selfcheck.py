@@ -1,5 +1,6 @@
 """The graders are graded: every blank and every planted bug, against every exercise's tests."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -44,19 +45,24 @@ def test_right_answers_written_otherwise_are_accepted(said):
     assert accepted == given >= 30, said[-2000:]
 
 
-def test_the_table_of_mutants_takes_new_rows_in_place_of_old_ones(tmp_path):
-    from mutants import write_table
+@pytest.fixture
+def mutants(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tests"))
+    return importlib.import_module("mutants")
+
+
+def test_the_table_of_mutants_takes_new_rows_in_place_of_old_ones(tmp_path, mutants):
+    write_table = mutants.write_table
     write_table({"2.10": [5, 4, 1, 0], "2.9": [3, 3, 0, 0]}, 5, tmp_path / "t.csv")
     write_table({"2.9": [9, 6, 1, 1], "1.1": [2, 2, 0, 0]}, None, tmp_path / "t.csv")
     rows = (tmp_path / "t.csv").read_text(encoding="utf-8").splitlines()[1:]
     assert rows == ["1.1,2,2,0,0,0,all", "2.9,9,6,1,1,1,all", "2.10,5,4,1,0,0,5"]
 
 
-def test_in_the_table_no_mutant_lives_without_an_explanation():
-    from mutants import COLUMNS, TABLE, explanations
-    header, *rows = [line.split(",") for line in TABLE.read_text(encoding="utf-8").splitlines()]
-    known = explanations()
-    assert header == list(COLUMNS) and len(rows) > 50
+def test_in_the_table_no_mutant_lives_without_an_explanation(mutants):
+    text, known = mutants.TABLE.read_text(encoding="utf-8"), mutants.explanations()
+    header, *rows = [line.split(",") for line in text.splitlines()]
+    assert header == list(mutants.COLUMNS) and len(rows) > 50
     for name, *counts, _ in rows:
         tried, killed, explained, neither, alive = map(int, counts)
         assert tried == killed + explained + neither and alive == 0, f"{name}: {alive} live"
