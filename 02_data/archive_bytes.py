@@ -178,7 +178,8 @@ def _members(file: IO[bytes], problems: list[Problem]) -> Iterator[tuple[int, by
                 if inflater.eof:
                     break
                 used += len(waiting) - len(inflater.unconsumed_tail)
-                waiting = inflater.unconsumed_tail or file.read(CHUNK)
+                # a member of pages' size: more at once, as little of it is copied for the next one
+                waiting = inflater.unconsumed_tail or file.read(4 * CHUNK)
                 if not waiting:
                     problems.append(Problem(start, "the file ends inside this gzip member"))
                     return
