@@ -389,7 +389,9 @@ def test_smollm_in_one_pattern_is_the_two_steps_of_its_file():
 
 
 @pytest.mark.exercise("1.14")
-def test_special_tokens_may_come_from_a_generator():
+def test_special_tokens_may_come_from_a_generator(monkeypatch):
+    splitter = re.compile(r"(<\|end\|>|<\|x y\|>)")             # exercise 1.3, right
+    monkeypatch.setattr(pretokenize, "special_splitter", lambda tokens: splitter)
     for text, most in (("see <|x y", 4), ("see <|x y|>", 11)):
         listed = last_safe_cut(text, ["<|end|>", "<|x y|>"])
         assert last_safe_cut(text, iter(["<|end|>", "<|x y|>"])) == listed <= most
