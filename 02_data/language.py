@@ -180,7 +180,7 @@ class LanguageModel:
         score = np.exp(SHARPNESS * (score - score.max()))
         best = int(score.argmax())
         # 4. The best of those we know may still be none: does the text look like this language?
-        # Latin letters beside another script count for a third: names and code are no second language.
+        # Latin letters beside another script count for a third: names and code, no second language.
         share = shares[script] + (shares.get("Latin", 0) / 3 if script != "Latin" else 0)
         sure = score[best] / score.sum() * share * familiar(
             tables, self.floors[script], rows, best)

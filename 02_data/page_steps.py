@@ -112,7 +112,7 @@ def prose_of(text: str) -> str:
 
 
 def letters_of(line: str) -> int:
-    """How many characters of a line are letters or marks of letters: letters_of("a\u0301 b1") = 3."""
+    """How many characters of a line are letters or their marks: letters_of("ab c1") = 3."""
     return len(line.translate(_NO_LETTERS)) if line.isascii() else \
         sum(map(len, LETTERS.findall(line)))
 
