@@ -144,7 +144,6 @@ def test_repetition_penalty_lowers_both_signs_once():
         f"2 -> 1, -2 -> -4, once each, others untouched: got {got}"
 
 
-@pytest.mark.exercise("4.14")
 @pytest.mark.parametrize("seen, size, forbidden", [
     ([5, 6, 7, 5, 6], 3, {7}), ([5, 6, 7, 5, 6, 8, 5, 6], 3, {7, 8}), ([5, 6, 7, 5, 6], 4, set()),
     ([5, 6, 7, 5, 6], 1, {5, 6, 7}), ([3, 3, 3], 2, {3}), ([3, 3], 3, set()), ([3, 3, 3], 3, {3}),
@@ -169,6 +168,7 @@ def test_a_model_that_says_one_thing_for_ever_stops_repeating():
     assert len(set(pieces)) == len(pieces) and kept[1:] != free
 
 
+@pytest.mark.exercise("4.14")
 def test_repetition_penalty_per_row_and_without_changing_its_input():
     logits = torch.ones(2, 3)
     got = penalise_repeats(logits, torch.tensor([[0], [2]]), 4.0)
