@@ -48,7 +48,7 @@ def draw_diagnostics(log: list[dict], gold: list[float], path: Path) -> None:
 COLOURS = {"sft": "black", "best": "tab:green", "dpo": "tab:red", "ppo": "tab:blue",
            "grpo": "tab:purple", "reinforce": "tab:cyan", "rft": "tab:orange",
            "rft_random": "tab:brown"}
-MARKS = {"dpo 0.05": "v", "dpo 0.2": "^", "rft": "D", "rft_random": "x"}
+MARKS = {"dpo 0.05": "v", "dpo 0.2": "^", "rft": "D", "rft_random": "X"}
 NAMES = {"reinforce": "REINFORCE (RLOO)", "rft": "best of k, imitated",
          "rft_random": "random ones, imitated"}
 FAR = "distance from SFT: sqrt(KL in nats per answer)"
