@@ -11,7 +11,6 @@ halved. But: one seed each by default, and one recipe; another recipe needs anot
 """
 
 import argparse
-import math
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -199,16 +198,17 @@ def parse() -> argparse.Namespace:
     return args
 
 
-def half_life_of(rows: list[dict], law: ParametricFit) -> tuple[float, tuple[float, float]]:
+def half_life_of(rows: list[dict], law: ParametricFit) -> tuple[float, list[float] | None]:
     """R* of this recipe, from the sweep's run that read half of its text twice, and its 95 %
-    interval: the law might be another (its resamples), and the run's loss is one draw."""
+    interval: the law might be another (its resamples; without any: None), and the run's loss is
+    one draw."""
     twice = [row for row in rows if row["family"] == "repeat"]
     N, D, U, L = (np.array([float(row[name]) for row in twice]) for name in
                   ("params_products", "tokens", "unique_tokens", "loss"))
     noise = np.exp(NOISE * np.random.default_rng(0).normal(size=len(law.samples)))
     draws = [fit_half_life(draw, N, D, U, L * by) for draw, by in zip(law.draws(), noise)]
-    low, high = np.percentile(draws, [2.5, 97.5]) if draws else (math.nan, math.nan)
-    return fit_half_life(law, N, D, U, L), (float(low), float(high))
+    interval = np.percentile(draws, [2.5, 97.5]).tolist() if draws else None
+    return fit_half_life(law, N, D, U, L), interval
 
 
 def settle(args: argparse.Namespace, shard: Shard, path: Path) -> tuple[float, str]:
@@ -258,11 +258,11 @@ def main() -> None:
     write_json(args.out / "laws.json", laws)
     draw_isoflop(args.out / "isoflop.png", laws, budgets, N, L)
     draw_parametric(args.out / "parametric.png", law, partial(predict, law), N, D, L)
-    again, low, high = (float(effective_tokens(2, 1, R)) - 1 for R in
-                        (laws["half_life"], *laws["half_life_interval"]))
+    again, *between = (f"{float(effective_tokens(2, 1, R)) - 1:.0%}" for R in
+                       (laws["half_life"], *(laws["half_life_interval"] or ())))
     print(summary(laws, len(fresh)) + "\n  " + claim_twenty(laws, law))
-    print(f"  a second epoch is worth {again:.0%} [{low:.0%}, {high:.0%}] of fresh text "
-          f"(R* = {laws['half_life']:.2g})")
+    print(f"  a second epoch is worth {again} [{' to '.join(between) or 'no resamples'}] of fresh "
+          f"text (R* = {laws['half_life']:.2g})")
     print("wrote " + ", ".join(shown(args.out / name) for name in
                                ("runs.csv", "laws.json", "isoflop.png", "parametric.png")))
     job.done()

@@ -1,6 +1,6 @@
 """Supervised fine-tuning: show the model questions with good answers, and it imitates the form.
 
-    python 05_posttrain/sft.py            # about 4 minutes; --quick 20 s
+    python 05_posttrain/sft.py            # about 3 minutes; --quick 20 s
 
 Reads base.pt, sft_train.jsonl and sft_val.jsonl; writes sft.pt, sft_log.jsonl, sft_result.json.
 The loss counts the assistant's words and <|end|> only, and is normalised over the whole optimizer
