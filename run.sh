@@ -120,18 +120,18 @@ step python 05_posttrain/preferences.py $quick
 aside python 05_posttrain/reward_model.py $quick
 step python 05_posttrain/dpo.py $quick
 settle
+
+# ---- 5 to 7 in two lanes: align it, prove that it works, make it feasible; then compare and report
 aside python 05_posttrain/ppo.py $quick
+aside python 06_eval/evaluate.py $quick             # the base, SFT, DPO and PPO
+aside python 05_posttrain/recorded_claims.py
 step python 05_posttrain/rejection_sampling.py $quick
 step python 05_posttrain/reinforce.py $quick
+step python 07_systems/benchmark.py $quick
 settle
-
-# ---- 6 and 7: prove it works, make it feasible, report
 aside python 05_posttrain/right_answers.py $quick
-aside python 05_posttrain/recorded_claims.py
-aside python 06_eval/evaluate.py $quick
 step python 05_posttrain/compare.py $quick
 settle
-step python 07_systems/benchmark.py $quick
 step python 06_eval/report.py $quick
 
 printf '\nThe report: %s\n' "$out/report.html"

@@ -108,6 +108,7 @@ class Pages(pydoc.HTMLDoc):
 
 @functools.lru_cache(20_000)
 def words(text: str) -> frozenset[str]:
+    """All words of a text: classes of the page among them become links."""
     return frozenset(re.findall(r"\w+", text))
 
 
@@ -120,6 +121,7 @@ def links(text: str, classes: frozenset[str]) -> list[tuple[int, int, str | None
 
 @functools.lru_cache(1024)
 def pattern(classes: frozenset[str]) -> re.Pattern:
+    """What finds such places, made once for each set of classes."""
     names = [rf"{name}\b" for name in sorted(classes)]
     return re.compile(r"\b(?:(?:https?|ftp)://\S+[\w/]|(?:RFC|PEP)[- ]?\d+|self\.\w+|" +
                       "|".join([*names, r"(\w+)(?=\())"]))

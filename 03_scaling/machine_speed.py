@@ -17,6 +17,7 @@ import time
 import torch
 
 from gpt import GPT, GPTConfig
+from head_loss import training_loss
 from machine import fitted
 from model_shapes import PART, parts_of
 from optimizers import clip_gradients
@@ -68,7 +69,7 @@ class Trial:
         torch.set_num_threads(self.threads)
         wall, began = time.perf_counter(), self.clock()
         with autocast(self.device, self.precision):
-            loss = self.module(self.ids, self.ids)[1]
+            loss = training_loss(self.module, self.ids, self.ids)
         loss.backward()
         middle = self.clock()
         clip_gradients(self.model.parameters(), 1.0)

@@ -34,6 +34,7 @@ from run_table import read_rows
 from scaling_figures import draw_forecast
 from training_loop import Recipe
 
+CLOSE = 0.2         # nats: further above the best, a second look at its speed changes nothing
 REACH = 1.5         # of a plan's size, beyond where the sweep's best sizes point
 # Seconds of training from which torch.compile is tried: trying costs a minute, five on a busy
 # machine, and what it gained here was 0.95 to 1.16 times the speed: nothing, in six minutes.
@@ -58,9 +59,10 @@ def choose_model(laws: dict, seconds: float, unique: float, threads: int, precis
                  rounds: int, device: torch.device = CPU) -> list[dict]:
     """Every candidate width with its speed, tokens in `seconds`, and forecast; best first.
 
-    Widths go up until the forecast has become worse twice: the loss has one valley in width. Then
-    all of them are measured again in turns. Text is read again as far as that is worth a tenth of
-    fresh text. Sizes far from where the sweep's valleys point come last, whatever their forecast.
+    Widths go up until two in a row are worse than the best, or larger than what the sweep's valleys
+    point to: the loss has one valley in width. Then all that can still win are measured again in
+    turns. Text is read again as far as that is worth a tenth of fresh text. Sizes far from where
+    the valleys point come last, whatever their forecast.
     """
     found, worse = [], 0
     for width in WIDTHS:
@@ -68,11 +70,14 @@ def choose_model(laws: dict, seconds: float, unique: float, threads: int, precis
         trial = Trial(config, threads, precision, device=device)
         in_turns([trial], 2)
         one = at_speed(laws, trial, found[-1]["rows"] if found else 16, seconds, unique)
-        worse = worse + 1 if found and one["loss"] > min(f["loss"] for f in found) else 0
+        lost = found and one["loss"] > min(f["loss"] for f in found)
+        worse = worse + 1 if lost or not within_reach(laws, one) else 0
         found.append(one)
         if worse == 2:
             break
-    in_turns([one["trial"] for one in found], rounds)
+    best = in_order(laws, found)[0]["loss"]
+    in_turns([one["trial"] for one in found
+              if within_reach(laws, one) and one["loss"] < best + CLOSE], rounds)
     found = [at_speed(laws, one["trial"], one["rows"], seconds, unique) for one in found]
     for one in found:
         print(f"  width {one['width']:3d}, {one['N'] / 1e6:5.2f} M in products: "
