@@ -1,15 +1,17 @@
-"""The loss of a training step, without its logits: they are made, used and forgotten in pieces.
+"""The loss of a batch, without its logits: they are made, used and forgotten in pieces.
 
     loss = training_loss(model, ids, targets)       # model(ids, targets)[1], and faster on a CPU
 
 A vocabulary of 4,096 makes 16 MB of logits from 1,024 tokens, and the plain way carries them to
 memory and back some eight times: logits, logarithms, shares, zeros, gradients. 128 rows of them
 stay in the processor's cache. And what `backward` needs of them is already known in forward: the
-gradient of a row is its softmax, less one at the target.
+gradient of a row is its softmax, less one at the target. Where no gradient is asked for, rows that
+do not count are not even made: of overlapping windows that is half.
 Leaves out: GPUs, ranks and compiled models, which take the plain way (chapter 7 has theirs).
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gpt import GPT, at_least_32_bits
@@ -57,6 +59,15 @@ class HeadLoss(torch.autograd.Function):
         return d_hidden * d_loss, d_weight * d_loss, None, None
 
 
+def loss_alone(hidden: Tensor, weight: Tensor, targets: Tensor, dtype: torch.dtype) -> Tensor:
+    """Summed cross-entropy in nats of the rows that count, as HeadLoss makes it; no gradients."""
+    counted = targets != -100
+    narrow, total = weight.to(dtype), hidden.new_zeros((), dtype=at_least_32_bits(hidden).dtype)
+    for x, target in zip(hidden[counted].to(dtype).split(ROWS), targets[counted].split(ROWS)):
+        total += F.cross_entropy(at_least_32_bits(x @ narrow.T), target, reduction="sum")
+    return total
+
+
 def training_loss(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
     """`model(ids, targets)[1]` and the same gradients: mean cross-entropy in nats, -100 left out.
 
@@ -70,5 +81,6 @@ def training_loss(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
     hidden = model.hidden(ids).flatten(0, 1)                                    # (B T, C)
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else hidden.dtype
     with torch.autocast("cpu", enabled=False):
-        total = HeadLoss.apply(hidden, model.lm_head.weight, targets.flatten(), dtype)
+        make = HeadLoss.apply if torch.is_grad_enabled() else loss_alone
+        total = make(hidden, model.lm_head.weight, targets.flatten(), dtype)
     return total / (targets != -100).sum().clamp(min=1)

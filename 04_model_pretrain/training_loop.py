@@ -214,7 +214,7 @@ def mean_loss(model: nn.Module, batches: Batches, count: int, precision: str = "
     for step in range(count):
         ids, targets = batches(step)
         with autocast(device, precision):
-            loss = model(ids.to(device), targets.to(device))[1]
+            loss = training_loss(model, ids.to(device), targets.to(device))
         counted = int((targets != -100).sum())
         if counted:         # rows of nothing but padding have no mean
             nats, tokens = nats + float(loss) * counted, tokens + counted

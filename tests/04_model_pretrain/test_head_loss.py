@@ -53,6 +53,16 @@ def test_loss_and_gradients_equal_the_plain_way(dtype, tied, ignored):
         assert mine.dtype == dtype and gap < close, f"{name}: gradients differ by {gap:.1e}"
 
 
+@pytest.mark.parametrize("ignored", ["none", "some", "all"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_without_gradients_the_loss_is_the_same(precision, ignored):
+    model, ids, targets = model_and_batch(ignored=ignored)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        loss, ours = model(ids, targets)[1], training_loss(model, ids, targets)
+    assert ours.dtype == torch.float32 and not ours.requires_grad
+    assert abs(loss - ours) < (2e-5 if precision == "fp32" else 2e-3), f"{ours} for {loss}"
+
+
 def test_16_bits_lose_no_more_than_the_plain_way():
     model, ids, targets = model_and_batch()
     _, exact = both_ways(model, ids, targets)[0]
