@@ -99,11 +99,24 @@ def _remove_strays(path: Path) -> None:
 
 
 def write_json(path: Path | str, value: Any) -> Path:
-    """Write `value` as indented JSON, whole or not at all; returns the path."""
+    """Write `value` as indented JSON, whole or not at all; returns the path. A nan or an infinity
+    becomes null: JSON has no word for them, and no reader but Python's takes Python's."""
+    try:
+        text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_finite(value), indent=1, ensure_ascii=False, allow_nan=False)
     with whole(path) as file:
-        json.dump(value, file, indent=1, ensure_ascii=False)
-        file.write("\n")
+        file.write(text + "\n")
     return Path(path)
+
+
+def _finite(value: Any) -> Any:
+    """`value` with None for each number that is nan or infinite, lists and mappings inside too."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: Path | str, made_by: str) -> Any:

@@ -96,8 +96,9 @@ out=${BUILD_LLM_OUT:-$PWD/out}
 [ $fresh = no ] || rm -rf "$out"/0* "$out"/claims "$out"/report.html
 
 # ---- 1 and 2: tokens and data
-step python 01_tokenizer/train_tokenizer.py $quick
+aside python 01_tokenizer/train_tokenizer.py $quick
 step python 02_data/crawl.py $quick
+settle
 step python 02_data/build_corpus.py $quick
 aside python 02_data/measure_filters.py $quick
 aside python 02_data/mix_domains.py $quick

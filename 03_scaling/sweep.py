@@ -43,7 +43,7 @@ from training_loop import Recipe, mean_loss, train
 # 6.5e11, so that budgets halved for a slow machine show it too. Narrow models cost more time.
 GRIDS = {
     "quick": {0.6e11: (32, 48, 64), 1.8e11: (32, 48, 64, 96)},
-    "default": {1.2e11: (16, 24, 32, 40), 4e11: (24, 32, 48, 64), 1.3e12: (32, 48, 64, 96)},
+    "default": {1.2e11: (12, 20, 28, 40), 4e11: (24, 32, 48, 64), 1.3e12: (32, 48, 64, 96)},
     "full": {3e11: (32, 48, 64), 9e11: (32, 48, 64, 96, 128), 2.7e12: (48, 64, 96, 128, 192),
              8e12: (64, 96, 128, 192, 256)},
 }

@@ -42,6 +42,13 @@ def test_damaged_json_names_file_and_line(tmp_path):
         artifacts.read_json(path, "any.py")
 
 
+def test_what_is_not_finite_is_written_as_null(tmp_path):
+    value = {"low": float("nan"), "all": [1.5, (float("inf"), "nan")], "-inf": -float("inf")}
+    text = artifacts.write_json(tmp_path / "x.json", value).read_text()
+    read = json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    assert read == {"low": None, "all": [1.5, [None, "nan"]], "-inf": None}
+
+
 @pytest.fixture
 def program(tmp_path, monkeypatch):
     """A command of a house of its own, whose module `late` is imported inside its function."""
