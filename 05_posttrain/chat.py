@@ -8,13 +8,14 @@
 Ask about anything that is installed beside it, "What does json.dumps do?": the documentation of the
 name is looked up and put in front of the question (open book; --closed-book leaves it out). What
 stands on the page it can repeat; what it says from memory has the form of an answer, and no more.
+An answer that goes round in a circle is cut off.
 An empty line or Ctrl-D ends it. Every question stands alone, as in training, unless --remember is
 given (a published model always remembers); /new forgets it all. The base model knows no chat
 template: it gets the bare text and continues it.
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -49,6 +50,23 @@ def prompt_for(tokenizer, messages: list[dict], is_base: bool, room: int) -> lis
     return fit_prompt(tokenizer, messages, room)
 
 
+def until_a_circle(tokens: Iterable[int], turns: int = 3) -> Iterator[int]:
+    """`tokens` up to where the same 1 to 8 of them come `turns` times in a row (one alone: twice as
+    often): a small model that goes round in a circle does not find out of it.
+
+    1 2 7 8 7 8 7 8 7 8 gives 1 2 7 8 7 8 7, without the token that closes the third round.
+    """
+    said: list[int] = []
+    for token in tokens:
+        said.append(token)
+        for size in range(1, 9):
+            rounds = turns * (2 if size == 1 else 1)
+            end = said[-size * rounds:]
+            if len(end) == size * rounds and end == end[:size] * rounds:
+                return
+        yield token
+
+
 def reply(model, tokenizer, messages: list[dict], *, is_base: bool, temperature: float,
           max_new_tokens: int, generator: torch.Generator) -> Iterator[str]:
     """The answer to `messages` in pieces of text, as it is drawn; ends where the model ends it."""
@@ -58,7 +76,7 @@ def reply(model, tokenizer, messages: list[dict], *, is_base: bool, temperature:
     stop = (special_id(tokenizer, END), special_id(tokenizer, DOCUMENT_END))
     tokens = generate(model, ids, max_new_tokens, temperature, top_p=0.95, stop=stop,
                       generator=generator)
-    yield from tokenizer.stream_decode(tokens)
+    yield from tokenizer.stream_decode(until_a_circle(tokens))
 
 
 def main() -> None:

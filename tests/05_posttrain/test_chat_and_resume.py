@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from chat import prompt_for, reply
+from chat import prompt_for, reply, until_a_circle
 from dpo import train_dpo
 from grpo import train_grpo
 from measure_policy import form, is_answer, raw_bits_per_byte
@@ -35,6 +35,16 @@ def test_a_reply_streams_and_stops(tiny_model, tokenizer):
                         temperature=1.0, max_new_tokens=12,
                         generator=torch.Generator().manual_seed(0)))
     assert len(pieces) <= 12
+
+
+@pytest.mark.parametrize("said, kept", [
+    ([1, 2, 7, 8, 7, 8, 7, 8, 7, 8], [1, 2, 7, 8, 7, 8, 7]),
+    ([5] * 9, [5] * 5),
+    ([1, 2, 3, 4, 5, 6, 7, 8] * 3, [*range(1, 9)] * 2 + [*range(1, 8)]),
+    ([1, 2, 3, 4, 5, 6, 7, 8, 9] * 4, [*range(1, 10)] * 4),
+    ([0, 0, 0, 1, 0, 1, 1, 2, 1, 2], [0, 0, 0, 1, 0, 1, 1, 2, 1, 2])])
+def test_an_answer_that_goes_round_is_cut_off(said, kept):
+    assert list(until_a_circle(iter(said))) == kept
 
 
 def test_sampling_is_repeatable_and_two_steps_equal_one(tiny_model, tokenizer):
