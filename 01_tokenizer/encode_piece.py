@@ -7,7 +7,10 @@ a fifth of a second and not minutes.
 
 from array import array
 from heapq import heapify, heappop, heappush
+from itertools import chain
 from typing import Mapping
+
+import numpy as np
 
 Pair = tuple[int, int]
 
@@ -90,31 +93,54 @@ def standing_whole(whole: Mapping[bytes, int], byte_ids: list[int], ranks: Mappi
     one half to the beginning of the other first: with the merges b+c, a+b, ab+c, in this order,
     the bytes abc become a, bc; abc is then no piece that one may look up.
     """
-    made = {merged[rank]: (rank, pair) for pair, rank in ranks.items()}
-    orderly = len(made) == len(ranks) and all(
-        made.get(part, (-1,))[0] < rank for pair, rank in ranks.items() for part in pair)
-    if not orderly:                   # a token made twice, or before its parts: simply try all
+    parts = np.fromiter(chain.from_iterable(ranks), np.int64, 2 * len(ranks)).reshape(-1, 2)
+    rank = np.fromiter(ranks.values(), np.int64, len(ranks))
+    made = np.array(merged, np.int64)[rank]
+    size = 1 + max(parts.max(initial=0), made.max(initial=0))
+    born, left, right = np.full((3, size), -1)            # of each id; -1: it is a byte
+    born[made], left[made], right[made] = rank, *parts.T
+    if len({*made.tolist()}) < len(made) or (born[parts] >= rank[:, None]).any():
+        # A token made twice, or before its parts: simply try all.
         return {token: i for token, i in whole.items()
                 if merge_short([byte_ids[b] for b in token], ranks, merged) == [i]}
-    lost = set()
-    for token, (rank, (left, right)) in made.items():
-        if left in lost or right in lost:
-            lost.add(token)
-        left_end = right_end = rank   # until when `left` and `right` are neighbours
-        while token not in lost:
-            across = ranks.get((left, right), rank)
-            # Of equal ranks the leftmost merges first, also across.
-            if across < left_end and across <= right_end:
-                lost.add(token)
-            # Before the younger of the two was made, a part of it stood here.
-            born_left, born_right = made.get(left, (-1,))[0], made.get(right, (-1,))[0]
-            if born_left < 0 and born_right < 0:
-                break
-            if born_left >= born_right:
-                left_end, left = born_left, made[left][1][1]
-            else:
-                right_end, right = born_right, made[right][1][0]
+    lost = np.zeros(size, bool)
+    lost[made[joined_across(parts, rank, born, left, right)]] = True
+    # Whoever has a lost part is lost too, and so on.
+    while (more := made[lost[parts].any(1) & ~lost[made]]).size:
+        lost[more] = True
+    lost = {*np.flatnonzero(lost).tolist()}
     return {token: i for token, i in whole.items() if i not in lost}
+
+
+def joined_across(parts: np.ndarray, rank: np.ndarray, born: np.ndarray, left: np.ndarray,
+                  right: np.ndarray) -> np.ndarray:
+    """Which merges come too late: a lower rank joins something across the border of the two parts.
+
+    Merge k makes `rank[k]` from the ids `parts[k]`. For each id, `born`, `left` and `right` are the
+    rank and the two parts that made it (-1: a byte). Every border is walked back in time, all
+    borders at once, down to the two bytes beside it. The result is an array of bool.
+    """
+    keys = parts @ (len(born), 1)
+    order = np.argsort(keys)
+    keys, key_ranks = keys[order], rank[order]
+    (a, b), k = parts.T.copy(), np.arange(len(rank))      # who stands at the border of merge k
+    until_a, until_b = rank.copy(), rank.copy()           # until when they are neighbours
+    late = np.zeros(len(rank), bool)
+    while len(k):
+        pair = a * len(born) + b
+        at = np.minimum(np.searchsorted(keys, pair), len(keys) - 1)
+        across = np.where(keys[at] == pair, key_ranks[at], rank[k])
+        # Of equal ranks the leftmost merges first, also across.
+        crossed = (across < until_a) & (across <= until_b)
+        late[k[crossed]] = True
+        on = ~crossed & ((born[a] >= 0) | (born[b] >= 0))
+        a, b, k, until_a, until_b = a[on], b[on], k[on], until_a[on], until_b[on]
+        # Before the younger of the two was made, a part of it stood here.
+        born_a, born_b = born[a], born[b]
+        back = born_a >= born_b
+        until_a, a = np.where(back, born_a, until_a), np.where(back, right[a], a)
+        until_b, b = np.where(back, until_b, born_b), np.where(back, b, left[b])
+    return late
 
 
 class PieceCache(dict):
