@@ -7,6 +7,9 @@ Printable bytes stand for themselves, the other 68 for U+0100, U+0101, ... in or
 Source: bytes_to_unicode in encoder.py of openai/gpt-2.
 """
 
+from itertools import accumulate
+from typing import Iterable
+
 PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 # HF numbers the bytes in the order of their characters: "!" comes first, then to "~", then the
 # upper half, and the control bytes last.
@@ -31,3 +34,26 @@ def unprintable(text: str) -> bytes:
         return text.translate(_LATIN).encode("latin-1")
     except UnicodeEncodeError as error:
         raise KeyError(text[error.start]) from None
+
+
+class Spelt(dict):
+    """Name -> the bytes that it shows, for those of many names that the alphabet can spell.
+
+    A character is a byte, so that all names are turned at once, ten times as fast as one by one,
+    and cut apart again. Another name is tried when it is asked for: KeyError, as in `unprintable`.
+    """
+
+    def __init__(self, names: Iterable[str]):
+        names = list(names)
+        if not FROM_PRINTABLE.keys() >= set("".join(names)):
+            names = [name for name in names if FROM_PRINTABLE.keys() >= set(name)]
+        raw, ends = unprintable("".join(names)), [*accumulate(map(len, names))]
+        super().__init__(zip(names, [raw[a:b] for a, b in zip([0, *ends], ends)]))
+
+    def __missing__(self, name: str) -> bytes:
+        return unprintable(name)
+
+    def token(self, name: str) -> bytes:
+        """The bytes of `name`, one of the names; what the alphabet cannot spell (no text reaches
+        it) stands for itself, as in HF's decoder."""
+        return self[name] if name in self else name.encode()

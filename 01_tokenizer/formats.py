@@ -15,8 +15,8 @@ from typing import Mapping, Sequence
 from artifacts import BadInput, shown
 from bpe import Tokenizer
 from bpe_ranks import read_ranks
-from byte_alphabet import printable, unprintable
-from hf_json import odd_ids, read_json, token_of
+from byte_alphabet import Spelt, printable, unprintable
+from hf_json import odd_ids, read_json
 from pretokenize import PATTERNS, Pattern
 
 # llama.cpp's names of the ways to split (tokenizer.ggml.pre), as its llama-vocab.cpp reads them.
@@ -98,9 +98,10 @@ def from_gguf(metadata: Mapping) -> Tokenizer:
     try:
         names = list(value("tokens"))
         types = list(value("token_type", [1] * len(names)))
-        vocab = {i: name.encode() if kind in SPECIAL else token_of(name)
+        spelt = Spelt(names)
+        vocab = {i: name.encode() if kind in SPECIAL else spelt.token(name)
                  for i, (name, kind) in enumerate(zip(names, types, strict=True))}
-        merges = [(unprintable(a), unprintable(b)) for a, b in
+        merges = [(spelt[a], spelt[b]) for a, b in
                   (merge.split(" ") for merge in value("merges"))]
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise BadInput(f"the tokens or merges of the GGUF metadata are damaged ({error!r})")
@@ -122,7 +123,8 @@ def load_gpt2(vocab_json: str | os.PathLike, merges_txt: str | os.PathLike,
     if not isinstance(named, dict) or (odd := odd_ids(named)):
         raise BadInput(f"{shown(vocab_json)} "
                        + (odd if isinstance(named, dict) else "is no mapping of tokens to ids"))
-    vocab = {i: name.encode() if name in special_tokens else token_of(name)
+    spelt = Spelt(named)
+    vocab = {i: name.encode() if name in special_tokens else spelt.token(name)
              for name, i in named.items()}
     merges = _merges_of(merge_lines, merges_txt)
     made = {a + b for a, b in merges} | {name.encode() for name in special_tokens}

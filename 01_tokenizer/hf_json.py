@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Mapping
 
 from artifacts import BadInput, need, shown, whole
-from byte_alphabet import FROM_PRINTABLE, printable, unprintable
+from byte_alphabet import FROM_PRINTABLE, Spelt, printable
 from pretokenize import PATTERNS, UNDIVIDED, Pattern
 from unicode_classes import UNICODE_VERSION
 
@@ -98,12 +98,14 @@ def read_hf(path: str | os.PathLike) -> dict:
         if refused := unlike_ours(content):
             raise BadInput(refused + ": only byte-level BPE behind split patterns is read")
         specials = {token["content"]: token["id"] for token in content.get("added_tokens") or []}
-        vocab = {i: token_of(name) for name, i in model["vocab"].items() if specials.get(name) != i}
+        spelt = Spelt(model["vocab"])
+        vocab = {i: spelt.token(name) for name, i in model["vocab"].items()
+                 if specials.get(name) != i}
         # A pair that stands there twice has its last rank, as in HF's table.
         pairs = [tuple(m.split(" ") if isinstance(m, str) else m) for m in model["merges"]
-                 if not str(m).startswith("#version")]
+                 if not (isinstance(m, str) and m.startswith("#version"))]
         pairs = [*dict.fromkeys(reversed(pairs))][::-1]
-        merges = [(unprintable(a), unprintable(b)) for a, b in pairs]
+        merges = [(spelt[a], spelt[b]) for a, b in pairs]
         if twice := two_roles(specials, model, pairs):
             raise BadInput(twice)
         pattern = pattern_of(content.get("pre_tokenizer") or {})
@@ -128,15 +130,6 @@ def read_json(path: str | os.PathLike) -> object:
         raise BadInput(f"{shown(path)} is not JSON ({error})")
 
 
-def token_of(name: str) -> bytes:
-    """The bytes of a token by its name in the file; one that is not spelt in GPT-2's alphabet (no
-    text reaches it) stands for itself, as in HF's decoder."""
-    try:
-        return unprintable(name)
-    except KeyError:
-        return name.encode()
-
-
 def unlike_ours(content: Mapping) -> str | None:
     """What in a tokenizer.json makes HF give other ids than we would, in words; or None."""
     model, normalizer = content["model"], normalizer_of(content)
@@ -158,7 +151,9 @@ def unlike_ours(content: Mapping) -> str | None:
 
 def odd_ids(vocab: Mapping[str, int]) -> str | None:
     """What is wrong with the ids of a vocabulary, token -> id, in words; or None."""
-    owner = {}
+    ids, owner = vocab.values(), {}
+    if {*map(type, ids)} == {int} and len({*ids}) == len(ids) and min(ids) >= 0:
+        return None                   # nearly always; otherwise one by one, to say which
     for name, i in vocab.items():
         if type(i) is not int or i < 0:
             return f"gives the token {name!r} the id {i!r}, which is no number from 0 on"

@@ -10,7 +10,7 @@ import pytest
 from artifacts import BadInput
 from bpe import Tokenizer, train_bpe
 from bpe_ranks import merges_from_ranks
-from byte_alphabet import printable, unprintable
+from byte_alphabet import Spelt, printable, unprintable
 from formats import from_gguf, from_hf, load_gpt2, load_tekken, load_tiktoken, to_hf
 from pretokenize import PATTERNS, split
 
@@ -531,3 +531,15 @@ def test_a_damaged_tekken_file_is_refused(tokenizer, tmp_path, changes, message)
     (tmp_path / "tekken.json").write_text(json.dumps(tekken(tokenizer) | changes), encoding="utf-8")
     with pytest.raises(BadInput, match=message):
         load_tekken(tmp_path / "tekken.json")
+
+
+def test_many_names_at_once_are_spelt_like_each_alone():
+    every = [bytes([b]) for b in range(256)] + [b" the\n", b"", "é".encode(), b"a" * 300]
+    names = [printable(token) for token in every]
+    assert Spelt(names) == dict(zip(names, every))
+    mixed = Spelt([*names[::-1], "▁the", "a b", "\u0100\u0200"])
+    assert mixed == dict(zip(names, every)), "a name outside the alphabet has no bytes"
+    assert mixed["ĠĠthe"] == b"  the", "a name that was not among them is spelt when asked for"
+    assert mixed.token("▁the") == "▁the".encode() and mixed.token("Ġ") == b" "
+    with pytest.raises(KeyError):
+        mixed["▁the"]
