@@ -105,7 +105,10 @@ def read_hf(path: str | os.PathLike) -> dict:
         pairs = [tuple(m.split(" ") if isinstance(m, str) else m) for m in model["merges"]
                  if not (isinstance(m, str) and m.startswith("#version"))]
         pairs = [*dict.fromkeys(reversed(pairs))][::-1]
-        merges = [(spelt[a], spelt[b]) for a, b in pairs]
+        try:
+            merges = [(spelt[a], spelt[b]) for a, b in pairs]
+        except KeyError as error:
+            raise BadInput(f"has a merge with {error.args[0]!r}, which is not in GPT-2's alphabet")
         if twice := two_roles(specials, model, pairs):
             raise BadInput(twice)
         pattern = pattern_of(content.get("pre_tokenizer") or {})

@@ -543,3 +543,11 @@ def test_many_names_at_once_are_spelt_like_each_alone():
     assert mixed.token("▁the") == "▁the".encode() and mixed.token("Ġ") == b" "
     with pytest.raises(KeyError):
         mixed["▁the"]
+
+
+def test_a_merge_outside_the_alphabet_is_refused_by_its_character(tmp_path):
+    content = {"model": {"type": "BPE", "vocab": {"t": 0, "▁": 1, "▁t": 2}, "merges": ["▁ t"]},
+               "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False}}
+    (tmp_path / "odd.json").write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(BadInput, match="odd.json has a merge with '▁', which is not in GPT-2's"):
+        Tokenizer.load(tmp_path / "odd.json")
