@@ -14,7 +14,7 @@ import re
 import sys
 from collections import Counter
 
-from open_book import on_page, token_f1
+from open_book import on_page, sentence_of, token_f1
 
 # Verbs that open a summary line in the imperative, as PEP 257 asks ("Return", not "Returns").
 VERBS = frozenset("""
@@ -71,7 +71,7 @@ def relevance(question: str, answer: str) -> float:
     words with that answer (open_book.py): what is asked for stands there, and can be checked.
     """
     if told := on_page(question):
-        return token_f1(answer, told)
+        return token_f1(sentence_of(answer), told)
     said = {word[:4] for word in re.findall(r"[a-z]{3,}", answer.lower())}
     named = name_words(question)
     hit = sum(any(s == word or len(s) == 4 and s in word for s in said) for word in named)
@@ -96,12 +96,14 @@ def points(question: str, answer: str, ended: bool, seen: int = 0) -> dict[str, 
         length      -1  under 4 or over 30 words
         stock       -1  the same words answer another question too
         unfinished  -2  the answer was cut off: no end token
+
+    With a page, "From the page, NAME: " before the sentence does not count.
     """
-    answer = answer.strip()
+    told = on_page(question)
+    answer = sentence_of(answer.strip()) if told else answer.strip()
     words = answer.split()
     ends = len(re.findall(r"[.!?](?=\s|$)", answer))
     first = re.sub(r"\W+$", "", words[0]) if words else ""
-    told = on_page(question)
     return {
         "sentence": float(ends == 1 and answer.endswith(".")),
         "imperative": float(not told and first[:1].isupper() and first.lower() in VERBS),

@@ -120,7 +120,7 @@ def verifiable_reward(question: str, text: str, ended: bool) -> float:
 
 def train_grpo(policy, reference, scorer, tokenizer, questions: list[str], *, iterations: int,
                prompts: int, group: int, learning_rate: float, beta: float, normaliser: str,
-               seed: int, steps: int = 4, max_new_tokens: int = 48,
+               seed: int, steps: int = 4, max_new_tokens: int = 60,
                progress: Progress | None = None) -> list[dict]:
     """Train `policy` in place; a record per iteration. scorer(answers) -> (B,) rewards."""
     pad = special_id(tokenizer, PAD)

@@ -31,7 +31,7 @@ from option_ranges import parsed
 # and about things that do not exist (made_up.py). "open" has its page in front (open_book.py).
 SHARES = {"does": 0.15, "open": 0.29, "returns": 0.04, "module": 0.06, "kind": 0.055,
           "arguments": 0.055}
-MADE_UP = {"open": 0.10, "arguments": 0.14, "kind": 0.08, "repeat": 0.03}
+MADE_UP = {"open": 0.08, "arguments": 0.17, "kind": 0.08, "repeat": 0.02}
 # The held-out ones, of a thousand: enough of each kind for an interval.
 HELD_OUT = {"does": 0.2, "open": 0.34, "returns": 0.05, "module": 0.07, "kind": 0.15,
             "arguments": 0.15}

@@ -12,7 +12,7 @@ import random
 import re
 from string import ascii_lowercase
 
-from open_book import LONGEST_HEADING, PageEntry, with_page
+from open_book import LONGEST_NAME, PageEntry, with_page
 
 LONGEST_ARGUMENTS = 60      # characters
 
@@ -154,15 +154,12 @@ def made_up(kind: str, rng: random.Random, known: list[str], words: list[str],
     said = sentence(rng, words)
     if kind == "repeat":
         return record(kind, f"Repeat:\n{said}", said, "")
-    entries = []
     other = dotted(rng, known, rng.random() < 0.5, near=name if rng.random() < 0.5 else "")
-    for n, s in ((name, said), (other, sentence(rng, words))):
-        heading = f"{n}({argument_list(rng, known, taken)[0]})"
-        entries.append(PageEntry(n, heading if len(heading) <= LONGEST_HEADING else f"{n}(...)", s))
+    entries = [PageEntry(name, said), PageEntry(other, sentence(rng, words))]
     question = f"What is {name}?" if is_class else f"What does {name} do?"
     two = other != name and rng.random() < 0.8
     asked = with_page(question, entries[0], entries[1] if two else None, rng.random() < 0.5)
-    return record("open", asked, said, name)
+    return record("open", asked, entries[0].answer, name)
 
 
 def made_up_pairs(counts: dict[str, int], seed: int, pairs: list[dict]) -> list[dict]:

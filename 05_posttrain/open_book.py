@@ -1,22 +1,25 @@
 """Open book: a page of documentation in front of the question.
 
-    # numpy.argsort(a, axis=-1)
-    Returns the indices that would sort an array.
+    # numpy.argsort: Returns the indices that would sort an array.
 
-    # numpy.copy(a, order='K')
-    Return an array copy of the given object.
+    # numpy.copy: Return an array copy of the given object.
 
     What does numpy.argsort do?
+    > From the page, numpy.argsort: Returns the indices that would sort an array.
 
-A page has one entry or two, in either order, and the answer is the sentence below the heading that
-the question names. To find it a model has to look up a name that it may never have read, and to
-copy what stands there: two things that it can do for any package, while remembering needs the
-package. What SFT cannot teach, the context can.
+A page has one entry or two, in either order, and the question names one of them. To answer, a model
+has to find a name that it may never have read, and to copy what stands there: two things that it
+can do for any package, while remembering needs the package. What SFT cannot teach, the context can.
 
-The page is laid out for the tokenizer. A word behind a blank is another token than the same word at
-the start of a line (" numpy" is not "numpy"; a rare word is even cut elsewhere), and a model that
-copies tokens cannot know that they spell the same. So the sentence starts its line, as it will
-start the answer, and the "# " of a heading puts a blank before the name, as the question does.
+The page is laid out for what a small transformer does best: look where these tokens stood before,
+and say what came next (induction heads, chapter 4). So the answer names the entry first, and the
+sentence follows the name on the page as in the answer: naming it IS finding it. With the sentence
+alone as the answer, and a heading "# name(arguments)" on a line of its own, the same model in the
+same updates copied perfectly and did not find: of two entries it took the asked one in .55 of the
+answers, the other in .41; so .82 and .06 (`MEASURED.md`).
+And for the tokenizer: a word behind a blank is another token than the same word at the start of a
+line (" numpy" is not "numpy"), and a model that copies tokens cannot know that they spell the same.
+So a blank stands before the name on the page, in the question and in the answer.
 """
 
 import random
@@ -26,32 +29,40 @@ from dataclasses import dataclass
 
 from doc_entries import Entry, first_sentence
 
-BLOCK = re.compile(r"(?:# )?([A-Za-z_][\w.]*)\(.*\)\n(?:    )?([^\s].*)")
-LONGEST_HEADING, LONGEST_SENTENCE = 64, 100     # characters; longer ones make a batch as wide
+BLOCK = re.compile(r"(?:# )?([A-Za-z_][\w.]*)(?:: |\(.*\)\n(?:    )?)([^\s].*)")
+ANSWER = re.compile(r"From the page, [\w.]+: ")
+LONGEST_NAME, LONGEST_SENTENCE = 64, 100        # characters; longer ones make a batch as wide
 
 
 @dataclass(frozen=True)
 class PageEntry:
-    """One entry of a page: its name, the heading (name and arguments), what is said of it."""
+    """One entry of a page: its name, and what is said of it."""
     name: str
-    heading: str
     sentence: str
 
     @property
     def text(self) -> str:
         """The entry as it stands on a page."""
-        return f"# {self.heading}\n{self.sentence}"
+        return f"# {self.name}: {self.sentence}"
+
+    @property
+    def answer(self) -> str:
+        """The answer to a question about it, with its page in front."""
+        return f"From the page, {self.name}: {self.sentence}"
 
 
 def page_entry(entry: Entry) -> PageEntry | None:
-    """An entry of the documentation as one of a page: name, arguments, first sentence; None where
-    it has no sentence, or one of them is too long. Long argument lists are cut to "(...)"."""
+    """An entry of the documentation as one of a page: its name and first sentence; None where it
+    has no sentence, or one of the two is too long."""
     name, sentence = entry.full_name, first_sentence(entry.doc)
-    heading = f"{name}({entry.arguments})"
-    if len(heading) > LONGEST_HEADING or "\n" in heading:
-        heading = f"{name}(...)"
-    good = sentence and len(sentence) <= LONGEST_SENTENCE and len(heading) <= LONGEST_HEADING
-    return PageEntry(name, heading, sentence) if good else None
+    good = sentence and len(sentence) <= LONGEST_SENTENCE and len(name) <= LONGEST_NAME
+    return PageEntry(name, sentence) if good else None
+
+
+def sentence_of(answer: str) -> str:
+    """What an answer says of its entry: without "From the page, NAME: " before it, if that is
+    there."""
+    return ANSWER.sub("", answer, count=1) if ANSWER.match(answer) else answer
 
 
 def with_page(question: str, asked: PageEntry, other: PageEntry | None,
@@ -64,8 +75,8 @@ def with_page(question: str, asked: PageEntry, other: PageEntry | None,
 def split_page(message: str) -> tuple[dict[str, str], str]:
     """A message -> ({name: sentence} of its page, the question): the way back of `with_page`.
 
-    A message without a page gives ({}, message). Headings without "# " and sentences behind four
-    blanks, as pydoc prints them, are a page too.
+    A message without a page gives ({}, message). Entries as pydoc prints them, the name with its
+    arguments and below it, behind four blanks, the sentence, are a page too.
     """
     *blocks, question = message.split("\n\n")
     entries = [BLOCK.fullmatch(block) for block in blocks]
@@ -78,7 +89,7 @@ def on_page(message: str) -> str:
     """The sentence that the page of a message says of the name that its question asks about; "" if
     there is no page, or the name is not on it.
 
-    `on_page("# f(x)\\nSort x.\\n\\nWhat does f do?")` is "Sort x.".
+    `on_page("# f: Sort x.\\n\\nWhat does f do?")` is "Sort x.".
     """
     page, question = split_page(message)
     words = re.findall(r"[A-Za-z_][\w.]*\w|[A-Za-z_]", question)
@@ -120,5 +131,5 @@ def opened(pairs: list[dict], rng: random.Random, single: float = 0.2) -> list[d
             other = None
         message = with_page(pair["messages"][0]["content"], page, other, rng.random() < 0.5)
         made.append(pair | {"kind": "open", "messages": [
-            {"role": "user", "content": message}, {"role": "assistant", "content": page.sentence}]})
+            {"role": "user", "content": message}, {"role": "assistant", "content": page.answer}]})
     return made

@@ -47,7 +47,7 @@ class PPOSettings:
     gamma: float = 1.0
     lam: float = 0.95
     temperature: float = 1.0
-    max_new_tokens: int = 40
+    max_new_tokens: int = 60
     missing_end: float = -2.0       # the score of an answer that was cut off
 
 

@@ -77,7 +77,7 @@ def priced(scores: Tensor, logprobs: Tensor, reference: Tensor, mask: Tensor,
 
 def train_reinforce(policy, reference, scorer: Scorer, tokenizer, questions: list[str], *,
                     iterations: int, prompts: int, group: int, learning_rate: float, beta: float,
-                    seed: int, max_new_tokens: int = 40, missing_end: float = -2.0,
+                    seed: int, max_new_tokens: int = 60, missing_end: float = -2.0,
                     progress: Progress | None = None) -> list[dict]:
     """Train `policy` in place, one update per batch of fresh answers; a record per iteration.
 

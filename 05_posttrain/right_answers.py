@@ -20,7 +20,7 @@ from artifacts import BadInput, CommandLine, Job, command, out, shown, write_jso
 from batch_generation import generate_batch
 from chat_template import DOCUMENT_END, plain_ids, special_id
 from gold_judge import wilson
-from open_book import token_f1
+from open_book import sentence_of, token_f1
 from option_ranges import parsed
 from rollouts import sample_answers
 from side_by_side import side_by_side
@@ -32,7 +32,7 @@ KINDS = {"arguments": "List the arguments of f(a, b=1).", "kind": "Is X a class 
          "does": "What does X do? (closed book)", "module": "Which module holds X?",
          "returns": "What does X return?"}
 STAGES = ("base", "sft", "rft", "dpo", "reinforce", "ppo", "grpo")
-NEW_TOKENS = 56
+NEW_TOKENS = 72
 
 
 def checkpoints(base: Path, folder: Path) -> dict[str, Path]:
@@ -83,7 +83,8 @@ def shares(questions: list[dict], answers: list[tuple[str, bool]]) -> dict[str, 
         part = [(q, a) for q, a in zip(questions, answers) if q["kind"] == kind]
         exact = sum(text == q["answer"] and ended for q, (text, ended) in part) / len(part)
         table[kind] = {"exact": exact, "interval": wilson(exact, len(part)),
-                       "f1": sum(token_f1(t, q["answer"]) for q, (t, _) in part) / len(part),
+                       "f1": sum(token_f1(sentence_of(t), sentence_of(q["answer"]))
+                                 for q, (t, _) in part) / len(part),
                        "questions": len(part)}
     return table
 

@@ -33,7 +33,7 @@ def as_answer(tokenizer, question: str, prompt: list[int], ids: list[int], end: 
 
 
 def sample_answers(model, tokenizer, questions: list[str], *, seed: int, temperature: float = 1.0,
-                   max_new_tokens: int = 48, batch: int = 128, desc: str = "") -> list[Answer]:
+                   max_new_tokens: int = 60, batch: int = 128, desc: str = "") -> list[Answer]:
     """One answer to each question, in order; ask the same question n times for n answers.
 
     A question that leaves no room for the answer (or takes more than half the context, if that is

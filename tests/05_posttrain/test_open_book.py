@@ -10,7 +10,8 @@ from doc_entries import Entry
 from gold_rule import gold_scores, points
 from instructions import MADE_UP, SHARES, argument_names, open_half
 from made_up import made_up_pairs
-from open_book import on_page, opened, page_entry, split_page, token_f1, with_page
+from open_book import (on_page, opened, page_entry, sentence_of, split_page, token_f1,
+                       with_page)
 from pretokenize import split
 from right_answers import examples, held_out_questions, shares
 
@@ -24,9 +25,9 @@ A, B = page_entry(entry("add")), page_entry(entry("sub", "Return what is left. A
 
 def test_a_page_and_the_way_back():
     message = with_page("What does p.q.add do?", A, B, asked_first=False)
-    assert message == ("# p.q.sub(a, b=1)\nReturn what is left.\n\n"
-                       "# p.q.add(a, b=1)\nReturn the sum of a and b.\n\nWhat does p.q.add do?")
-    as_pydoc = message.replace("# ", "").replace("\nReturn", "\n    Return")
+    assert message == ("# p.q.sub: Return what is left.\n\n"
+                       "# p.q.add: Return the sum of a and b.\n\nWhat does p.q.add do?")
+    as_pydoc = message.replace("# ", "").replace(": Return", "(a, b=1)\n    Return")
     assert split_page(as_pydoc) == split_page(message), "pydoc's layout is a page too"
     page, question = split_page(message)
     assert page == {"p.q.add": A.sentence, "p.q.sub": B.sentence}
@@ -37,9 +38,16 @@ def test_a_page_and_the_way_back():
         assert on_page(other) == "", other
 
 
+def test_the_sentence_of_an_answer():
+    assert A.answer == "From the page, p.q.add: Return the sum of a and b."
+    assert sentence_of(A.answer) == A.sentence == sentence_of(A.sentence)
+    twice = "From the page, a.b: From the page, c: x."
+    assert sentence_of(twice) == "From the page, c: x." and sentence_of("") == ""
+
+
 def test_what_fits_no_page_is_left_out():
     assert page_entry(entry("f", "")) is None and page_entry(entry("f", "x " * 60 + ".")) is None
-    assert page_entry(entry("f", arguments="a" * 70)).heading == "p.q.f(...)"
+    assert page_entry(entry("f", arguments="a" * 70)) is not None, "arguments are not on it"
     assert page_entry(entry("f" * 70)) is None
 
 
@@ -68,9 +76,9 @@ def test_every_page_once_and_nothing_both_ways():
     assert len({p["messages"][0]["content"] for p in opens}) == len(opens)
     for pair in opens:
         asked, said = (m["content"] for m in pair["messages"])
-        assert on_page(asked) == said, "the answer is the page's sentence about that very name"
+        assert said == f"From the page, {pair['name']}: {on_page(asked)}", "of that very name"
     two = sum(len(split_page(p["messages"][0]["content"])[0]) == 2 for p in opens) / len(opens)
-    first = sum(p["messages"][0]["content"].startswith(f"# {p['name']}") for p in opens) / len(opens)
+    first = sum(p["messages"][0]["content"].startswith(f"# {p['name']}:") for p in opens) / len(opens)
     assert 0.6 < two < 0.95 and 0.4 < first < 0.8, f"{two:.2f} with two entries, {first:.2f} first"
     assert opened([], random.Random(0)) == []
 
@@ -86,7 +94,7 @@ def test_made_up_questions_are_answered_by_themselves():
     for pair in made:
         asked, said = (m["content"] for m in pair["messages"])
         if pair["kind"] == "open":
-            assert on_page(asked) == said
+            assert on_page(asked) and said == f"From the page, {pair['name']}: {on_page(asked)}"
         elif pair["kind"] == "repeat":
             assert asked == f"Repeat:\n{said}"
         elif pair["kind"] == "kind":
@@ -119,9 +127,11 @@ def test_what_is_to_be_copied_has_the_same_tokens_in_question_and_answer():
         asked, said = (split(m["content"]) for m in pair["messages"])
         if pair["kind"] == "arguments":         # the separators may differ, the first name not
             asked, said = asked[asked.index("(") + 1:] if "(" in asked else asked, said[:1]
-        elif pair["kind"] == "kind":
+        elif pair["kind"] in ("kind", "open"):
             said = split(f" {pair['name']}")
             assert inside(said, split(pair["messages"][1]["content"])), pair
+            line = split(f" {pair['name']}: {sentence_of(pair['messages'][1]['content'])}")
+            assert pair["kind"] == "kind" or inside(line, asked), "page and answer go on alike"
         assert inside(said, asked) or "self" in asked or said == ["args"], \
             f"{said} is not among the pieces {asked}: a blank before a word makes another token"
         if pair["kind"] == "open":              # the heading and the question name it alike
@@ -135,7 +145,8 @@ def test_the_shares_are_of_one_whole():
 
 def test_the_gold_rule_checks_the_page():
     asked = with_page("What does p.q.add do?", A, B, True)
-    right, wrong = points(asked, A.sentence, True), points(asked, B.sentence, True)
+    right, wrong = points(asked, A.answer, True), points(asked, B.answer, True)
+    assert right == points(asked, A.sentence, True), "the words before the sentence do not count"
     assert (right["on page"], right["relevance"], right["imperative"]) == (1, 2, 0)
     assert wrong["on page"] == 0 and wrong["relevance"] < 0.8, "the other entry's sentence is wrong"
     bare = points("What does p.q.add do?", A.sentence, True)
@@ -149,6 +160,8 @@ def test_the_table_counts_whole_answers_that_ended():
     questions = [{"kind": "arguments", "question": "?", "answer": "a and b."}] * 4
     got = shares(questions, [("a and b.", True), ("a and b.", False), ("a and c.", True),
                              ("", True)])
+    page = [{"kind": "open", "question": "?", "answer": A.answer}]
+    assert shares(page, [(B.answer, True)])["open"]["f1"] < 0.7, "the name is not what counts"
     cell = got["arguments"]
     assert cell["exact"] == 0.25 and cell["questions"] == 4 and 0 < cell["interval"][0] < 0.25
     assert cell["f1"] == pytest.approx((1 + 1 + 2 / 3 + 0) / 4)
