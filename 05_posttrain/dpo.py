@@ -7,6 +7,10 @@ per prompt: beta (log pi(y|x) - log pi_ref(y|x)). Put that reward into Bradley-T
 reward model is gone. Rafailov et al. 2023 (arXiv 2305.18290). With label smoothing it is cDPO,
 with a squared loss IPO (Azar et al., 2310.12036), per token the length-normalised kind.
 
+Only differences are in that loss: it is as content when the chosen answer becomes less likely, if
+the rejected one falls further, and what is right falls with it. So the chosen answers are imitated
+as well (--nll-weight; RPO, Pang et al. 2024, 2404.19733).
+
 Reads sft.pt and preferences.jsonl; writes dpo.pt, dpo_log.jsonl and dpo_result.json.
 """
 
@@ -20,7 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from artifacts import CommandLine, BadInput, Job, command, shown, write_json
+from artifacts import CommandLine, BadInput, Job, command, shown, within, write_json
 from chat_template import PAD, special_id
 from optimizers import linear_schedule
 from option_ranges import parsed
@@ -109,12 +113,14 @@ def reference_logprobs(model, pairs: list[tuple], pad: int, length_normalised: b
 
 def train_dpo(policy, pairs: list[tuple], pad: int, *, steps: int, batch: int, beta: float,
               learning_rate: float, seed: int, kind: str = "sigmoid", label_smoothing: float = 0.0,
-              length_normalised: bool = False, progress: Progress | None = None) -> list[dict]:
+              length_normalised: bool = False, nll_weight: float = 0.0,
+              progress: Progress | None = None) -> list[dict]:
     """Train `policy` in place on pairs of rows, `batch` questions with all their pairs a step;
     returns a record per step.
 
     The reference is the policy as it comes in. The log shows the margin growing while the chosen
-    answers themselves often become LESS likely: only the difference is in the loss.
+    answers themselves often become LESS likely: only the difference is in the loss, unless
+    `nll_weight` times the nats per token of the chosen answers are added to it.
     """
     groups = by_question(pairs)
     pairs = [pair for group in groups for pair in group]
@@ -129,6 +135,9 @@ def train_dpo(policy, pairs: list[tuple], pad: int, *, steps: int, batch: int, b
         chosen, rejected = pair_logprobs(policy, [pairs[i] for i in rows], pad, length_normalised)
         before = reference[:, rows]
         loss = dpo_loss(chosen, rejected, *before, beta, kind, label_smoothing).mean()
+        if nll_weight:
+            tokens = len(rows) if length_normalised else sum(sum(pairs[i][0][1]) for i in rows)
+            loss = loss - nll_weight * chosen.sum() / tokens
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         take_step(optimizer, policy.parameters(), loss, step)
@@ -154,6 +163,8 @@ def parse() -> argparse.Namespace:
     add("--kind", choices=KINDS, default="sigmoid", help="the loss")
     add("--label-smoothing", type=float, default=0.0, help="share of labels taken to be wrong")
     add("--length-normalised", action="store_true", help="compare answers per token")
+    add("--nll-weight", type=within(low=0), default=1.0,
+        help="of the chosen answers' own likelihood; 0: the difference alone")
     add("--epochs", type=float, default=1.0)
     add("--batch", type=int, default=8, help="questions per step, all their pairs")
     add("--learning-rate", type=float, help="default: falls as 1 / width, 0.0005 at width 192")
@@ -191,12 +202,13 @@ def main() -> None:
         log = train_dpo(policy, rows, pad, steps=steps_for(rows, args.batch, args.epochs),
                         batch=args.batch, beta=args.beta, learning_rate=rate, seed=args.seed,
                         kind=args.kind, label_smoothing=args.label_smoothing,
-                        length_normalised=args.length_normalised,
+                        length_normalised=args.length_normalised, nll_weight=args.nll_weight,
                         progress=Progress(args.out, vars(args), inputs, args.fresh))
     save_stage(args.out, policy, "dpo", digest, len(log))
     write_jsonl(result("dpo_log.jsonl"), log)
     write_json(result("dpo_result.json"), {"first": log[0], "last": log[-1], "pairs": len(rows),
-                                           "beta": args.beta, "kind": args.kind})
+                                           "beta": args.beta, "kind": args.kind,
+                                           "nll_weight": args.nll_weight})
     for name in ("loss", "margin", "accuracy", "chosen_log_ratio", "rejected_log_ratio"):
         print(f"{name:20}{log[0][name]:10.4f} -> {log[-1][name]:.4f}")
     print(f"wrote {shown(args.out)}")

@@ -87,7 +87,7 @@ def repetition(answer: str) -> float:
 def points(question: str, answer: str, ended: bool, seen: int = 0) -> dict[str, float]:
     """The gold rule, point by point. `seen`: to how many OTHER questions the same answer was given.
 
-        sentence    +1  exactly one sentence, closed by a period
+        sentence    +1  exactly one sentence, closed by a period (or as the page has it)
         imperative  +1  it opens with a verb in the imperative        (if there is no page)
         on page     +1  it says word for word what the page says      (if there is a page)
         relevance   +2  times the share of the name's words that it mentions; with a page in front
@@ -105,7 +105,7 @@ def points(question: str, answer: str, ended: bool, seen: int = 0) -> dict[str, 
     ends = len(re.findall(r"[.!?](?=\s|$)", answer))
     first = re.sub(r"\W+$", "", words[0]) if words else ""
     return {
-        "sentence": float(ends == 1 and answer.endswith(".")),
+        "sentence": float(ends == 1 and answer.endswith(".") or bool(told) and answer == told),
         "imperative": float(not told and first[:1].isupper() and first.lower() in VERBS),
         "on page": float(bool(told) and answer == told),
         "relevance": 2.0 * relevance(question, answer),

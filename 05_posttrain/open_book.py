@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from doc_entries import Entry, first_sentence
 
 BLOCK = re.compile(r"(?:# )?([A-Za-z_][\w.]*)(?:: |\(.*\)\n(?:    )?)([^\s].*)")
-ANSWER = re.compile(r"From the page, [\w.]+: ")
+ANSWER = re.compile(r"From the page, [\w.]+(?:: |$)")
 LONGEST_NAME, LONGEST_SENTENCE = 64, 100        # characters; longer ones make a batch as wide
 
 
@@ -61,7 +61,7 @@ def page_entry(entry: Entry) -> PageEntry | None:
 
 def sentence_of(answer: str) -> str:
     """What an answer says of its entry: without "From the page, NAME: " before it, if that is
-    there."""
+    there. "From the page, a.b." says nothing."""
     return ANSWER.sub("", answer, count=1) if ANSWER.match(answer) else answer
 
 

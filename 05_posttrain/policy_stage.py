@@ -20,16 +20,19 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from artifacts import BadInput, Job, shown, write_json
+from artifacts import BadInput, Job, shown, within, write_json
 from chat_template import PAD, special_id
 from responses import score_rows
 from reward_model import RewardModel, load_reward_model
 from rollouts import Answer, sample_answers
+from sft import rehearsal, render_rows
 from sound_step import last_good_kept, save_stage
 from training_stage import (Progress, add_common, batch_indices, fresh_questions, open_model,
                             open_tokenizer, read_conversations, result, write_jsonl)
 
 Scorer = Callable[[list[Answer]], Tensor]
+Keep = Callable[[int], Tensor]
+REHEARSED = 4_000       # rows from the front of the training file, where SFT took its own
 
 
 def reward_scorer(reward_model: RewardModel, pad: int) -> Scorer:
@@ -68,6 +71,12 @@ def add_files(parser: argparse.ArgumentParser, out: str, reward: Path | None) ->
     add_common(parser)
 
 
+def add_rehearsal(parser: argparse.ArgumentParser) -> None:
+    """The option of `PolicyStage.keep`."""
+    parser.add_argument("--sft-weight", type=within(low=0), default=1.0,
+                        help="of the loss of SFT's own rows beside the reward")
+
+
 @dataclass
 class PolicyStage:
     """An opened stage: `policy` is trained, `reference` stays; no --reward, no `scorer`."""
@@ -81,6 +90,15 @@ class PolicyStage:
     tokenizer: object
     scorer: Scorer | None
     questions: list[str]
+    records: list[dict]                 # what SFT was shown, to be rehearsed
+
+    def keep(self, weight: float, batch: int = 4) -> Keep | None:
+        """`weight` times the loss of SFT's own rows, to be added to a policy's; None for 0."""
+        if not weight:
+            return None
+        rows, _ = render_rows(self.tokenizer, self.records, self.policy.config.sequence_length)
+        loss = rehearsal(rows, self.pad, batch, self.args.seed)
+        return lambda step: weight * loss(self.policy, step)
 
     @property
     def pad(self) -> int:
@@ -123,4 +141,4 @@ def open_stage(file: str, name: str, args: argparse.Namespace, more: tuple[Path,
     records = read_conversations(args.train, "05_posttrain/instructions.py")
     return PolicyStage(name, args, job, Progress(args.out, vars(args), inputs, args.fresh), policy,
                        copy.deepcopy(policy), digest, tokenizer, scorer,
-                       fresh_questions(records, asked))
+                       fresh_questions(records, asked), records[:REHEARSED])

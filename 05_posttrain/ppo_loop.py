@@ -20,7 +20,8 @@ from artifacts import CommandLine, command
 from chat_template import PAD, special_id
 from optimizers import linear_schedule
 from option_ranges import parsed
-from policy_stage import Scorer, add_files, finite_scores, open_stage, roll_out
+from policy_stage import (Keep, Scorer, add_files, add_rehearsal, finite_scores, open_stage,
+                          roll_out)
 from ppo import (AdaptiveKL, clip_fraction, explained_variance, gae, kl_estimates, masked_whiten,
                  policy_loss, shaped_rewards, value_loss)
 from responses import (answer_logits, collate, masked_mean, response_logprobs, spread_over,
@@ -103,8 +104,10 @@ def prepare(model: ActorCritic, reference, scorer: Scorer, answers: list[Answer]
                  spread_over(token_entropy(logits), rows_mask), advantages, returns)
 
 
-def update(model: ActorCritic, optimizer, batch: Batch, s: PPOSettings, seed: int) -> dict:
-    """The clipped steps on one batch; returns what to watch, averaged over all minibatches."""
+def update(model: ActorCritic, optimizer, batch: Batch, s: PPOSettings, seed: int,
+           keep: Keep | None = None) -> dict:
+    """The clipped steps on one batch; returns what to watch, averaged over all minibatches.
+    `keep(step)`, if any, is added to each step's loss."""
     seen, size = [], len(batch.ids) // s.minibatches
     for step in range(s.epochs * s.minibatches):
         rows = batch_indices(len(batch.ids), size, step, seed)
@@ -119,7 +122,7 @@ def update(model: ActorCritic, optimizer, batch: Batch, s: PPOSettings, seed: in
         actor = policy_loss(logprobs, old, advantages, mask, s.clip)
         critic = value_loss(values, before, returns, mask, s.value_clip)
         optimizer.zero_grad(set_to_none=True)
-        loss = actor + s.value_weight * critic
+        loss = actor + s.value_weight * critic + (keep(step) if keep else 0.0)
         loss.backward()
         take_step(optimizer, model.parameters(), loss, step)
         with torch.no_grad():
@@ -145,11 +148,11 @@ def describe(batch: Batch, answers: list[Answer]) -> dict:
 
 
 def train_ppo(policy, reference, scorer: Scorer, tokenizer, questions: list[str], s: PPOSettings,
-              seed: int, progress: Progress | None = None) -> list[dict]:
+              seed: int, progress: Progress | None = None, keep: Keep | None = None) -> list[dict]:
     """Train `policy` in place; returns one record per iteration, its answers under "samples".
 
-    `reference` is the frozen SFT model, `scorer` gives one number per answer. The same seed gives
-    the same run, resumed or not.
+    `reference` is the frozen SFT model, `scorer` gives one number per answer, `keep` what is added
+    to each update's loss (`PolicyStage.keep`). The same seed gives the same run, resumed or not.
     """
     model, pad = ActorCritic(policy), special_id(tokenizer, PAD)
     optimizer = optimizer_for(model.parameters(), s.learning_rate, eps=1e-5)
@@ -167,7 +170,8 @@ def train_ppo(policy, reference, scorer: Scorer, tokenizer, questions: list[str]
         batch = prepare(model, reference, scorer, answers, pad, steering.beta, s)
         clock.append(time.perf_counter())
         set_rate(optimizer, s.learning_rate * linear_schedule(i, s.iterations, warmup=3))
-        watched = update(model, optimizer, batch, s, seed * 7919 + i)
+        watched = update(model, optimizer, batch, s, seed * 7919 + i, keep and (
+            lambda step: keep(i * s.epochs * s.minibatches + step)))
         clock.append(time.perf_counter())
         seconds = dict(zip(("rollout", "scoring", "update"), (b - a for a, b in
                                                               zip(clock, clock[1:]))))
@@ -199,6 +203,7 @@ def parse() -> argparse.Namespace:
     """The command line, with --quick applied."""
     parser = CommandLine(__doc__)
     add_files(parser, "ppo.pt", result("reward.pt"))
+    add_rehearsal(parser)
     add, d = parser.add_argument, PPOSettings()
     add("--iterations", type=int, default=d.iterations, help="rounds of sampling")
     add("--batch", type=int, default=d.batch, help="answers per iteration")
@@ -221,7 +226,8 @@ def main() -> None:
                            learning_rate=args.learning_rate, kl_target=args.kl_target)
     with stage.guarded(args.learning_rate):
         log = train_ppo(stage.policy, stage.reference, stage.scorer, stage.tokenizer,
-                        stage.questions, settings, args.seed, stage.progress)
+                        stage.questions, settings, args.seed, stage.progress,
+                        stage.keep(args.sft_weight))
     write_samples(log, "ppo")
     seconds = {name: sum(line["seconds"][name] for line in log) for name in log[-1]["seconds"]}
     print("time: " + ", ".join(f"{name} {s / sum(seconds.values()):.0%}"

@@ -21,7 +21,8 @@ from artifacts import CommandLine, command
 from chat_template import PAD, special_id
 from option_ranges import parsed
 from optimizers import linear_schedule
-from policy_stage import Scorer, add_files, finite_scores, open_stage, roll_out
+from policy_stage import (Keep, Scorer, add_files, add_rehearsal, finite_scores, open_stage,
+                          roll_out)
 from responses import collate, only_real, response_logprobs
 from sound_step import take_step
 from training_stage import RATES, Progress, optimizer_for, result, set_rate
@@ -78,8 +79,9 @@ def priced(scores: Tensor, logprobs: Tensor, reference: Tensor, mask: Tensor,
 def train_reinforce(policy, reference, scorer: Scorer, tokenizer, questions: list[str], *,
                     iterations: int, prompts: int, group: int, learning_rate: float, beta: float,
                     seed: int, max_new_tokens: int = 60, missing_end: float = -2.0,
-                    progress: Progress | None = None) -> list[dict]:
+                    progress: Progress | None = None, keep: Keep | None = None) -> list[dict]:
     """Train `policy` in place, one update per batch of fresh answers; a record per iteration.
+    `keep(iteration)`, if any, is added to the loss.
 
     group 2 or more: leave-one-out baselines (RLOO). group 1: the mean of the earlier batches'
     rewards is the baseline of all answers (plain REINFORCE), 0 at first.
@@ -103,6 +105,7 @@ def train_reinforce(policy, reference, scorer: Scorer, tokenizer, questions: lis
         else:
             loss = reinforce_loss(logprobs, rewards, moving, mask)
             moving += (float(rewards.mean()) - moving) / min(i + 1, 10)
+        loss = loss + (keep(i) if keep else 0.0)
         set_rate(optimizer, learning_rate * linear_schedule(i, iterations, warmup=3))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -120,6 +123,7 @@ def train_reinforce(policy, reference, scorer: Scorer, tokenizer, questions: lis
 def main() -> None:
     parser = CommandLine(__doc__)
     add_files(parser, "reinforce.pt", result("reward.pt"))
+    add_rehearsal(parser)
     add = parser.add_argument
     add("--iterations", type=int, default=60, help="updates, each on fresh answers")
     add("--prompts", type=int, default=16, help="questions per iteration")
@@ -136,7 +140,8 @@ def main() -> None:
         log = train_reinforce(stage.policy, stage.reference, stage.scorer, stage.tokenizer,
                               stage.questions, prompts=args.prompts, group=args.group,
                               iterations=args.iterations, beta=args.beta, seed=args.seed,
-                              learning_rate=args.learning_rate, progress=stage.progress)
+                              learning_rate=args.learning_rate, progress=stage.progress,
+                              keep=stage.keep(args.sft_weight, batch=16))
     stage.finish(log, {"group": args.group}, ("reward", "kl", "length", "end_rate"))
 
 

@@ -15,6 +15,7 @@ But: no dropout, no system prompt.
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -89,6 +90,19 @@ def train_step(model, optimizer, rows: list[Row], pad: int, micro_rows: int = 8,
         loss_sum += loss.item()
     take_step(optimizer, model.parameters(), loss_sum, step)
     return loss_sum
+
+
+def rehearsal(rows: list[Row], pad: int, batch: int, seed: int) -> Callable[..., Tensor]:
+    """`keep(model, step)`: nats per trained token of `batch` SFT rows, other ones in each step.
+
+    Added to a policy's loss, it keeps what SFT taught while a reward pulls elsewhere: PPO-ptx of
+    Ouyang et al. 2022 (equation 2), with SFT's rows in place of pretraining's.
+    """
+    def keep(model, step: int) -> Tensor:
+        chosen = [rows[i] for i in batch_indices(len(rows), batch, step, seed)]
+        logprobs, mask = response_logprobs(model, *collate(chosen, pad))
+        return -logprobs.sum() / mask.sum().clamp(min=1)
+    return keep
 
 
 @torch.no_grad()

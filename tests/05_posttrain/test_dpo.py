@@ -99,6 +99,22 @@ def test_first_step_is_ln_2_and_the_margin_grows(tiny_model):
     assert ((new[0] - old[0]) > (new[1] - old[1])).all(), "chosen must gain on rejected"
 
 
+@pytest.mark.parametrize("length_normalised, tokens", [(False, 24), (True, 8)])
+def test_with_their_likelihood_in_the_loss_the_chosen_answers_gain(tiny_model, length_normalised,
+                                                                   tokens):
+    how = dict(steps=6, batch=8, beta=0.1, learning_rate=3e-3, seed=0,
+               length_normalised=length_normalised)
+    old = pair_logprobs(tiny_model, PAIRS, 132, length_normalised)[0].detach()
+    alone, both = copy.deepcopy(tiny_model), copy.deepcopy(tiny_model)
+    train_dpo(alone, PAIRS, 132, **how)
+    log = train_dpo(both, PAIRS, 132, nll_weight=2.0, **how)
+    nats = -2.0 * float(old.sum()) / tokens         # 8 chosen answers of 3 tokens
+    assert log[0]["loss"] == pytest.approx(math.log(2) + nats, rel=1e-5)
+    gains = [(pair_logprobs(m, PAIRS, 132, length_normalised)[0] - old).mean().item()
+             for m in (alone, both)]
+    assert gains[1] > gains[0] + 0.05, f"{gains[1]:.3f} against {gains[0]:.3f} without it"
+
+
 def test_length_normalised_log_probabilities_are_means(tiny_model):
     sums = pair_logprobs(tiny_model, PAIRS, 132, False)
     means = pair_logprobs(tiny_model, PAIRS, 132, True)

@@ -10,7 +10,7 @@ from doc_entries import Entry
 from gold_rule import gold_scores, points
 from instructions import MADE_UP, SHARES, argument_names, open_half
 from made_up import made_up_pairs
-from open_book import (on_page, opened, page_entry, sentence_of, split_page, token_f1,
+from open_book import (PageEntry, on_page, opened, page_entry, sentence_of, split_page, token_f1,
                        with_page)
 from pretokenize import split
 from right_answers import examples, held_out_questions, shares
@@ -43,6 +43,7 @@ def test_the_sentence_of_an_answer():
     assert sentence_of(A.answer) == A.sentence == sentence_of(A.sentence)
     twice = "From the page, a.b: From the page, c: x."
     assert sentence_of(twice) == "From the page, c: x." and sentence_of("") == ""
+    assert sentence_of("From the page, a.b.") == ""
 
 
 def test_what_fits_no_page_is_left_out():
@@ -149,6 +150,12 @@ def test_the_gold_rule_checks_the_page():
     assert right == points(asked, A.sentence, True), "the words before the sentence do not count"
     assert (right["on page"], right["relevance"], right["imperative"]) == (1, 2, 0)
     assert wrong["on page"] == 0 and wrong["relevance"] < 0.8, "the other entry's sentence is wrong"
+    cut = points(asked, "From the page, p.q.", True)
+    assert cut["sentence"] == 0 and cut["length"] == -1, "naming an entry is not yet saying anything"
+    bald = with_page("What does p.q.mul do?", PageEntry("p.q.mul", "Multiply two things"), A, True)
+    as_it_stands = points(bald, "From the page, p.q.mul: Multiply two things", True)
+    assert as_it_stands["sentence"] == as_it_stands["on page"] == 1, "no period on the page"
+    assert points(bald, "From the page, p.q.mul: Multiply two things.", True)["on page"] == 0
     bare = points("What does p.q.add do?", A.sentence, True)
     assert bare["on page"] == 0 and bare["imperative"] == 1, "without a page as before"
     assert gold_scores([asked] * 2, [A.sentence, B.sentence], [True] * 2)[0] == 4

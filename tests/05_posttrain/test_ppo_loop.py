@@ -87,6 +87,24 @@ def test_a_second_epoch_moves_away_from_the_old_policy(tiny_model, tokenizer, mo
         "the old log-probabilities must stay those of the sampling policy"
 
 
+def test_what_is_to_be_kept_is_part_of_every_update(tiny_model, tokenizer, monkeypatch):
+    shares(monkeypatch)
+    kept, asked = copy.deepcopy(tiny_model), []
+    row = torch.tensor([[65, 70, 71, 131]])
+
+    def keep(step):
+        asked.append(step)
+        return 5 * kept(row, row.roll(-1, 1))[1]
+    free = copy.deepcopy(tiny_model)
+    for policy, more in ((free, None), (kept, keep)):
+        train_ppo(policy, tiny_model, share_of_letters, tokenizer, QUESTIONS, SMALL, seed=1,
+                  keep=more)
+    assert asked == list(range(len(asked))) and len(asked) > SMALL.iterations, "one step after another"
+    with torch.no_grad():
+        losses = [m(row, row.roll(-1, 1))[1].item() for m in (free, kept)]
+    assert losses[1] < losses[0] - 0.01, f"{losses[1]:.3f} with it, {losses[0]:.3f} without"
+
+
 def test_scores_must_be_finite_and_cut_answers_score_low(tiny_model, tokenizer):
     answers = sample_answers(tiny_model, tokenizer, ["a?"], seed=0, max_new_tokens=3)
     assert not answers[0].ended

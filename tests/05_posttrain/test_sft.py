@@ -8,7 +8,7 @@ import torch
 import sft
 import sound_step
 from responses import collate
-from sft import fine_tune, held_out_loss, render_rows, sft_loss, train_step
+from sft import fine_tune, held_out_loss, rehearsal, render_rows, sft_loss, train_step
 
 
 @pytest.fixture
@@ -120,3 +120,15 @@ def test_a_few_steps_teach_a_tiny_model_to_answer_and_stop(tiny_model, tokenizer
     assert log[-1]["loss"] < 0.4 < log[0]["loss"]
     answers = sample_answers(tiny_model, tokenizer, ["a?", "e?"], seed=0, temperature=0)
     assert [(a.text, a.ended) for a in answers] == [("Yes.", True)] * 2
+
+
+def test_what_is_rehearsed_is_the_loss_of_sfts_own_rows(tiny_model):
+    keep = rehearsal(ROWS, 132, batch=4, seed=0)
+    losses = [keep(tiny_model, step) for step in range(4)]
+    assert losses[0] == keep(tiny_model, 0) != losses[1], "other rows in each step, the same again"
+    ids, mask = collate(ROWS, 132)
+    whole = rehearsal(ROWS, 132, batch=len(ROWS), seed=0)(tiny_model, 0)
+    direct = sft_loss(tiny_model(ids)[0], ids, mask, float(mask.sum()))
+    assert whole.item() == pytest.approx(direct.item(), rel=1e-5)
+    losses[0].backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in tiny_model.parameters())
