@@ -135,15 +135,16 @@ def train_dpo(policy, pairs: list[tuple], pad: int, *, steps: int, batch: int, b
         chosen, rejected = pair_logprobs(policy, [pairs[i] for i in rows], pad, length_normalised)
         before = reference[:, rows]
         loss = dpo_loss(chosen, rejected, *before, beta, kind, label_smoothing).mean()
-        if nll_weight:
-            tokens = len(rows) if length_normalised else sum(sum(pairs[i][0][1]) for i in rows)
-            loss = loss - nll_weight * chosen.sum() / tokens
+        tokens = len(rows) if length_normalised else sum(sum(pairs[i][0][1]) for i in rows)
+        nll = -chosen.sum() / tokens            # nats per token of the chosen answers
+        total = loss + nll_weight * nll
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        take_step(optimizer, policy.parameters(), loss, step)
+        total.backward()
+        take_step(optimizer, policy.parameters(), total, step)
         won, lost = (implicit_rewards(chosen, before[0], beta),
                      implicit_rewards(rejected, before[1], beta))
-        log.append({"step": step + 1, "loss": loss.item(), "margin": float((won - lost).mean()),
+        log.append({"step": step + 1, "loss": loss.item(), "nll": nll.item(),
+                    "margin": float((won - lost).mean()),
                     "accuracy": float((won > lost).float().mean()),
                     "chosen_log_ratio": float(won.mean() / beta),
                     "rejected_log_ratio": float(lost.mean() / beta)})
@@ -209,7 +210,7 @@ def main() -> None:
     write_json(result("dpo_result.json"), {"first": log[0], "last": log[-1], "pairs": len(rows),
                                            "beta": args.beta, "kind": args.kind,
                                            "nll_weight": args.nll_weight})
-    for name in ("loss", "margin", "accuracy", "chosen_log_ratio", "rejected_log_ratio"):
+    for name in ("loss", "nll", "margin", "accuracy", "chosen_log_ratio", "rejected_log_ratio"):
         print(f"{name:20}{log[0][name]:10.4f} -> {log[-1][name]:.4f}")
     print(f"wrote {shown(args.out)}")
     job.done()

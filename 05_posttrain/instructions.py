@@ -198,7 +198,7 @@ def main() -> None:
     add("--alpaca", type=Path, help="an Alpaca, ShareGPT or messages file to use instead")
     add("--train", type=Path, default=out("05_posttrain", "sft_train.jsonl"))
     add("--val", type=Path, default=out("05_posttrain", "sft_val.jsonl"))
-    add("--limit", type=int, default=20_000, help="most training pairs to keep")
+    add("--limit", type=int, default=25_000, help="most training pairs to keep")
     add("--seed", type=int, default=0)
     add("--quick", action="store_true", help="keep 4,000 pairs")
     add("--fresh", action="store_true", help="make again even if up to date")

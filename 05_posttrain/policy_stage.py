@@ -71,9 +71,9 @@ def add_files(parser: argparse.ArgumentParser, out: str, reward: Path | None) ->
     add_common(parser)
 
 
-def add_rehearsal(parser: argparse.ArgumentParser) -> None:
-    """The option of `PolicyStage.keep`."""
-    parser.add_argument("--sft-weight", type=within(low=0), default=1.0,
+def add_rehearsal(parser: argparse.ArgumentParser, weight: float) -> None:
+    """The option of `PolicyStage.keep`, and its default."""
+    parser.add_argument("--sft-weight", type=within(low=0), default=weight,
                         help="of the loss of SFT's own rows beside the reward")
 
 

@@ -203,7 +203,7 @@ def parse() -> argparse.Namespace:
     """The command line, with --quick applied."""
     parser = CommandLine(__doc__)
     add_files(parser, "ppo.pt", result("reward.pt"))
-    add_rehearsal(parser)
+    add_rehearsal(parser, weight=0.0)
     add, d = parser.add_argument, PPOSettings()
     add("--iterations", type=int, default=d.iterations, help="rounds of sampling")
     add("--batch", type=int, default=d.batch, help="answers per iteration")

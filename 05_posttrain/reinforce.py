@@ -123,9 +123,10 @@ def train_reinforce(policy, reference, scorer: Scorer, tokenizer, questions: lis
 def main() -> None:
     parser = CommandLine(__doc__)
     add_files(parser, "reinforce.pt", result("reward.pt"))
-    add_rehearsal(parser)
+    add_rehearsal(parser, weight=0.3)
     add = parser.add_argument
-    add("--iterations", type=int, default=60, help="updates, each on fresh answers")
+    add("--iterations", type=int, default=40,
+        help="updates, each on fresh answers; as many answers as PPO's")
     add("--prompts", type=int, default=16, help="questions per iteration")
     add("--group", type=int, default=4, help="answers per question; 1: the batch as baseline")
     add("--beta", type=float, default=0.1, help="price of straying from the SFT model")

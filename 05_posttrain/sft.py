@@ -155,7 +155,7 @@ def parse() -> argparse.Namespace:
     add("--val", type=Path, default=result("sft_val.jsonl"))
     add("--data", type=Path, default=out("02_data"), help="folder with val.bin and index.json")
     add("--out", type=Path, default=result("sft.pt"))
-    add("--examples", type=int, default=15_000,
+    add("--examples", type=int, default=20_000,
         help="training examples, from the front of --train: later stages ask those at its back")
     add("--steps", type=int, default=None, help="default: one pass over the examples")
     add("--batch", type=int, default=32, help="conversations per step")
