@@ -1,6 +1,6 @@
 """The embedded crawl: pydoc's HTML page of every module of this Python, in web archives.
 
-    python 02_data/crawl.py            # everything that is installed: about 3 minutes
+    python 02_data/crawl.py            # everything that is installed: about 100 seconds
     python 02_data/crawl.py --quick    # the standard library and numpy: about 15 seconds
 
 Any Python holds a real web of documentation, written by thousands of people: pydoc turns each
