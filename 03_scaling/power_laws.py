@@ -63,6 +63,8 @@ def predict(fit: ParametricFit, N, D):
     With E 1.82, A 482, B 2085, alpha 0.348, beta 0.366: N = 70e9, D = 1.4e12 gives 1.97.
     """
     E, A, B, alpha, beta = fit
+    if not (np.greater(N, 0).all() and np.greater(D, 0).all()):
+        raise ValueError("a model without parameters or without tokens has no loss")
     # An irreducible part, a part that more parameters reduce, and one that more tokens reduce.
     return E + A / np.asarray(N, float) ** alpha + B / (np.asarray(D, float) + fit.shift) ** beta
 
@@ -107,12 +109,14 @@ def fit_parametric(N, D, L, bootstrap: int = 0, *, delta: float = 1e-3, seed: in
     in the resamples too, or a noisy sweep would have a resample without any best allocation.
     ValueError for fewer than 6 different runs (5 with a prior), all of one N or one D, a ladder on
     which D follows N (then N's share and D's cannot be told apart), values not finite and
-    positive, or if the best law that fits falls with neither N nor D.
+    positive, losses that are all equal, or if the best law that fits falls with neither N nor D.
     Source: Hoffmann et al. 2022, section 3.3; refit by Besiroglu et al. 2024.
     """
     N, D, L = checked_runs(N=N, D=D, L=L)
     log_N, log_D, log_L = np.log(N), np.log(D), np.log(L)
     check_that_runs_can_tell(log_N, log_D, 5 if prior else 6, beliefs=bool(prior))
+    if np.ptp(log_L) == 0:
+        raise ValueError("all runs have the same loss: nothing lowered it")
 
     def residuals(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         value, slopes = log_law(theta, log_N, log_D)

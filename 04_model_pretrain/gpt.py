@@ -82,9 +82,11 @@ def causal_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
     q (B, H, T, D), k and v (B, H, T_total, D) -> (B, H, T, D). The T queries are the LAST T of
     the T_total positions (T < T_total when a cache holds the earlier ones). `mask`, bool
     (B, 1, T, T_total), True = may attend, replaces the causal rule. The softmax of 16-bit scores
-    is taken in float32, that of float64 in float64. Source: Vaswani et al. 2017.
+    is in float32, of float64 in float64. ValueError for T > T_total, no mask. Vaswani et al. 2017.
     """
     (T, D), T_total = q.shape[-2:], k.shape[-2]
+    if mask is None and T > T_total:        # the first would see no key: 0 / 0
+        raise ValueError(f"{T} queries cannot be the last of {T_total} positions")
     if mask is None and T > 1:      # query i stands at T_total - T + i, and sees up to there
         mask = torch.ones(T, T_total, dtype=torch.bool, device=q.device).tril(T_total - T)
     scores = at_least_32_bits(q @ k.transpose(-2, -1) * D ** -0.5)      # (B, H, T, T_total)

@@ -45,6 +45,9 @@ class GPTConfig:
                               ("norm", ("rms", "layer")), ("positions", ("rotary", "learned"))):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} {getattr(self, name)!r} is not among {allowed}")
+        for name in ("vocab_size", "sequence_length", "layers", "width", "heads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)}: a model has at least one")
         if self.late_keys and self.positions != "rotary":
             raise ValueError("late keys need rotary positions")
         D = self.head_size or (0 if self.width % self.heads else self.width // self.heads)

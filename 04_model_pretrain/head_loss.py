@@ -78,6 +78,9 @@ def training_loss(model: nn.Module, ids: Tensor, targets: Tensor) -> Tensor:
     small = plain and ids.numel() * model.config.vocab_size <= SMALL
     if not plain or small or model.lm_head.bias is not None:
         return model(ids, targets)[1]
+    wrong = (targets != -100) & ((targets < 0) | (targets >= model.config.vocab_size))
+    if wrong.any():                             # as F.cross_entropy says it
+        raise IndexError(f"Target {int(targets[wrong][0])} is out of bounds.")
     hidden = model.hidden(ids).flatten(0, 1)                                    # (B T, C)
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else hidden.dtype
     with torch.autocast("cpu", enabled=False):

@@ -23,6 +23,13 @@ def called(closure: Callable[[], Tensor] | None) -> Tensor | None:
         return closure()
 
 
+def check_not_negative(**settings: float) -> None:
+    """ValueError naming the first setting that is below 0, infinite, or no number."""
+    for name, value in settings.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name} is {value}: it must be 0 or more, and finite")
+
+
 class AdamW(torch.optim.Optimizer):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2).
 
@@ -33,6 +40,7 @@ class AdamW(torch.optim.Optimizer):
 
     def __init__(self, params, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.95),
                  eps: float = 1e-8, weight_decay: float = 0.0, lazy: bool = False) -> None:
+        check_not_negative(lr=lr, eps=eps, weight_decay=weight_decay)
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
                                       lazy=lazy))
 
@@ -128,6 +136,7 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, params, lr: float = 0.02, momentum: float = 0.95,
                  weight_decay: float = 0.0, steps: int = 5,
                  dtype: torch.dtype = torch.bfloat16) -> None:
+        check_not_negative(lr=lr, momentum=momentum, weight_decay=weight_decay)
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay,
                                       steps=steps, dtype=str(dtype).removeprefix("torch.")))
         for p in (p for group in self.param_groups for p in group["params"]):

@@ -56,7 +56,7 @@ def expected_calibration_error(confidence: np.ndarray, right: np.ndarray, bins: 
 
 def checked_answers(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both columns as floats; ValueError if there are no answers, if the columns differ in length,
-    or if a confidence is not in [0, 1] (percent, nan)."""
+    or if a confidence or a mark is not in [0, 1] (percent, nan)."""
     confidence, right = np.asarray(confidence, dtype=float), np.asarray(right, dtype=float)
     if confidence.ndim != 1 or confidence.shape != right.shape or not len(confidence):
         raise ValueError(f"{confidence.size} confidences and {right.size} answers: as many of one "
@@ -65,6 +65,8 @@ def checked_answers(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarr
     if len(wrong):
         raise ValueError(f"confidence {confidence[wrong[0]]:g} of answer {wrong[0] + 1} is not in "
                          "[0, 1]")
+    if not ((right >= 0) & (right <= 1)).all():
+        raise ValueError("an answer is right (1), wrong (0) or right in part, and nothing else")
     return confidence, right
 
 

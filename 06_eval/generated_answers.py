@@ -87,7 +87,7 @@ def read_number(text: str) -> float | None:
     # A part of a fraction, of a time, of 1 000 or 0x1F is no answer by itself.
     if (re.search(r"\d\s*[/:]\s*$|(?<!\d)\d{1,3}[ \u00a0\u202f]$", text[:last.start()])
             and (len(last[0]) == 3 or text[last.start() - 1] != " ")
-            or re.match(r"\s*[/:]\s*\d|[xX][0-9a-fA-F]", text[last.end():])):
+            or re.match(r"\s*[/:]\s*\d|,\d|[xX][0-9a-fA-F]", text[last.end():])):
         return None
     digits = last[0].replace("$", "").replace("−", "-")
     if "," in digits and not re.match(r"-?\d{1,3}(?:,\d{3})+(?![\d,])", digits):

@@ -212,6 +212,8 @@ def summarise(scores: np.ndarray, gold: np.ndarray) -> dict:
     if len(lost) or not len(scores):
         raise BadInput(f"{len(lost)} of {len(scores)} questions have scores that are no numbers, "
                        "such as those of a model with nan weights: give another checkpoint")
+    if not ((gold >= 0) & (gold < scores.shape[1])).all():
+        raise BadInput(f"a right answer's place is not among the {scores.shape[1]} options")
     predictions = scores.argmax(axis=1)
     right = predictions == gold
     low, high = wilson_interval(int(right.sum()), len(gold))

@@ -151,7 +151,7 @@ def summarise_losses(nats: Sequence[np.ndarray], entropies: Sequence[np.ndarray]
 
 def exp(nats: float) -> float:
     """e^nats; infinity beyond what a float can hold, where math.exp raises OverflowError."""
-    return math.exp(nats) if nats < 709.78 else math.inf
+    return math.inf if nats >= 709.78 else math.exp(nats)
 
 
 def by_position(nats: Sequence[np.ndarray]) -> list[dict]:

@@ -10,7 +10,7 @@ from data_limited import effective_tokens, limited_allocation
 from hyperparameters import best_rate, mup_rates
 from inference_aware import demand_for_ratio
 from on_paper import gpu_flops
-from power_laws import ParametricFit, optimal_allocation
+from power_laws import ParametricFit, fit_parametric, optimal_allocation, predict
 from run_table import load_points
 
 LAW = ParametricFit(1.8, 400, 400, 0.34, 0.28)
@@ -26,7 +26,11 @@ ROWS = "\n".join(f"{n},{n * 20},{3 - 0.1 * i}" for i, n in enumerate(range(1000,
     lambda: demand_for_ratio(LAW, 2.5, -3), lambda: demand_for_ratio(LAW, 2.5, math.nan),
     lambda: mup_rates(0.01, 0, 64), lambda: mup_rates(math.nan, 64, 64),
     lambda: gpu_flops(math.nan, 30), lambda: gpu_flops(8, math.inf),
-    lambda: best_rate([0.01, 0.1, 1], [2, 1]), lambda: best_rate([math.nan, .01, .1], [0, 2, 1])])
+    lambda: best_rate([0.01, 0.1, 1], [2, 1]), lambda: best_rate([math.nan, .01, .1], [0, 2, 1]),
+    lambda: best_rate([-0.01, 0.1, 1, 10], [3, 2, 1, 2]), lambda: predict(LAW, 0, 1e9),
+    lambda: predict(LAW, np.array([1e6, -5]), 1e9), lambda: predict(LAW, 1e6, math.nan),
+    lambda: fit_parametric(np.repeat([1e6, 3e6, 1e7], 3), np.tile([1e8, 1e9, 1e10], 3),
+                           np.full(9, 3.0))])
 def test_no_answer_is_a_nan(asked):
     with pytest.raises((ValueError, BadInput)):
         asked()

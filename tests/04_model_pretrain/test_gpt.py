@@ -305,3 +305,17 @@ def test_rotary_factors_slow_each_pair():
     assert distance(model(random_ids(1, 9))[0], other(random_ids(1, 9))[0]) > 1e-3, "no effect"
     with pytest.raises(ValueError, match="3 rotary factors for 4 pairs"):
         GPTConfig(**SMALL, rotary_factors=(1, 2, 3))
+
+
+def test_more_queries_than_keys_are_refused():
+    q, k = torch.randn(1, 2, 5, 8), torch.randn(1, 2, 3, 8)
+    with pytest.raises(ValueError, match="5 queries .* 3 positions"):
+        gpt.causal_attention(q, k, k)
+    all_seen = torch.ones(1, 1, 5, 3, dtype=torch.bool)
+    assert gpt.causal_attention(q, k, k, all_seen).isfinite().all(), "a mask decides by itself"
+
+
+@pytest.mark.parametrize("name", ["vocab_size", "sequence_length", "layers", "width", "heads"])
+def test_a_model_of_nothing_is_refused(name):
+    with pytest.raises(ValueError, match=f"{name} 0"):
+        GPTConfig(**(SMALL | {name: 0}))

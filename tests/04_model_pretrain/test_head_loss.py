@@ -72,6 +72,15 @@ def test_16_bits_lose_no_more_than_the_plain_way():
         assert (mine - truth).norm() < 1.5 * (theirs - truth).norm() + 1e-3 * truth.norm() + 1e-6
 
 
+@pytest.mark.parametrize("target", [-1, 50])
+def test_a_target_outside_the_vocabulary_is_refused(target):
+    model, ids, targets = model_and_batch()
+    targets[1, 3] = target
+    for gradients in (True, False):
+        with torch.set_grad_enabled(gradients), pytest.raises(IndexError, match=f"Target {target}"):
+            training_loss(model, ids, targets)
+
+
 def test_large_logits_stay_finite():
     model, ids, targets = model_and_batch()
     with torch.no_grad():

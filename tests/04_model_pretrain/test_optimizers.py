@@ -287,3 +287,11 @@ def test_adamw_is_torchs_to_the_bit(foreach):
         mine.step()
         torchs.step()
         assert torch.equal(ours, theirs), f"step {step + 1}: {(ours - theirs).abs().max():.1e} apart"
+
+
+@pytest.mark.parametrize("optimizer", [AdamW, Muon])
+@pytest.mark.parametrize("setting", [dict(lr=-1.0), dict(lr=math.nan), dict(weight_decay=-0.1),
+                                     dict(lr=math.inf)])
+def test_a_rate_that_is_none_is_refused(optimizer, setting):
+    with pytest.raises(ValueError, match=f"{[*setting][0]} is "):
+        optimizer([torch.nn.Parameter(torch.ones(2, 2))], **setting)

@@ -35,6 +35,8 @@ NAN, ONE = math.nan, [("a", "b", "a")]
     lambda: length_controlled_win_rate([1, 0, 0.5], [1, 2, 3], [1, 1, 1], ridge=-1),
     lambda: worst_case([]), lambda: summarise(np.array([[NAN, 0, 0, 0]]), np.array([0])),
     lambda: summarise(np.full((1, 4), -math.inf), np.array([0])),
+    lambda: summarise(np.zeros((1, 4)), np.array([4])),
+    lambda: expected_calibration_error([0.5, 0.9], [0, 2]),
     lambda: mean_win_rate({"s": {"a": {"m": NAN}, "b": {"m": 0.5}}}, "m")])
 def test_what_cannot_be_known_is_refused(asked):
     with pytest.raises((ValueError, BadInput)):

@@ -45,7 +45,7 @@ def test_other_letters():
     ("7 apples\n#### 8\nThanks for 2 questions", 8), ("#### 1,000", 1000), ("#### none, 5", 5),
     (r"so \boxed{17} of 20", 17), ("1,234,567", 1234567), ("in 1999, 12", 12), ("−3", -3),
     ("v2", None), ("1, 2, 3", 3), ("3/4", None), ("#### 3/4", None), ("10:30", None),
-    ("10,5", None), ("1,2345", None), ("1 000", None), ("0x1F", None), ("1e400", None),
+    ("10,5", None), ("1.234,5", None), ("1,2345", None), ("1 000", None), ("0x1F", None), ("1e400", None),
     (r"\boxed{\frac{3}{4}}", None), (r"\boxed{1{,}234}", 1234), (r"\boxed{\text{42}}", 42)])
 def test_numbers(text, want):
     got = read_number(text)

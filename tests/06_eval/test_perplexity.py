@@ -160,3 +160,7 @@ def test_windows_are_those_of_lm_evals_rolling_loglikelihood(window, context):
             done += new
         ours = [(fresh - 1, end) for _, end, fresh in windows(length, window, window - context + 1)]
         assert ours == theirs, f"length {length}"
+
+
+def test_e_to_what_is_no_number_is_none():
+    assert math.isnan(perplexity.exp(math.nan)) and perplexity.exp(710.0) == math.inf
