@@ -1,6 +1,6 @@
 """Train many small models at several compute budgets, and fit the law that forecasts a large one.
 
-    python 03_scaling/sweep.py              about 3 minutes on 2 cores
+    python 03_scaling/sweep.py              about 5 minutes on 2 cores
     python 03_scaling/sweep.py --quick      25 seconds, a coarser law
     python 03_scaling/sweep.py --full       more sizes, budgets and three seeds: an hour
 

@@ -38,6 +38,8 @@ def talk(value) -> list[dict]:
     as one turn of the assistant."""
     value = [value] if isinstance(value, dict) else value
     if isinstance(value, list):
+        if not all(isinstance(message, dict) for message in value):
+            raise ValueError("a list of messages holds something that is no message")
         return [m for m in value if m.get("role") not in ("system", "developer")]
     if not isinstance(value, str) or not value.strip():
         raise ValueError("chosen or rejected is missing or no text")

@@ -24,9 +24,10 @@ def open_against_closed(answers: dict) -> str:
     if "open" not in rows or "does" not in rows:
         return ""
     there, not_there = rows["open"], rows["does"]
-    return (f"<p>The same questions twice. With two entries of documentation in front, one of them "
-            f"the right one, {there['exact']:.0%} of the answers are the page's sentence word for "
-            f"word (token F1 {there['f1']:.2f}); from memory {not_there['exact']:.0%} "
+    return (f"<p>The same questions twice. With a page of one or two entries in front, "
+            f"{there['exact']:.0%} of the answers name the entry that was asked about and say its "
+            f"sentence word for word (token F1 of the sentence {there['f1']:.2f}); from memory "
+            f"{not_there['exact']:.0%} "
             f"({not_there['f1']:.2f}): nobody can remember a package that was never read.</p>")
 
 
