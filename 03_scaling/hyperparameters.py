@@ -46,8 +46,6 @@ def best_rate(rates, losses) -> tuple[float, float]:
     best_rate([0.01, 0.1, 1], [2, 1, 2]) is (0.1, 1).
     """
     rates, losses = np.asarray(rates, float), np.asarray(losses, float)
-    if (rates <= 0).any():
-        raise ValueError("a rate that is not above zero has no logarithm")
     if rates.shape != losses.shape:
         raise ValueError(f"{rates.size} rates and {losses.size} losses: one loss for each rate")
     # A NaN would be the smallest loss for argmin, and the only one for a mean.
