@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole story in commands: raw web pages go in, an aligned model and an honest report come out.
 #
-#   bash run.sh                 set up, then walk all seven chapters (37 minutes on 2 idle cores)
+#   bash run.sh                 set up, then walk all seven chapters (27 minutes on 2 quiet cores)
 #   bash run.sh quick           set up, then walk everything small (about 6 minutes, into out/quick)
 #   bash run.sh test            set up, then run the tests
 #   bash run.sh --minutes 20    the one dial: how long the main model may train (default 6)

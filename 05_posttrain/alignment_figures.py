@@ -73,10 +73,10 @@ def draw_frontier(rows: dict[str, dict], ppo: list[tuple[float, float]], path: P
     # Each point is the mean of the last five iterations, of fewer at the start.
     way = np.array([np.mean(ppo[max(0, i - 4):i + 1], axis=0) for i in range(len(ppo))]).T
     axis.plot(distance(way[0]), way[1], color=COLOURS["ppo"], alpha=0.4, lw=1.2,
-              label="PPO, while training")
+              label="PPO, while training\n(its training questions)")
     frontier_of_seeds(axis, [{"rows": rows}])
     tidy(axis, xlabel=FAR, ylabel="gold reward", title="How much gold for how long a walk")
-    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    axis.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, path)
 
 
