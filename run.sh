@@ -40,10 +40,11 @@ if [ ! -e .venv/ready ] || [ requirements.txt -nt .venv/ready ]; then
 fi
 source .venv/bin/activate
 step() {
-  local began=$SECONDS
+  local began=$SECONDS code=0
   printf '\n\033[1m$ %s\033[0m\n' "$*"
-  "$@"
+  "$@" || code=$?             # in "step ... ||" bash would not stop here by itself
   printf '(%d s)\n' $((SECONDS - began))
+  return $code
 }
 # The walk has two lanes, so that two cores have work. `step` walks in the first. What the next steps
 # do not need walks beside it in the second, one `aside` after another; `settle` waits for them all,

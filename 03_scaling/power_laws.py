@@ -63,7 +63,7 @@ def predict(fit: ParametricFit, N, D):
     With E 1.82, A 482, B 2085, alpha 0.348, beta 0.366: N = 70e9, D = 1.4e12 gives 1.97.
     """
     E, A, B, alpha, beta = fit
-    if not (np.greater(N, 0).all() and np.greater(D, 0).all()):
+    if not (np.greater(N, 0).all() and np.add(D, fit.shift).min() > 0):
         raise ValueError("a model without parameters or without tokens has no loss")
     # An irreducible part, a part that more parameters reduce, and one that more tokens reduce.
     return E + A / np.asarray(N, float) ** alpha + B / (np.asarray(D, float) + fit.shift) ** beta

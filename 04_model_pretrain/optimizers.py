@@ -30,6 +30,14 @@ def check_not_negative(**settings: float) -> None:
             raise ValueError(f"{name} is {value}: it must be 0 or more, and finite")
 
 
+def check_shares(**settings: float) -> None:
+    """ValueError naming the first share of a running mean that is not in [0, 1): at 1 the mean
+    never takes in a gradient, and its correction 1 - b^t divides by 0."""
+    for name, value in settings.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name} is {value}: it must be at least 0 and below 1")
+
+
 class AdamW(torch.optim.Optimizer):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019, algorithm 2).
 
@@ -41,6 +49,7 @@ class AdamW(torch.optim.Optimizer):
     def __init__(self, params, lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.95),
                  eps: float = 1e-8, weight_decay: float = 0.0, lazy: bool = False) -> None:
         check_not_negative(lr=lr, eps=eps, weight_decay=weight_decay)
+        check_shares(beta1=betas[0], beta2=betas[1])
         super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay,
                                       lazy=lazy))
 
@@ -136,7 +145,8 @@ class Muon(torch.optim.Optimizer):
     def __init__(self, params, lr: float = 0.02, momentum: float = 0.95,
                  weight_decay: float = 0.0, steps: int = 5,
                  dtype: torch.dtype = torch.bfloat16) -> None:
-        check_not_negative(lr=lr, momentum=momentum, weight_decay=weight_decay)
+        check_not_negative(lr=lr, weight_decay=weight_decay)
+        check_shares(momentum=momentum)
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay,
                                       steps=steps, dtype=str(dtype).removeprefix("torch.")))
         for p in (p for group in self.param_groups for p in group["params"]):

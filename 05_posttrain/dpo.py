@@ -136,7 +136,7 @@ def train_dpo(policy, pairs: list[tuple], pad: int, *, steps: int, batch: int, b
         before = reference[:, rows]
         loss = dpo_loss(chosen, rejected, *before, beta, kind, label_smoothing).mean()
         tokens = len(rows) if length_normalised else sum(sum(pairs[i][0][1]) for i in rows)
-        nll = -chosen.sum() / tokens            # nats per token of the chosen answers
+        nll = -chosen.sum() / max(1, tokens)    # nats per token of the chosen answers
         total = loss + nll_weight * nll
         optimizer.zero_grad(set_to_none=True)
         total.backward()

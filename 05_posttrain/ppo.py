@@ -159,8 +159,8 @@ class AdaptiveKL:
     def __init__(self, beta: float, target: float | None = None, horizon: float = 10_000):
         if target is not None and not 0 < target < float("inf"):
             raise ValueError(f"a KL target of {target} nats cannot be steered to: it must be > 0")
-        if not (0 <= beta < float("inf") and 0 < horizon):
-            raise ValueError(f"beta {beta} must be 0 or more, and horizon {horizon} above 0")
+        if not (abs(beta) < float("inf") and 0 < horizon):
+            raise ValueError(f"beta {beta} must be finite, and horizon {horizon} above 0")
         self.beta, self.target, self.horizon = beta, target, horizon
 
     def update(self, kl: float, answers: int) -> float:

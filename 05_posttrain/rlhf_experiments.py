@@ -109,7 +109,7 @@ def over_optimisation(bench: Bench, sft, seed: int, kept: Kept) -> dict:
         "poor_reward", lambda: fit_reward(bench, sft, pairs, seed, 64, epochs=2))
     hacked = copy.deepcopy(sft)
     settings = PPOSettings(iterations=3 if bench.small else 36, batch=32, beta=0.0,
-                           learning_rate=2 * RATES["ppo"], max_new_tokens=32)
+                           learning_rate=2 * RATES["ppo"], max_new_tokens=60)
     log = train_ppo(hacked, sft, reward_scorer(poor, bench.pad), bench.tokenizer,
                     fresh_questions(bench.train, 2500), settings, seed)
     return {"reward_model": numbers, "trace": trace(log), "examples": log[-1]["samples"][:6]}

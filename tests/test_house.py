@@ -3,6 +3,8 @@
 import ast
 import functools
 import re
+import shutil
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -92,6 +94,17 @@ def test_files_are_readable(stem):
             named = any(k.arg in ("encoding", None) for k in node.keywords)
             assert named or "b" in str(mode) or len(node.args) > 1 and not isinstance(
                 node.args[1], ast.Constant), f"{stem}:{node.lineno}: open() without its encoding"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_a_step_of_run_sh_that_fails_says_so_to_whoever_asks():
+    step = re.search(r"^step\(\) \{.*?^\}", (ROOT / "run.sh").read_text(), re.M | re.S)[0]
+    asked = f"set -e\n{step}\nstep false || code=$?; step true; echo code ${{code:-0}}"
+    said = subprocess.run(["bash", "-c", asked], capture_output=True, text=True).stdout
+    assert said.endswith("code 1\n"), "failed tests were printed, and CI passed"
+    alone = subprocess.run(["bash", "-c", f"set -e\n{step}\nstep false; echo went on"],
+                           capture_output=True, text=True)
+    assert alone.returncode == 1 and "went on" not in alone.stdout
 
 
 def test_run_sh_lists_commands_that_exist():

@@ -279,6 +279,13 @@ def test_last_safe_cut(monkeypatch, text, expected, why):
 
 
 @pytest.mark.exercise("1.14")
+def test_last_safe_cut_when_only_the_last_letter_of_a_special_token_is_missing(monkeypatch):
+    monkeypatch.setattr(pretokenize, "special_splitter", lambda tokens: re.compile(r"(<\|x\|>)"))
+    got = last_safe_cut("one two<|x|", ("<|x|>",))
+    assert got == 3, f"'<|x|' may become the token <|x|>, and 'two' goes with it: got {got}"
+
+
+@pytest.mark.exercise("1.14")
 def test_last_safe_cut_when_a_special_token_begins_like_its_end(monkeypatch):
     monkeypatch.setattr(pretokenize, "special_splitter", lambda tokens: re.compile("(a a b)"))
     got = last_safe_cut("z a a", ("a a b",))

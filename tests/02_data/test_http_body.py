@@ -25,6 +25,8 @@ from http_body import BadBody, decompress, parse_headers, split_response, unchun
     (b"5\r\nhello\r\n0\r\nTrailer: x\r\n\r\n", b"hello", "nothing after the last chunk"),
     (b"0\r\n\r\n", b"", "no chunk but the last: an empty page"),
     (b"", b"", "nothing"),
+    (b"00000005\r\nhello\r\n0\r\n\r\n", b"hello", "eight digits are a size"),
+    (b"000000005\r\nhello\r\n0\r\n\r\n", b"000000005\r\nhello\r\n0\r\n\r\n", "nine are none"),
 ])
 def test_unchunk(body, want, mistake):
     assert unchunk(body) == want, mistake

@@ -295,3 +295,11 @@ def test_adamw_is_torchs_to_the_bit(foreach):
 def test_a_rate_that_is_none_is_refused(optimizer, setting):
     with pytest.raises(ValueError, match=f"{[*setting][0]} is "):
         optimizer([torch.nn.Parameter(torch.ones(2, 2))], **setting)
+
+
+@pytest.mark.parametrize("make", [
+    lambda p: AdamW(p, betas=(0.9, 1.0)), lambda p: AdamW(p, betas=(-0.1, 0.9)),
+    lambda p: Muon(p, momentum=1.0), lambda p: Muon(p, momentum=math.nan)])
+def test_a_mean_that_takes_nothing_in_is_refused(make):
+    with pytest.raises(ValueError, match="below 1"):
+        make([torch.nn.Parameter(torch.ones(2, 2))])
