@@ -1,6 +1,6 @@
 """DPO: the preference without the reward model, by plain supervised learning on pairs.
 
-    python 05_posttrain/dpo.py            # about 2 minutes; --quick 12 s; --beta 0.1
+    python 05_posttrain/dpo.py            # a minute or two; --quick 12 s; --beta 0.1
 
 The optimal policy of "maximise reward minus beta KL" determines its own reward, up to a constant
 per prompt: beta (log pi(y|x) - log pi_ref(y|x)). Put that reward into Bradley-Terry, and the

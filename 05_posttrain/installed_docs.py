@@ -1,7 +1,7 @@
 """The page for a question: what the reader's own Python says of the name that is asked about.
 
     with_documentation("What does json.dumps do?")
-    -> ("# json.dumps(...)\\nSerialize ...\\n\\nWhat does json.dumps do?", "json.dumps")
+    -> ("# json.dumps: Serialize ...\\n\\nWhat does json.dumps do?", "json.dumps")
 
 Retrieval in its smallest form: the name in the question is the key, `pydoc` finds the object in
 any installed package, its documentation becomes the page. Looking an object up imports its module,

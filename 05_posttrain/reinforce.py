@@ -1,6 +1,6 @@
 """REINFORCE with a baseline: the first rung before PPO. No critic, no clip, no second pass.
 
-    python 05_posttrain/reinforce.py            # RLOO: about 4 minutes; --quick 14 s
+    python 05_posttrain/reinforce.py            # RLOO: two to three minutes; --quick 14 s
     python 05_posttrain/reinforce.py --group 1  # one answer a question, the batch as baseline
 
 Sample answers, score them, and make those more likely that were better than expected. "Expected"

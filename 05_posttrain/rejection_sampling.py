@@ -1,6 +1,6 @@
 """Rejection-sampling fine-tuning: keep the best of k answers, and imitate it. RL by SFT alone.
 
-    python 05_posttrain/rejection_sampling.py   # about 3 minutes; --quick 11 s
+    python 05_posttrain/rejection_sampling.py   # two to three minutes; --quick 11 s
 
 Sample k answers to each question, let the reward model choose one, and fine-tune on the chosen.
 Dong et al. 2023 (RAFT, arXiv 2304.06767); Touvron et al. 2023 (Llama 2) did four rounds of it

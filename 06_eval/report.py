@@ -14,7 +14,7 @@ from typing import Callable
 from artifacts import CommandLine, command, out, shown, whole
 from claims_ledger import OPEN, read_ledger, tally
 from page_parts import answer_cards, escape, short
-from report_answers import right_answers
+from report_answers import opening_answer, right_answers
 from report_claims import claims
 from report_evaluation import evaluation
 from report_stages import post_training
@@ -77,6 +77,11 @@ def tiles(folder: Path) -> str:
         for value, text in found) + "</div>"
 
 
+def opening(folder: Path) -> str:
+    """An answer that came out right, of a kind that often does; without one, the best there is."""
+    return opening_answer(folder) or opening_sample(folder)
+
+
 def opening_sample(folder: Path) -> str:
     """One question with the base model's answer and the leader's best one, and it says so."""
     results = read(folder / "06_eval" / "results.json")
@@ -97,7 +102,7 @@ def build_report(folder: Path) -> str:
     """The whole page as HTML text, from the files under `folder`."""
     style = Path(__file__).with_name("report.css").read_text(encoding="utf-8")
     parts = []
-    for make in (tiles, opening_sample):
+    for make in (tiles, opening):
         try:
             parts.append(make(folder))
         except Exception:           # the same pieces appear, with the reason, in their sections

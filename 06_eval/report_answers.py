@@ -5,6 +5,7 @@ word for word, by stage, about packages that no stage was trained on, and exampl
 """
 
 from pathlib import Path
+from typing import Iterable
 
 from page_parts import answer_cards, escape, missing, short, table
 from report_training import read
@@ -15,7 +16,7 @@ def share(cell: dict | None) -> str:
     if not cell:
         return "–"
     low, high = cell["interval"]
-    return f"{cell['exact']:.0%} <small>{low:.0%} to {high:.0%}</small>"
+    return f"{cell['exact']:.0%}<br><small>{100 * low:.0f}–{100 * high:.0f}</small>"
 
 
 def open_against_closed(answers: dict) -> str:
@@ -38,13 +39,32 @@ def example_cards(examples: list[dict], right: bool, most: int = 4) -> str:
     # One of each kind first: the most different examples.
     kept = sorted(kept, key=lambda e: [k["kind"] for k in kept[:kept.index(e)]].count(e["kind"]))
     for example in kept[:most]:
-        page, _, asked = example["question"].rpartition("\n\n")
-        shown = f"<pre>{escape(page)}</pre>" if page else ""
-        parts.append(f'{shown}<p class="question">{escape(asked)} <span>Right: '
-                     f"{escape(short(example['answer']))}</span></p>"
-                     + answer_cards([(name, short(text)) for name, text
-                                     in example["answers"].items()]))
+        parts.append(example_card(example, f"Right: {escape(short(example['answer']))}",
+                                  example["answers"]))
     return "".join(parts)
+
+
+def example_card(example: dict, remark: str, names: Iterable[str]) -> str:
+    """One question with its page, a remark in HTML, and the answers of these models."""
+    page, _, asked = example["question"].rpartition("\n\n")
+    shown = f"<pre>{escape(page)}</pre>" if page else ""
+    return (f'{shown}<p class="question">{escape(asked)} <span>{remark}</span></p>'
+            + answer_cards([(name, short(example["answers"][name])) for name in names]))
+
+
+def opening_answer(out: Path) -> str:
+    """What the report opens with: a question with its page in front that the SFT model answers
+    rightly, and how many of such it does; "" where there is none."""
+    answers = read(out / "05_posttrain" / "answers.json") or {"examples": []}
+    right = [e for e in answers["examples"] if e["kind"] == "open" and e["right"]
+             and "sft" in e["answers"]]
+    if not right:
+        return ""
+    share = answers["models"]["sft"]["open"]["exact"]
+    names = [name for name in ("base", "sft") if name in right[0]["answers"]]
+    return example_card(right[0], f"Its page is in front. One of the {share:.0%} that come out "
+                        'right word for word; wrong ones and other kinds stand <a href="#answers">'
+                        "below</a>.", names)
 
 
 def right_answers(out: Path) -> str:

@@ -1,6 +1,5 @@
 """Grading: one submission or a class, each exercise's tests in a fresh copy of the repository."""
 
-import compileall
 import csv
 import json
 import os
@@ -21,9 +20,10 @@ from learning.limited_runs import ForkedRuns
 from learning.number_answers import compute_answers
 from learning.submissions import (Submission, given, helper_files, students_in, submitted_text)
 
-LEFT_OUT = shutil.ignore_patterns("exercises.toml", "questions.toml", "selfcheck*", "mutant*",
-                                  "empty_bodies*", "right_answers.toml", "test_selfcheck*",
-                                  "figures", "recorded_runs", "*.png", "*.svg")
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "exercises.toml", "questions.toml", "selfcheck*",
+                                  "mutant*", "empty_bodies*", "right_answers.toml",
+                                  "test_selfcheck.py", "figures", "recorded_runs", "*.png",
+                                  "*.svg")
 FORKS = local()                         # each thread of grade has a server of its own
 
 
@@ -48,9 +48,6 @@ def grade(paths: list[Path], chapter: int | None = None, limit: float = 60,
         fail(str(error))
     computed, rows, servers = compute_answers(chosen), {}, []
     needed = max(e["chapter"] for e in chosen)
-    for number, folder in chapter_folders().items():        # once, and not again in each copy
-        if number <= needed:
-            compileall.compile_dir(folder, maxlevels=0, quiet=2)
     with ThreadPoolExecutor(workers, initializer=prepare, initargs=(needed, servers)) as pool:
         jobs = [(s, [pool.submit(grade_one, s, e, listed, computed, limit) for e in chosen])
                 for s in handed_in]
@@ -220,9 +217,6 @@ def run_graded(exercise: dict, text: str, limit: float, helpers: dict[str, str]
                  {**helpers, exercise["file"]: text}.items()}
         for file, part in files.items():
             file.write_bytes(part.encode("utf-8"))
-            # the reference's own bytes of this module would tell the answer
-            for compiled in (file.parent / "__pycache__").glob(f"{file.stem}.*"):
-                compiled.unlink()
         seal = secrets.token_hex()
         code, output = FORKS.runs.run(
             ["-q", "--tb=short", "-s", "--exercise", exercise["id"], "--outcomes", str(record),

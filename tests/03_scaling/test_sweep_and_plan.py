@@ -164,6 +164,35 @@ def test_no_size_far_beyond_where_the_valleys_point_is_planned(data, monkeypatch
     assert min(c["loss"] for c in plans[1]["candidates"]) < plans[1]["candidates"][0]["loss"]
 
 
+def test_what_cannot_win_is_not_measured_again(data, monkeypatch):
+    turns = {}
+
+    class Counted(FakeTrial):
+        def turn(self) -> None:
+            turns[self.config.width] = turns.get(self.config.width, 0) + 1
+    index = json.loads((data / "index.json").read_text())
+    index["splits"]["train"]["tokens"] = 10 ** 9
+    laws = laws_of() | {"isoflop": {"N_opt": [2e4], "budgets": [2.4e10]}}
+    monkeypatch.setattr(plan, "Trial", Counted)
+    monkeypatch.setattr(plan, "CLOSE", 0.03)
+    found = plan.choose_model(laws, 480.0, 1e9, 1, "fp32", 3)
+    beyond = [one["width"] for one in found if not plan.within_reach(laws, one)]
+    assert len(beyond) == 2, f"widths up to {max(beyond)} measured, far beyond the valleys"
+    for one in found:
+        again = one["width"] not in beyond and one["loss"] < found[0]["loss"] + plan.CLOSE
+        assert turns[one["width"]] == (5 if again else 2), (one["width"], turns)
+    near = [turns[one["width"]] for one in found if one["width"] not in beyond]
+    assert {*near} == {2, 5}, "all near sizes alike: the test shows less than it should"
+
+
+def test_the_loss_that_is_timed_is_the_one_that_training_takes(monkeypatch):
+    asked = []
+    monkeypatch.setattr(machine_speed, "training_loss", lambda module, ids, targets: (
+        asked.append(1), module(ids, targets)[1])[1])
+    machine_speed.Trial(model_of(32, VOCAB, 32, ngram_rows=64), 1, "fp32").turn()
+    assert asked, "the plan times the plain way: a narrow model trains 1.4 times as fast"
+
+
 def test_a_busy_minute_does_not_halve_the_sweep(data, monkeypatch):
     args, work = sweep_args(data), sum(b * len(w) for b, w in sweep.GRIDS["quick"].items())
     for seconds, scale in ((1.9 * 60, 1.0), (2.1 * 60, 0.5)):

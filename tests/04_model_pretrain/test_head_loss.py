@@ -63,6 +63,16 @@ def test_without_gradients_the_loss_is_the_same(precision, ignored):
     assert abs(loss - ours) < (2e-5 if precision == "fp32" else 2e-3), f"{ours} for {loss}"
 
 
+def test_without_gradients_only_the_rows_that_count_are_made(monkeypatch):
+    model, ids, targets = model_and_batch()
+    made, plain = [], head_loss.F.cross_entropy
+    monkeypatch.setattr(head_loss.F, "cross_entropy", lambda logits, *more, **how: (
+        made.append(len(logits)), plain(logits, *more, **how))[1])
+    with torch.no_grad():
+        training_loss(model, ids, targets)
+    assert sum(made) == int((targets != -100).sum()) < targets.numel()
+
+
 def test_16_bits_lose_no_more_than_the_plain_way():
     model, ids, targets = model_and_batch()
     _, exact = both_ways(model, ids, targets)[0]

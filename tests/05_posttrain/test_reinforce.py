@@ -6,6 +6,7 @@ import copy
 import pytest
 import torch
 
+from policy_stage import PolicyStage
 from reinforce import reinforce_loss, rloo_advantages, train_reinforce
 from rejection_sampling import as_rows, best_and_random
 
@@ -152,3 +153,28 @@ def test_reinforce_moves_towards_what_is_paid(group, tiny_model, tokenizer):
     first, last = (sum(line["end_rate"] for line in part) / 5 for part in (log[:5], log[-5:]))
     assert log[0]["kl"] == pytest.approx(0, abs=1e-4) and log[-1]["kl"] > 0.1
     assert last > first + 0.2, f"paid for ending alone: {first:.2f} -> {last:.2f} of them end"
+
+
+def test_what_is_to_be_kept_is_part_of_every_update(tiny_model, tokenizer):
+    kept, asked = copy.deepcopy(tiny_model), []
+    row = torch.tensor([[65, 70, 71, 131]])
+
+    def keep(iteration):
+        asked.append(iteration)
+        return kept(row, row.roll(-1, 1))[1]
+    train_reinforce(kept, tiny_model, lambda answers: torch.zeros(len(answers)), tokenizer, ["a?"],
+                    iterations=4, prompts=2, group=2, learning_rate=1e-2, beta=0.0, seed=0,
+                    max_new_tokens=4, missing_end=0.0, keep=keep)
+    with torch.no_grad():
+        before, after = (m(row, row.roll(-1, 1))[1].item() for m in (tiny_model, kept))
+    assert asked == [0, 1, 2, 3] and after < before - 0.01, f"{before:.3f} -> {after:.3f}"
+
+
+def test_a_stage_rehearses_with_its_weight(tiny_model, tokenizer):
+    records = [{"messages": [{"role": "user", "content": "a?"},
+                             {"role": "assistant", "content": f"b{i}."}]} for i in range(4)]
+    stage = PolicyStage("x", argparse.Namespace(seed=0), None, None, tiny_model, tiny_model, "",
+                        tokenizer, None, [], records)
+    once, twice = (stage.keep(weight)(0).item() for weight in (1.0, 2.0))
+    assert twice == pytest.approx(2 * once) and once > 0
+    assert stage.keep(0.0) is None, "nothing to keep costs nothing"

@@ -43,6 +43,24 @@ def test_a_damaged_piece_costs_its_own_section_only(tmp_path, name, content):
     assert page.rstrip().endswith("</html>") and page.count("<section") == len(SECTIONS)
 
 
+def test_the_page_opens_with_an_answer_that_came_out_right(tmp_path):
+    cell = {"exact": 0.61, "interval": [0.5, 0.7], "f1": 0.8, "questions": 9}
+    shown = [{"kind": kind, "question": f"# f: Sort <{i}>.\n\nWhat does f{i} do?", "answer": f"A{i}.",
+              "right": right, "answers": {"base": "class", "sft": f"A{i}.", "ppo": "B."}}
+             for i, (kind, right) in enumerate([("kind", True), ("open", False), ("open", True)])]
+    path = tmp_path / "05_posttrain" / "answers.json"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"kinds": {"open": "What?"}, "examples": shown, "models": {
+        "base": {}, "sft": {"open": cell}, "ppo": {"open": cell}}}), encoding="utf-8")
+    top = build_report(tmp_path).partition("<main>")[0]
+    assert "What does f2 do?" in top and "Sort &lt;2&gt;" in top and "One of the 61%" in top
+    assert "f1 do" not in top and "f0 do" not in top and 'href="#answers"' in top
+    for example in shown:
+        example["right"] = False
+    path.write_text(json.dumps({"kinds": {}, "examples": shown, "models": {}}), encoding="utf-8")
+    assert "What does f" not in build_report(tmp_path).partition("<main>")[0], "a wrong one"
+
+
 def test_verdicts_come_from_the_files(tmp_path, monkeypatch):
     monkeypatch.setattr(artifacts, "OUT", tmp_path)
     artifacts.record_claim("moe", measured="<b>x</b> & y", value=1, expected="z", verdict="holds",
