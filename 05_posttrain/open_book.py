@@ -15,7 +15,7 @@ The page is laid out for what a small transformer does best: look where these to
 and say what came next (induction heads, chapter 4). So the answer names the entry first, and the
 sentence follows the name on the page as in the answer: naming it IS finding it. With the sentence
 alone as the answer, and a heading "# name(arguments)" on a line of its own, the same model in the
-same updates copied perfectly and did not find: of two entries it took the asked one in .55 of the
+same updates copied well and hardly found: of two entries it took the asked one in .55 of the
 answers, the other in .41; so .82 and .06 (`MEASURED.md`).
 And for the tokenizer: a word behind a blank is another token than the same word at the start of a
 line (" numpy" is not "numpy"), and a model that copies tokens cannot know that they spell the same.
