@@ -10,8 +10,9 @@
     handout          export: a tree for a class, without solutions
     workflows        how classes are run: GitHub Actions, GitLab CI, Gradescope
     submissions      reading what was handed in: folders, archives, renamed files
-    grading          one submission or a class, in clean copies
+    grading          one submission or a class
     allowed_code     what a graded file may not name
+    clean_runs       an exercise's tests on a student's file, each time in a fresh copy
     limited_runs     strangers' code under limits of time, memory and place
     write_fence      inside such a run: writes stay at home, judges stay what they were
     callers_data     a function leaves what its caller passes as it was: the watch over that

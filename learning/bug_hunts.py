@@ -15,7 +15,7 @@ from learning.allowed_code import not_for_grading
 from learning.exercises import (NUMBERS, ROOT, chapter_folders, fail, load_exercises, read,
                                 work_file)
 from learning.function_bodies import blank, blank_chapter, cut, graft, why_unreadable
-from learning.limited_runs import run_limited
+from learning.limited_runs import ForkedRuns, run_limited
 from learning.number_answers import compute_answers, judge_number
 from learning.sealed_bodies import unseal
 
@@ -97,7 +97,8 @@ def right_and_wrong(exercise: dict) -> tuple[str, str]:
                          "from the handout again") from None
 
 
-def judge_test(exercise: dict, test: str, limit: float, scratch: Path) -> tuple[bool | None, str]:
+def judge_test(exercise: dict, test: str, limit: float, scratch: Path,
+               server: ForkedRuns | None = None) -> tuple[bool | None, str]:
     """Whether the student's test passes on right code and fails on the planted bug, and why not.
 
     Both versions are printed anew from their syntax trees, so that no test can tell them apart by
@@ -113,7 +114,7 @@ def judge_test(exercise: dict, test: str, limit: float, scratch: Path) -> tuple[
         return False, said
     outcomes = []
     for text in (right, wrong):
-        code, said = run_hunt(exercise, text, test, limit, scratch)
+        code, said = run_hunt(exercise, text, test, limit, scratch, server)
         outcomes.append(code)
         if code is None:
             return False, said
@@ -126,9 +127,10 @@ def judge_test(exercise: dict, test: str, limit: float, scratch: Path) -> tuple[
     return True, "right: it passes on right code and fails on the mistake"
 
 
-def run_hunt(exercise: dict, text: str, test: str, limit: float, scratch: Path
-             ) -> tuple[int | None, str]:
-    """Run the student's test on one version of the file, in a folder whose name tells nothing."""
+def run_hunt(exercise: dict, text: str, test: str, limit: float, scratch: Path,
+             server: ForkedRuns | None) -> tuple[int | None, str]:
+    """Run the student's test on one version of the file, in a folder whose name tells nothing: in
+    a fork of the server, or in a fresh Python."""
     place = scratch / secrets.token_hex(4) / "it"
     (place / "code").mkdir(parents=True)
     (place / "code" / exercise["file"]).write_text(printed_anew(text), "utf-8")
@@ -136,16 +138,18 @@ def run_hunt(exercise: dict, text: str, test: str, limit: float, scratch: Path
     (place / "pytest.ini").write_text("[pytest]\n", "utf-8")
     shutil.copy(ROOT / "tests" / "conftest.py", place)              # brings the fence
     path = [place / "code", ROOT, *chapter_folders().values()]
-    return run_limited(
-        [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider",
-         "test_it.py"], place, limit, {"PYTHONPATH": os.pathsep.join(map(str, path)),
-                                       "BUILD_LLM_GRADED": str(place / "test_it.py")})
+    arguments = ["-q", "--tb=short", "-p", "no:cacheprovider", "test_it.py"]
+    environment = {"PYTHONPATH": os.pathsep.join(map(str, path)),
+                   "BUILD_LLM_GRADED": str(place / "test_it.py")}
+    if server:
+        return server.run(arguments, place, limit, environment)
+    return run_limited([sys.executable, "-m", "pytest", *arguments], place, limit, environment)
 
 
-def judge_other(exercise: dict, text: str, computed: dict | None = None,
-                limit: float = 60) -> tuple[bool | None, str]:
+def judge_other(exercise: dict, text: str, computed: dict | None = None, limit: float = 60,
+                server: ForkedRuns | None = None) -> tuple[bool | None, str]:
     """The verdict on a number or on a test that should find a bug."""
     if exercise["kind"] in NUMBERS:
         return judge_number(exercise, text, computed or compute_answers([exercise]))
     with tempfile.TemporaryDirectory() as scratch:
-        return judge_test(exercise, text, limit, Path(scratch).resolve())
+        return judge_test(exercise, text, limit, Path(scratch).resolve(), server)

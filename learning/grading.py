@@ -2,29 +2,19 @@
 
 import csv
 import json
-import os
-import secrets
-import shutil
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import local
 
 from learning.allowed_code import not_for_grading
 from learning.bug_hunts import judge_other
-from learning.exercises import (ROOT, chapter_folders, fail, load_exercises, read, test_files,
-                                work_file)
+from learning.clean_runs import CleanRuns
+from learning.exercises import fail, load_exercises, read, work_file
 from learning.function_bodies import UNREADABLE, find_function, graft, salvage, why_unreadable
-from learning.handout import borrowed
-from learning.limited_runs import ForkedRuns
 from learning.number_answers import compute_answers
 from learning.submissions import (Submission, given, helper_files, students_in, submitted_text)
 
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "exercises.toml", "questions.toml", "selfcheck*",
-                                  "mutant*", "empty_bodies*", "right_answers.toml",
-                                  "test_selfcheck.py", "figures", "recorded_runs", "*.png",
-                                  "*.svg")
-FORKS = local()                         # each thread of grade has a server of its own
+RUNS = local()                          # each thread of grade has a server of its own
 
 
 def grade(paths: list[Path], chapter: int | None = None, limit: float = 60,
@@ -47,8 +37,7 @@ def grade(paths: list[Path], chapter: int | None = None, limit: float = 60,
     except ValueError as error:
         fail(str(error))
     computed, rows, servers = compute_answers(chosen), {}, []
-    needed = max(e["chapter"] for e in chosen)
-    with ThreadPoolExecutor(workers, initializer=prepare, initargs=(needed, servers)) as pool:
+    with ThreadPoolExecutor(workers, initializer=prepare, initargs=(chosen, servers)) as pool:
         jobs = [(s, [pool.submit(grade_one, s, e, listed, computed, limit) for e in chosen])
                 for s in handed_in]
         for submission, running in jobs:
@@ -60,11 +49,10 @@ def grade(paths: list[Path], chapter: int | None = None, limit: float = 60,
     return 0
 
 
-def prepare(chapter: int, servers: list[ForkedRuns]) -> None:
-    """In each thread: a server that has loaded what the tests up to this chapter need."""
-    heavy = ["torch", "torch.testing"] if chapter > 2 else []
-    FORKS.runs = ForkedRuns(["pytest", "_pytest.assertion.rewrite", "numpy", *heavy])
-    servers.append(FORKS.runs)
+def prepare(exercises: list[dict], servers: list[CleanRuns]) -> None:
+    """In each thread: a server that has loaded what the tests of these exercises need."""
+    RUNS.mine = CleanRuns(exercises)
+    servers.append(RUNS.mine)
 
 
 def tell(rows: list[dict]) -> list[dict]:
@@ -122,7 +110,7 @@ def grade_one(submission: Submission, exercise: dict, listed: list[dict], comput
     try:
         text = submitted_text(submission, exercise)
         if exercise["kind"] != "write":
-            right, output = judge_other(exercise, text, computed, limit)
+            right, output = judge_other(exercise, text, computed, limit, RUNS.mine.server)
             return {**row, "output": output, "score": float(exercise["points"] * (right is True))}
         helpers = helper_files(submission, exercise, text)
         share, output = grade_written(exercise, text, listed, limit, helpers)
@@ -159,7 +147,8 @@ def grade_written(exercise: dict, text: str, listed: list[dict], limit: float,
     for version in dict.fromkeys((whole, alone)):
         said = next((f"{name} {said}".strip() for name, part in {"": version, **helpers}.items()
                      if (said := not_for_grading(part, reference))), "")
-        again, said = (0.0, said) if said else run_graded(exercise, version, limit, helpers)
+        again, said = (0.0, said) if said else RUNS.mine.run(
+            exercise, version, limit, helpers)
         if again > share or not output:
             share, output = again, said
         if share == 1:
@@ -187,54 +176,3 @@ def assemble(reference: str, text: str, exercise: dict, listed: list[str]) -> st
             except LookupError:  # the student deleted another exercise's function: give it back
                 return graft(reference, text, name)
     return text
-
-
-def clean_copy(clean: Path, chapter: int) -> None:
-    """What the tests of a chapter need of this repository (as its handout does: the chapters up to
-    it and what they borrow), without what tells answers."""
-    for number, folder in chapter_folders().items():
-        if number <= chapter:
-            shutil.copytree(folder, clean / folder.name, ignore=LEFT_OUT)
-        if number == chapter:
-            shutil.copytree(ROOT / "tests" / folder.name, clean / "tests" / folder.name,
-                            ignore=LEFT_OUT)
-    for file in borrowed(chapter):
-        (clean / file.parent.name).mkdir(exist_ok=True)
-        shutil.copy(file, clean / file.parent.name)
-    (clean / "learning").mkdir()
-    for file in ("learning/__init__.py", "learning/write_fence.py", "learning/callers_data.py",
-                 "artifacts.py", "pyproject.toml", "tests/conftest.py"):
-        shutil.copy(ROOT / file, clean / file)
-
-
-def run_graded(exercise: dict, text: str, limit: float, helpers: dict[str, str]
-               ) -> tuple[float, str]:
-    """Run an exercise's tests on a file's text in a fresh copy of the repository."""
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-        clean, record = Path(scratch).resolve() / "clean", Path(scratch) / "outcomes.json"
-        clean_copy(clean, exercise["chapter"])
-        files = {clean / exercise["folder"].name / name: part for name, part in
-                 {**helpers, exercise["file"]: text}.items()}
-        for file, part in files.items():
-            file.write_bytes(part.encode("utf-8"))
-        seal = secrets.token_hex()
-        code, output = FORKS.runs.run(
-            ["-q", "--tb=short", "-s", "--exercise", exercise["id"], "--outcomes", str(record),
-             *test_files(exercise, clean)], clean, limit,
-            {"PYTHONPATH": "", "BUILD_LLM_HIDE": str(ROOT),
-             "BUILD_LLM_WATCH": json.dumps([[exercise["file"], exercise["function"],
-                                             exercise.get("changes", [])]]),
-             "BUILD_LLM_GRADED": os.pathsep.join(map(str, files))}, seal)
-        if code is None:
-            return 0.0, output
-        try:
-            written = json.loads(record.read_text("utf-8"))
-        except (OSError, ValueError):
-            written = {}
-        seen = list(written["outcomes"].values()) if written.get("seal") == seal else []
-    if "not started" in seen:
-        return 0.0, f"not started\n{output}"
-    counted = [o for o in seen if o != "skipped"]           # a skip for want of a GPU: neither
-    if not counted:
-        return 0.0, f"no test came to an end (exit code {code})\n{output}"
-    return counted.count("passed") / len(counted), output

@@ -87,8 +87,9 @@ def limit_resources() -> None:
 class ForkedRuns:
     """A process that has loaded what tests need and forks a child for each run of pytest."""
 
-    def __init__(self, modules: list[str]):
-        self.modules, self.server = modules, None
+    def __init__(self, modules: list[str], patterns: list[tuple]):
+        """What the server imports, and the regular expressions (text, flags) that it compiles."""
+        self.known, self.server = (modules, patterns), None
 
     def run(self, arguments: list[str], folder: Path, limit: float, environment: dict,
             seal: str = "") -> tuple[int | None, str]:
@@ -115,12 +116,13 @@ class ForkedRuns:
     def start(self) -> None:
         room = Path(__file__).resolve()
         # Loaded by path, so that the server's own path and modules stay those of a plain Python.
-        code = (f"import runpy; runpy.run_path({str(room)!r})['serve']({self.modules!r})")
+        code = f"import runpy; runpy.run_path({str(room)!r})['serve']()"
         self.server = subprocess.Popen(
             [sys.executable, "-P", "-c", code], cwd=room.anchor, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             env={**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
                  "TRITON_INTERPRET": os.environ.get("TRITON_INTERPRET", "1"), "MPLBACKEND": "Agg"})
+        self.server.stdin.write(json.dumps(repr(self.known)) + "\n")
 
     def close(self) -> None:
         if self.server:
@@ -129,14 +131,23 @@ class ForkedRuns:
             self.server.stdout.close()
 
 
-def serve(modules: list[str]) -> None:
-    """The server: load modules, then a line in, a fork, a line out, until the input ends."""
+def serve() -> None:
+    """The server: load what the first line names, then a line in, a fork, a line out, until the
+    input ends."""
+    import ast
     import ctypes
+    import gc
     import importlib
+    import re
     ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)     # what a run leaves behind becomes ours, to be ended
+    modules, patterns = ast.literal_eval(json.loads(sys.stdin.readline()))
     for name in modules:
-        with contextlib.suppress(ImportError):
+        with contextlib.suppress(Exception):
             importlib.import_module(name)
+    for pattern, flags in patterns:
+        with contextlib.suppress(re.error):
+            re.compile(pattern, flags)          # kept by Python's own cache of patterns
+    gc.freeze()                                 # no run looks for garbage in what all share
     for line in sys.stdin:
         job = json.loads(line)
         told, tell = os.pipe()              # a pipe is read once: nobody finds the seal again
@@ -166,7 +177,8 @@ def live(job: dict, told: int) -> None:
         os.environ.update(job["environment"])
         tempfile.tempdir = None
         sys.argv = ["pytest", *job["arguments"]]
-        sys.path.insert(0, job["folder"])       # as python -m does
+        paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        sys.path[:0] = [job["folder"], *filter(None, paths)]        # as python -m does
         signal.signal(signal.SIGINT, signal.default_int_handler)
         limit_resources()
         import pytest

@@ -11,6 +11,7 @@ import os
 import platform
 import struct
 import sys
+from operator import is_
 from pathlib import Path
 
 WRITE, READ = 0x7FF2, 0x4       # Landlock's bits: all that changes files (ABI 3), and reading one
@@ -85,26 +86,29 @@ def fence(inside, hidden, graded):
 
 
 def look_at_judges():
-    """{(place, name): thing} of what tests judge with, as it is now."""
-    places = {name: sys.modules[name] for name in (
+    """[(place, module or class, what it holds now)] of what tests judge with."""
+    places = [(name, sys.modules[name]) for name in (
         "builtins", "math", "operator", "pytest", "numpy", "numpy.testing", "torch",
-        "torch.testing", "torch.nn.functional") if name in sys.modules}
-    found = {(place, name): thing for place, module in places.items()
-             for name, thing in vars(module).items() if callable(thing)}
-    if "torch" in places:               # of a class, the names that it inherits as well
-        for base in reversed(places["torch"].Tensor.__mro__):
-            found |= {("torch.Tensor", name): thing for name, thing in vars(base).items()}
-    return found
+        "torch.testing", "torch.nn.functional") if name in sys.modules]
+    if "torch" in sys.modules:          # of a class, what it inherits as well
+        places += [("torch.Tensor", base) for base in sys.modules["torch"].Tensor.__mro__]
+    return [(place, owner, dict(vars(owner))) for place, owner in places]
 
 
 def replaced(judges):
-    """The names of judges that the code under test has replaced or added, as one string."""
+    """The names of judges that the code under test has replaced, or added to tensors."""
     def is_wrapped_by_torch(new, old):          # the first optimizer does that to manual_seed
         code = getattr(new, "__code__", None)
         return getattr(new, "__wrapped__", None) is old and code and code.co_filename.startswith(
             str(Path(sys.modules["torch"].__file__).parent))
-    now = look_at_judges() if judges else {}
-    named = {key for key, old in judges.items() if now.get(key) is not old
-             and not is_wrapped_by_torch(now.get(key), old)}
-    named |= {key for key in now if key[0] == "torch.Tensor" and key not in judges}
-    return ", ".join(sorted(".".join(key) for key in named))
+    named = set()
+    for place, owner, before in judges:
+        now = dict(vars(owner))
+        if len(now) == len(before) and all(map(is_, now.values(), before.values())):
+            continue
+        named |= {f"{place}.{name}" for name, old in before.items() if callable(old)
+                  and now.get(name) is not old and not is_wrapped_by_torch(now.get(name), old)}
+        if place == "torch.Tensor":
+            named |= {f"{place}.{name}" for name in now.keys() - before.keys()
+                      if callable(now[name])}
+    return ", ".join(sorted(named))

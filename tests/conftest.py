@@ -42,7 +42,7 @@ def bars_of_its_own() -> None:
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=bars_of_its_own)
 outcomes = {}
-judges = {}                     # while grading: what the tests judge with, as it was before
+judges = []                     # while grading: what the tests judge with, as it was before
 
 
 def pytest_addoption(parser):
@@ -84,7 +84,7 @@ def pytest_configure(config):
         for name in ("numpy", "torch"):
             if any(name in text for text in texts):
                 __import__(name)
-        judges.update(look_at_judges())
+        judges.extend(look_at_judges())
         fence(os.environ["BUILD_LLM_FENCE"], os.environ.get("BUILD_LLM_HIDE"),
               os.environ.get("BUILD_LLM_GRADED"))
     in_front = []
