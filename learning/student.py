@@ -141,8 +141,7 @@ def check(name: str, limit: float = 180, every: bool = False) -> int:
         code = watched(
             [sys.executable, "-m", "pytest", "-q", "-rs", "--tb=short", *mine, "--exercise", name,
              *([] if every else ["--first"]), "--outcomes", str(record), *test_files(exercise)],
-            limit, {**os.environ, "PYTHONDONTWRITEBYTECODE": "1",
-                    "BUILD_LLM_OVERLAY": str(lent) if any_lent else ""})
+            limit, {**os.environ, "BUILD_LLM_OVERLAY": str(lent) if any_lent else ""})
         seen = list(json.loads(record.read_text()).values()) if record.exists() else []
     return verdict(name, seen, code, every)
 
