@@ -14,6 +14,7 @@ fresh pytest runs with the changed file in front of the path: the slow way, righ
 """
 
 import contextlib
+import gc
 import importlib
 import io
 import json
@@ -75,6 +76,7 @@ class Selfcheck:
         for exercise, wrong in self.in_forks(self.others, self.other_kind, 120):
             self.report["misses"] += [f"{exercise['id']} {exercise['title']}: {line}" for line in
                                       (["it did not come to an end"] if wrong is None else wrong)]
+        gc.unfreeze()
         return True
 
     def survey(self) -> None:
@@ -98,6 +100,7 @@ class Selfcheck:
         for name in sorted(late):       # load once here what every child would load for itself
             with contextlib.suppress(Exception):
                 importlib.import_module(name)
+        gc.freeze()                     # no child looks for garbage in what all share
         self.reach = {}
         for item in self.items:
             names = set(own.get(item.nodeid, ()))
