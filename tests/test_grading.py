@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from learning.exercises import ROOT
+from learning.bug_hunts import plant
+from learning.clean_runs import CleanRuns
+from learning.exercises import ROOT, find_exercise, read, test_files
 
 sys.path.insert(0, str(Path(__file__).parent))
 from gradescope_format import faults  # noqa: E402
@@ -252,3 +254,22 @@ def test_links_and_damaged_archives_earn_nothing(repo, tmp_path):
     data[60:90] = b"?" * 30
     (tmp_path / "s.zip").write_bytes(data)
     assert graded(repo, tmp_path, tmp_path / "s.zip")[0] == [0, 0]
+
+
+def test_copies_carry_the_cache_files_of_all_but_the_students_modules():
+    """A cache file of the reference, of the same size and second, would be run in its place."""
+    exercise = find_exercise("1.1")
+    runs = CleanRuns([exercise])
+    try:
+        clean = runs.fresh(1, [exercise["file"]])
+        kept = {file.name.split(".")[0] for file in clean.rglob("*.pyc")}
+        assert Path(exercise["file"]).stem not in kept
+        assert {"artifacts", "conftest", *(Path(f).stem for f in test_files(exercise))} <= kept
+        text = read(exercise["folder"] / exercise["file"])
+        assert runs.run(exercise, text, 60, {})[0] == 1
+        (clean / "left.txt").write_text("by the run before")
+        wrong = plant(text, exercise, exercise["bugs"][0])
+        assert runs.run(exercise, wrong, 60, {})[0] < 1
+        assert not (clean / "left.txt").exists()
+    finally:
+        runs.close()
