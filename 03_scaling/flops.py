@@ -24,35 +24,40 @@ def mlp_width(config) -> int:
 
 
 def parameters(config) -> dict[str, int]:
-    """How many numbers the model of a GPTConfig holds, by part.
+    """How many numbers the model of a GPTConfig holds, by part (gpt_config.py, and gpt.py with
+    ngram_embedding.py, say what each setting adds).
 
     Gives {"embedding", "attention", "mlp", "ngram", "vectors", "head", "total", "non_embedding",
     "products"}. "attention" and "mlp" are the matrices inside the blocks (all layers), "ngram"
     the small matrix that reads the n-gram table (2 ngram_width x C; the table's 2 ngram_rows x
-    ngram_width are embedding), "vectors" the gains, biases and shares, "head" the output matrix
-    (0 if tied: it is the embedding again). non_embedding = total - embedding - head, Kaplan's N.
+    ngram_width are embedding), "vectors" the gains of all norms, biases and shares, "head" the
+    output matrix (0 if tied: it is the embedding again). non_embedding = total - embedding -
+    head, Kaplan's N.
     "products" is what a token is multiplied with: attention + mlp + ngram + the output matrix,
     tied or not; tables are only looked up.
     4 layers of width 192, 4,096 tokens, no n-grams: 3,344,768 in all, 1,769,472 in the blocks.
     """
     C, V, L, M = config.width, config.vocab_size, config.layers, mlp_width(config)
-    D, Q = config.D, config.D * config.heads            # Q = C but for heads of a size of their own
-    kv = D * (config.kv_heads or config.heads)          # grouped queries: fewer keys and values
+    # All heads' queries together are Q numbers: C, unless the heads have a size of their own.
+    D, Q = config.D, config.D * config.heads
+    # Keys and values are kv numbers each: fewer, where a group of queries shares them.
+    kv = D * (config.kv_heads or config.heads)
     # Query and output are C x Q, key and value C x kv; SwiGLU has a third matrix, the gate.
     attention = L * (2 * C * Q + 2 * C * kv)
     mlp = L * (3 if config.mlp == "swiglu" else 2) * C * M
-    # Tables: token vectors, learned positions, and value embeddings once per layer.
+    # Tables: token vectors, learned positions, and both halves of the n-gram table.
     embedding = V * C + (config.sequence_length * C if config.positions == "learned" else 0)
     embedding += 2 * config.ngram_rows * config.ngram_width
     ngram = 2 * config.ngram_width * C if config.ngram_rows else 0
     head = 0 if config.tied else V * C
-    # One gain (LayerNorm: and a bias) per norm: two norms a layer and the final one.
+    # One gain (LayerNorm: and a bias) per norm: two norms a layer and the final one. QK-norm has
+    # two more in each layer, over D numbers.
     per_norm = C * (2 if config.norm == "layer" else 1)
     vectors = (2 * L + 1) * per_norm + (L * 2 * D if config.qk_norm else 0)
     vectors += C if config.mix_previous else 0
-    if config.bias if config.qkv_bias is None else config.qkv_bias:     # q: Q; k, v: kv
+    if config.bias if config.qkv_bias is None else config.qkv_bias:     # on queries, keys, values
         vectors += L * (Q + 2 * kv)
-    if config.bias:                                     # out: C; mlp: M up, C down
+    if config.bias:     # on the output C; in the MLP M on the way up (SwiGLU: twice) and C down
         vectors += L * (2 * C + (2 if config.mlp == "swiglu" else 1) * M)
     total = embedding + attention + mlp + ngram + vectors + head
     return {"embedding": embedding, "attention": attention, "mlp": mlp, "ngram": ngram,
@@ -64,7 +69,8 @@ def parameters(config) -> dict[str, int]:
 def forward_flops(config, batch: int = 1, length: int | None = None, causal: bool = False) -> int:
     """FLOPs of the matrix products in one forward pass over (batch, length) tokens.
 
-    Every weight of a product costs 2 per token. Attention adds scores and weighted sum:
+    `length` None: the config's sequence_length. Every weight of a product ("products" above)
+    costs 2 per token. Attention adds scores and weighted sum:
     2 x 2 T^2 H D per layer and row; `causal=True` counts only the half that is not masked
     (2 x 2 H D x T (T + 1) / 2), which a good kernel really computes. torch's counter counts it all.
     """
@@ -83,8 +89,11 @@ def training_flops(config, tokens: int, convention: str = "exact") -> float:
     "6N"          6 x all parameters x tokens, the rule of thumb;
     "kaplan"      6 x non-embedding parameters x tokens: no head, no tables, no attention scores
                   (Kaplan et al. 2020, section 2.1);
-    "chinchilla"  3 x forward with full attention, its softmax, and the embedding counted as the
-                  product with one-hot vectors that it is on paper (Hoffmann et al. 2022, app. F).
+    "chinchilla"  3 x forward with full attention, its softmax (3 H T^2 per layer and row), and
+                  the embedding counted as the product with one-hot vectors that it is on paper
+                  (2 T V C per row; Hoffmann et al. 2022, app. F).
+    Forward is counted on a row of T = config.sequence_length tokens, and per token is a T-th of
+    it; `tokens` need not fill whole rows.
     ValueError for another name.
     """
     if convention not in CONVENTIONS:

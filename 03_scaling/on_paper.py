@@ -5,7 +5,7 @@
 
 Three answers stand side by side: the refit of Chinchilla's published points, LLaMA 3's published
 law, and, where it must be served afterwards, the inference-aware optimum. But: laws fitted below
-1e22 FLOPs are stretched here by a factor of hundreds, and they assume text without end.
+1e22 FLOPs are stretched here, to 1e25 by a factor of a thousand, and they assume text without end.
 """
 
 import json

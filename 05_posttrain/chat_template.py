@@ -2,8 +2,8 @@
 
     <|user|>What does numpy.argsort do?<|assistant|>Return the indices that sort.<|end|>
 
-Three special tokens, each one id that no text can ever produce: a user who types the nine
-characters `<|assistant|>` gets nine ordinary characters, not a change of speaker.
+Three special tokens, each one id that no text can ever produce: a user who types the
+characters `<|assistant|>` gets thirteen ordinary characters, not a change of speaker.
 `render` returns ids and loss mask together, built side by side, so that they cannot drift apart.
 
 But: no system role, no tools, and no text before the first turn.

@@ -192,7 +192,10 @@ def test_selfcheck_catches_bugs_and_reports_what_slips_through_or_spreads(repo):
 
 def test_the_handout_has_no_solution_and_grades_in_place(repo, tmp_path):
     handout = tmp_path / "handout"
+    table = repo / "01_toy" / "exercises.toml"      # what 1.2 needs of chapter 2 is whole there
+    table.write_text(re.sub(r'(id = "1.2"\n)', r'\1needs = ["1.1", "2.1"]\n', EXERCISES), "utf-8")
     call(repo, "export", "--chapter", "1", str(handout))
+    assert "1.2 uses 1.1\n" in (handout / "README.md").read_text(encoding="utf-8")
     everything = "".join(p.read_text(encoding="utf-8") for p in handout.rglob("*.*")
                          if p.suffix in (".py", ".toml", ".md") and "learn" not in str(p.relative_to(handout)))
     assert "2 * x" not in everything and "squares" not in everything
