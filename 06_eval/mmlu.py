@@ -227,7 +227,7 @@ def summarise(scores: np.ndarray, gold: np.ndarray) -> dict:
 
 
 def unconditional_scores(model, tokenizer, questions: Sequence[Question],
-                         batch_tokens: int = 4096) -> np.ndarray:
+                         batch_tokens: int = 1024) -> np.ndarray:
     """(n, 4) log P(option | "Answer:"): how likely each option is before anything is asked."""
     return option_log_probabilities(model, tokenizer, ["Answer:"] * len(questions),
                                     [q.options for q in questions], batch_tokens)[0]
@@ -236,7 +236,7 @@ def unconditional_scores(model, tokenizer, questions: Sequence[Question],
 def score_all(model, tokenizer, questions: Sequence[Question], style: str,
               scorers: Sequence[str] = SCORERS, shots: dict[str, list[Question]] | None = None,
               k: int = 0, unconditional: np.ndarray | None = None,
-              batch_tokens: int = 4096) -> dict[str, dict]:
+              batch_tokens: int = 1024) -> dict[str, dict]:
     """{scorer: summary} of one style, with the work that scorers share done once.
 
     `shots` holds the worked examples by subject (the dev split), of which the first k are used.

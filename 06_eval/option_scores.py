@@ -103,7 +103,7 @@ def score_batch(model, prompts: Sequence[list[int]], options: Sequence[list[list
 
 def option_log_probabilities(model, tokenizer, prompts: Sequence[str],
                              options: Sequence[Sequence[str]],
-                             batch_tokens: int = 4096) -> tuple[np.ndarray, np.ndarray]:
+                             batch_tokens: int = 1024) -> tuple[np.ndarray, np.ndarray]:
     """(n, M) log P(" " + option | prompt) in nats, and (n, M) tokens of each option.
 
     The answer brings its own space, so that its tokens are those of the running text. Every

