@@ -226,6 +226,9 @@ TABLES: dict[str, tuple[Callable[[argparse.Namespace, Chatter], Any], tuple[str,
                                                                                   "choices"))}
 
 
+FILES = ("tokenizer", "data", "base", "questions", "pairs", "mmlu")
+
+
 def told(name: str, table: dict) -> str:
     """A table in a line or a few, for the terminal."""
     if name == "sixty_ways":
@@ -251,7 +254,7 @@ def main() -> None:
         target = Path(args.out) / f"{name}.json"
         given = {key: getattr(args, key) for key in ("model", "seed", *options)}
         job = Job(__file__, given, writes=[target],
-                  reads=[path for path in given.values() if isinstance(path, Path)])
+                  reads=[given[key] for key in options if key in FILES])
         if args.fresh or not job.is_current():
             chatter = chatter or Chatter(*load_published(args.model))
             began = time.process_time()
