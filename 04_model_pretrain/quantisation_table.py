@@ -1,7 +1,7 @@
 """What few bits cost: size, bits per byte and speed of one model in each kind of block.
 
-    python 04_model_pretrain/quantisation_table.py                     # out's base.pt, a minute
-    python 04_model_pretrain/quantisation_table.py smollm2             # a published model, 8 minutes
+    python 04_model_pretrain/quantisation_table.py                # out's base.pt, a minute
+    python 04_model_pretrain/quantisation_table.py smollm2        # a published model, 8 minutes
 
 Every matrix is written in blocks and read back (quantisation.py), norms and biases stay as they
 are; then the model reads the same held-out text, each token once, in windows of half a context.

@@ -42,8 +42,9 @@ from perplexity import evaluate_perplexity, token_losses
 from published_chat import Chatter, render_published
 from published_models import load_published
 
-UNSURE = re.compile(r"\b(not (aware|familiar|sure|certain|known)|(do|does|did)(n't| not) (know|exist"
-                    r"|have)|cannot|can't|unable|no (information|such)|unknown|sorry)\b", re.I)
+UNSURE = re.compile(r"\b(not (aware|familiar|sure|certain|known)|(do|does|did)(n't| not) "
+                    r"(know|exist|have)|cannot|can't|unable|no (information|such)|unknown|sorry)\b",
+                    re.I)
 
 
 def parse() -> argparse.Namespace:
