@@ -17,7 +17,9 @@ VARIANTS = {"default": {},
             "swiglu with every bias": dict(mlp="swiglu", norm="layer", bias=True),
             "n-gram table": dict(ngram_rows=32, ngram_width=8),
             "heads of their own size, biased": dict(mlp="swiglu", heads=4, kv_heads=2, head_size=24,
-                                                    qkv_bias=True)}
+                                                    qkv_bias=True),
+            "every size its own, no bias on q, k, v": dict(head_size=24, mlp_width=40, bias=True,
+                                                           qkv_bias=False)}
 
 
 def config_of(name: str) -> GPTConfig:

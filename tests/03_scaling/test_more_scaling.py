@@ -44,7 +44,7 @@ def test_batch_length_and_mask_all_count(counted, batch, length, causal):
 
 
 @pytest.mark.exercise("3.3")
-@pytest.mark.parametrize("tokens", [8, 1000])
+@pytest.mark.parametrize("tokens", [8, 1000, 1003])      # the last: no whole number of rows
 def test_the_four_ways_of_counting(counted, tokens, monkeypatch):
     monkeypatch.setattr(flops, "forward_flops", lambda config, batch=1, length=None, causal=False:
                         batch * (length or 8) * (100 if causal else 130))   # exercise 3.2
@@ -63,6 +63,8 @@ def test_huber_on_both_sides_and_at_the_border(delta):
     want = [[x * x / 2 if abs(x) <= delta else delta * (abs(x) - delta / 2) for x in row]
             for row in r]
     near(huber(r, delta), want, f"delta {delta}")
+    near(huber(np.array([-3, 1, 0]), delta), [huber(np.array(float(x)), delta) for x in (-3, 1, 0)],
+         "whole numbers have losses that are none")
 
 
 @pytest.mark.exercise("3.5")
@@ -98,6 +100,22 @@ def test_the_best_of_all_shares_for_each_budget():
             with pytest.raises(ValueError):
                 optimal_allocation(ParametricFit(*[value if j == i else x
                                                    for j, x in enumerate(LAW)]), 1e18)
+
+
+@pytest.mark.exercise("3.6")
+def test_constants_may_be_arrays_and_a_shift_is_left_out():
+    rows = [list(LAW), [1.5, 80.0, 2000.0, 0.2, 0.4], [1.6, 500.0, 500.0, 0.5, 0.3]]
+    single = [optimal_allocation(ParametricFit(*row), 1e20) for row in rows]
+    samples = ParametricFit(*np.array(rows).T)              # constants of three resamples at once
+    near(optimal_allocation(samples, 1e20), np.array(single).T, "each resample by itself")
+    rows[1][3] = 0.0
+    with pytest.raises(ValueError):
+        optimal_allocation(ParametricFit(*np.array(rows).T), 1e20)
+    near(optimal_allocation(ParametricFit(*LAW, shift=1e9), 1e18), optimal_allocation(LAW, 1e18))
+
+
+def test_a_budget_may_be_a_whole_number_of_more_than_64_bits():
+    near(optimal_allocation(LAW, 10 ** 24), optimal_allocation(LAW, 1e24))
 
 
 @pytest.mark.exercise("3.7")
