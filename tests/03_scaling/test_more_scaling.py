@@ -137,6 +137,10 @@ def test_the_line_its_bootstrap_and_what_is_refused():
                          ([1], [1]), ([1, np.inf], [1, 2])):
         with pytest.raises(ValueError):
             fit_power_law(bad_x, bad_y)
+    for bad in (0.0, -1.0, np.nan, np.inf):     # one such number among many good ones
+        for columns in ((np.append(x, bad), np.append(y, 1.0)), (np.append(x, 3.0), np.append(y, bad))):
+            with pytest.raises(ValueError), np.errstate(all="ignore"):
+                fit_power_law(*columns)
 
 
 @pytest.mark.exercise("3.8")
@@ -171,6 +175,20 @@ def test_of_runs_with_equal_compute_only_the_best_counts_in_any_order(monkeypatc
     L = np.array([4.0, 3.9, 3.6, 3.5, 3.0, 3.2])
     for order in (np.arange(6), np.arange(6)[::-1], np.array([1, 0, 3, 2, 5, 4])):
         assert fit_envelope(N[order], D[order], L[order]) == [128, 512, 1024]
+
+
+@pytest.mark.exercise("3.8")
+def test_a_run_repeated_counts_once_a_small_gain_counts_and_no_bad_run_is_left_out(monkeypatch):
+    monkeypatch.setattr(log_lines, "fit_power_law", lambda x, y, *_: sorted(map(float, y)))
+    N = np.array([64.0, 128, 256, 512, 512, 256, 64, 128, 512])         # each run twice or more
+    L = 4 - 1e-6 * np.log2(N)
+    assert fit_envelope(N, 100 * N, L) == [64, 128, 256, 512], "the same C and loss: one counts"
+    for bad in (np.nan, np.inf, 0.0, -1.0):
+        for column in range(3):
+            runs = [np.append(z, z[0]) for z in (N, 100 * N, L)]
+            runs[column][-1] = bad
+            with pytest.raises(ValueError), np.errstate(all="ignore"):
+                fit_envelope(*runs)
 
 
 @pytest.mark.exercise("3.9")

@@ -41,6 +41,7 @@ def test_every_token_is_normalised_by_itself_with_this_eps_and_gain(eps):
                   for c in range(4)] for t in range(3)] for b in range(2)]
         near(norm(x), torch.tensor(want), f"eps {eps}")
         near(norm(torch.zeros(1, 4, dtype=D)), torch.zeros(1, 4), "zeros stay zeros")
+        near(norm(x.transpose(0, 1)), norm(x).transpose(0, 1), "heads come as a transposed view")
 
 
 @pytest.mark.exercise("4.2")
@@ -74,6 +75,19 @@ def test_attention_query_by_query_in_each_head_and_row(T, total):
                     near(got[b, h, t], want, f"row {b}, head {h}, query {t}", 1e-5)
 
 
+@pytest.mark.exercise("4.3")
+def test_more_queries_than_positions_need_a_mask_and_low_scores_hide_nothing_less():
+    q, k, v = draw(1, 2, 3, 4), draw(1, 2, 2, 4, seed=1), draw(1, 2, 2, 4, seed=2)
+    with pytest.raises(ValueError):
+        causal_attention(q, k, v)
+    both = torch.ones(1, 1, 3, 2, dtype=torch.bool)
+    near(causal_attention(q, k, v, both), nn.functional.scaled_dot_product_attention(q, k, v),
+         "with a mask any number of queries may look", 1e-5)
+    q, k = torch.full((1, 1, 2, 4), 1e3), torch.full((1, 1, 2, 4), -1e3)
+    got = causal_attention(q, k, torch.tensor([[[[1.0], [2]]]]))[0, 0, :, 0]
+    near(got, [1, 1.5], "all scores are -2,000,000: a later key must be lower still, at -inf")
+
+
 @pytest.mark.exercise("4.4")
 def test_the_cosine_at_its_edges():
     assert [cosine_schedule(s, 10, 4) for s in range(4)] == [0.25, 0.5, 0.75, 1.0]
@@ -82,6 +96,7 @@ def test_the_cosine_at_its_edges():
         want = 0.3 + 0.7 * (1 + math.cos(math.pi * (s - 4) / 6)) / 2
         near(cosine_schedule(s, 10, 4, 0.3), want, f"step {s}")
     near(cosine_schedule(25, 10, 4, 0.3), 0.3, "after the end it stays at the floor")
+    near(cosine_schedule(0, 10, 4, 0.3), 0.25, "the warm-up knows no floor")
     near(cosine_schedule(0, 10), 1.0, "without warm-up")
     assert math.isfinite(cosine_schedule(3, 3, 3)), "all steps are warm-up: no division by zero"
 
@@ -93,12 +108,15 @@ def test_the_line_at_its_edges():
             want = (s + 1) / 3 if s < 3 else max(0.0, min(1.0, (10 - s) / (warmdown * 10)))
             near(linear_schedule(s, 10, 3, warmdown), want, f"step {s}, warmdown {warmdown}")
     assert linear_schedule(5, 10, 0, 0.0) == 1.0, "no warm-down: the plateau goes on"
+    assert linear_schedule(10, 10, 0, 0.0) == 0.0, "and ends with the steps"
+    for s in range(6, 10):                              # the last 3.5 of ten steps
+        near(linear_schedule(s, 10, 0, 0.35), min(1.0, (10 - s) / 3.5), f"step {s}, warmdown 0.35")
 
 
 def with_gradients(*grads):
     parameters = []
     for g in grads:
-        parameters.append(nn.Parameter(torch.zeros(2, 3) if g is None else torch.zeros_like(g)))
+        parameters.append(nn.Parameter(torch.ones(2, 3) if g is None else torch.ones_like(g)))
         parameters[-1].grad = None if g is None else g.clone()
     return parameters
 
@@ -113,10 +131,14 @@ def test_clipping_takes_any_iterable_and_all_shapes(form):
         near(clip_gradients(form(ps), most), joint, "the length before clipping")
         for p, g in zip(ps, grads):
             assert (p.grad is None) == (g is None)
+            assert (p == 1).all(), "the gradients are scaled, never the weights"
             if g is not None:
                 near(p.grad, g * min(1.0, most / joint), f"limit {most:.2f}", 1e-5)
     assert clip_gradients(iter([]), 1.0).shape == (), "no parameters: a scalar 0"
     assert clip_gradients(form(with_gradients(None, None)), 1.0) == 0, "no gradients at all: 0"
+    ps = with_gradients(torch.tensor([3.0]), torch.tensor([4.0]))
+    ps[0].requires_grad_(False)
+    assert clip_gradients(form(ps), 1.0) == 5, "ALL gradients: also of a parameter frozen since"
     zeros = with_gradients(torch.zeros(3))
     assert clip_gradients(form(zeros), 1.0) == 0 and torch.equal(zeros[0].grad, torch.zeros(3))
 

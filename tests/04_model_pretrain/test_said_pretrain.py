@@ -66,10 +66,12 @@ def as_it_is(monkeypatch):
     pytest.param(lambda p: AdamW([p], lr=0.1), marks=pytest.mark.exercise("4.7")),
     pytest.param(lambda p: Muon([p], lr=0.1), marks=pytest.mark.exercise("4.9"))])
 def test_a_closure_is_called_first_with_gradients_on_and_given_back(make):
-    p = torch.nn.Parameter(torch.eye(2))
+    p, calls = torch.nn.Parameter(torch.eye(2)), []
     optimizer = make(p)
+    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.eye(2))]})
 
     def closure():
+        calls.append("called")
         optimizer.zero_grad()
         loss = (p ** 2).sum()
         loss.backward()
@@ -77,6 +79,7 @@ def test_a_closure_is_called_first_with_gradients_on_and_given_back(make):
     loss = optimizer.step(closure)
     assert loss is not None and loss.item() == 2.0, "`step` gives what the closure gave"
     assert p[0, 0] < 1, "the gradient that the closure computed was not used"
+    assert len(calls) == 1, f"called {len(calls)} times: once, before the two groups"
     p.grad = None
     assert optimizer.step() is None, "no closure: None"
 
