@@ -229,6 +229,8 @@ def test_a_cell_row_by_row():
         cell.bias_hh.zero_()
         for got, want in zip(lstm_cell(x, h, c, wx, wh, b), cell(x, (h, c))):
             near(got, want, "torch's own cell")
+    every = [z.requires_grad_() for z in (x, h, c, wx, wh, b)]
+    assert torch.autograd.gradcheck(lstm_cell, every), "the past learns too"
 
 
 @pytest.mark.exercise("3.11")
@@ -239,7 +241,8 @@ def test_repeated_tokens_number_by_number(half_life):
             for t, u in zip(tokens, unique)]
     near(effective_tokens(tokens, unique, half_life), want)
     near(effective_tokens(150, 60, half_life), want[3], "plain numbers")
-    for bad in ((10, 0, 1), (10, -5, 1), (10, 5, 0)):
+    for bad in ((10, 0, 1), (10, -5, 1), (10, 5, 0), (10, np.array([5.0, 0.0]), 1),
+                (10, 5, np.array([0.0, 1.0])), (np.array([10.0, -1.0]), 5, 1)):
         with pytest.raises(ValueError):
             effective_tokens(*bad)
 
@@ -253,6 +256,9 @@ def test_the_tokens_that_reach_a_loss_size_by_size():
         near(tokens_to_reach(LAW, loss, N), want, f"loss {loss}")
         near(tokens_to_reach(LAW, loss, 1e8), want[2], "a number")
     assert tokens_to_reach(LAW, LAW.E, 1e12) == math.inf, "the floor is never reached"
+    for D in (7.4, 1e20, 1e25):             # a data term of 500, and one of a ten-thousandth
+        loss = LAW.E + LAW.A / 1e9 ** LAW.alpha + LAW.B / D ** LAW.beta
+        near(tokens_to_reach(LAW, loss, 1e9), D, "few tokens or many", 1e-6)
 
 
 @pytest.mark.exercise("3.13")
@@ -273,6 +279,12 @@ def test_no_other_size_is_cheaper_over_a_lifetime(demand, price, monkeypatch):
     for bad in ((LAW.E, 0.0, 1.0), (2.6, -1.0, 1.0), (2.6, 1.0, -1.0), (math.inf, 1.0, 1.0)):
         with pytest.raises(ValueError):
             cheapest(LAW, *bad)
+    # laws of models of hundreds, of 1e17, and one whose best model is 1,000 times the smallest
+    for law, N0 in ((ParametricFit(1.0, 5.0, 20.0, 0.4, 0.5), 300.0), (LAW, 1e17),
+                    (ParametricFit(1.0, 8.0, 8.0, 0.1, 0.1), 1e8)):
+        D0 = (law.beta * law.B * N0 ** law.alpha / (law.alpha * law.A)) ** (1 / law.beta)
+        loss = law.E + law.A / N0 ** law.alpha + law.B / D0 ** law.beta
+        near(cheapest(law, loss, 0.0), [N0, D0], "the training optimum of any law", 1e-4)
 
 
 @pytest.mark.exercise("3.14")
@@ -286,7 +298,8 @@ def test_the_three_points_around_the_best_in_any_order_with_seeds():
     near(got, [math.exp(want), np.polyval(c, want)], "mean of the seeds, parabola of three", 1e-6)
     near(best_rate(list(rates), list(losses)), got, "lists too")
     for bad in (([0.1, 1, 10], [1, 2, 3]), ([0.1, 1, 10], [3, 2, 1]), ([1, 2, 3], [np.nan] * 3),
-                ([0.1, 1, 10], [2, 1, np.inf])):
+                ([0.1, 1, 10], [2, 1, np.inf]), ([0.1, 1, 10, 100], [2, 1, 2]),
+                ([0.1, 1, 10], [2, 1, 2, 3])):
         with pytest.raises(ValueError):
             best_rate(*bad)
 

@@ -149,7 +149,7 @@ def test_each_parameter_counts_its_own_steps_and_each_group_has_its_own_options(
     a, b, c = (nn.Parameter(draw(*shape, seed=i)) for i, shape in enumerate([(2, 3), (4,), (3, 2)]))
     options = [dict(lr=0.1, betas=(0.8, 0.9), eps=0.01, weight_decay=0.2, lazy=lazy),
                dict(lr=0.03, betas=(0.5, 0.7), eps=1e-3, weight_decay=0.0, lazy=lazy)]
-    ours = AdamW([{"params": [a, b], **options[0]}, {"params": [c], **options[1]}])
+    ours = AdamW([{"params": [b, a], **options[0]}, {"params": [c], **options[1]}])
     want = {p: [p.detach().clone(), 0, 0.0, 0.0, o] for p, o in zip(
         (a, b, c), (options[0], options[0], options[1]))}
     for step in range(4):
@@ -194,6 +194,9 @@ def test_the_polynomial_step_by_step(shape, steps):
     matrix = 7 * draw(*shape)
     near(orthogonalise(matrix, steps, D), newton_schulz(matrix, steps), f"{steps} steps", 1e-8)
     near(orthogonalise(100 * matrix, steps, D), newton_schulz(matrix, steps), "any size", 1e-8)
+    near(orthogonalise(1e-200 * matrix, steps, D), newton_schulz(matrix, steps), "1e-200", 1e-8)
+    near(orthogonalise(torch.stack([matrix, 1e-30 * matrix, 1e30 * matrix]), steps, D),
+         newton_schulz(matrix, steps).expand(3, *shape), "each of a stack by its own size", 1e-8)
     assert orthogonalise(matrix.float()).dtype == torch.bfloat16, "16 bits unless asked"
     assert torch.equal(orthogonalise(torch.zeros(shape, dtype=D), 5, D), torch.zeros(shape, dtype=D))
 
@@ -204,7 +207,7 @@ def test_muon_over_several_steps_groups_and_shapes(monkeypatch):
     a, b, c = (nn.Parameter(draw(*s, seed=i)) for i, s in enumerate([(6, 2), (2, 6), (3, 3)]))
     options = [dict(lr=0.1, momentum=0.8, weight_decay=0.3, steps=5),
                dict(lr=0.02, momentum=0.5, weight_decay=0.0, steps=2)]
-    ours = Muon([{"params": [a, b], **options[0]}, {"params": [c], **options[1]}], dtype=D)
+    ours = Muon([{"params": [b, a], **options[0]}, {"params": [c], **options[1]}], dtype=D)
     want = {p: [p.detach().clone(), torch.zeros_like(p), o] for p, o in zip(
         (a, b, c), (options[0], options[0], options[1]))}
     for step in range(3):

@@ -1,5 +1,6 @@
 """What the statements of chapter 4's exercises say once in passing, asked for on its own."""
 
+import copy
 import math
 
 import numpy as np
@@ -95,6 +96,24 @@ def test_the_gradients_stay_what_they_are(make):
         p.grad = given.clone()
         optimizer.step()
         assert torch.equal(p.grad, given), "the caller's gradient was changed"
+
+
+@pytest.mark.usefixtures("as_it_is")
+@pytest.mark.parametrize("make", [
+    pytest.param(lambda p: AdamW([p], lr=0.1), marks=pytest.mark.exercise("4.7")),
+    pytest.param(lambda p: Muon([p], lr=0.1), marks=pytest.mark.exercise("4.9"))])
+def test_another_optimizer_goes_on_from_the_state_dict(make):
+    first, gradients = torch.nn.Parameter(torch.ones(2, 3)), torch.eye(3)[:2]
+    ours = make(first)
+    first.grad = gradients.clone()
+    ours.step()
+    second = torch.nn.Parameter(first.detach().clone())
+    theirs = make(second)
+    theirs.load_state_dict(copy.deepcopy(ours.state_dict()))
+    for p, optimizer in ((first, ours), (second, theirs)):
+        p.grad = gradients.flip(1) - 0.5
+        optimizer.step()
+    assert torch.equal(first, second), "what it remembers is in `self.state[p]`, none elsewhere"
 
 
 @pytest.mark.exercise("4.9")
