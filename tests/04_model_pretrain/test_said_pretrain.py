@@ -222,6 +222,38 @@ def test_no_clipping_at_0_and_clipping_at_its_length(loop):
 
 
 @pytest.mark.exercise("4.12")
+@pytest.mark.usefixtures("loop")
+def test_every_group_of_every_optimizer_moves_at_its_own_rate_before_and_after_a_skipped_step():
+    """Four steps by hand: p - peak (1 - s / 4) g, g shortened to 0.05; the second is left out."""
+    class Guard:
+        said = iter([False, True, False, False])
+
+        def is_spike(self, loss):
+            return next(self.said)
+    model, twin = Small(), Small()
+    peaks = {"table.weight": 0.3, "head.weight": 0.9, "head.bias": 0.1}
+    groups = [{"params": [model.get_parameter(name)], "lr": peak, "peak": peak}
+              for name, peak in peaks.items()]
+    made = [torch.optim.SGD(groups[:1]), torch.optim.SGD(groups[1:])]
+    records = list(training_steps(model, made, rows, 4, Recipe(learning_rate=0.5, clip=0.05),
+                                  guard=Guard()))
+    for step, record in enumerate(records):
+        twin.zero_grad()
+        twin(*rows(step))[1].backward()
+        g = {name: twin.get_parameter(name).grad for name in peaks}
+        norm = math.sqrt(sum((x ** 2).sum().item() for x in g.values()))
+        assert norm > 0.05 and record["grad_norm"] == pytest.approx(norm, rel=1e-4), (
+            f"step {step + 1}: the length before clipping, {norm:.4f}; a skipped step leaves none")
+        assert record["lr"] == pytest.approx(0.5 * (1 - step / 4)), "the recipe's, not a group's"
+        with torch.no_grad():
+            for name, peak in peaks.items() if step != 1 else ():
+                twin.get_parameter(name).sub_(g[name], alpha=peak * (1 - step / 4) * 0.05 / norm)
+    for name in peaks:
+        gap = (model.get_parameter(name) - twin.get_parameter(name)).abs().max().item()
+        assert gap < 1e-5, f"{name} is {gap:.1e} away from four steps by hand"
+
+
+@pytest.mark.exercise("4.12")
 def test_the_guard_judges_the_loss_of_the_step_and_the_record_says_so(loop):
     heard = []
 
@@ -246,6 +278,21 @@ def test_a_part_of_padding_alone_teaches_nothing_and_spoils_nothing(loop):
     a = loop(whole, 2, padded)
     b = loop(parts, 2, padded, accumulate=2)
     assert [r["loss"] for r in a] == pytest.approx([r["loss"] for r in b]), "a mean over nothing"
+    assert torch.allclose(whole.head.weight, parts.head.weight, atol=1e-6)
+
+
+@pytest.mark.exercise("4.12")
+@pytest.mark.parametrize("accumulate", [2, 3, 4])
+def test_the_parts_are_whole_rows_and_no_row_is_lost(loop, accumulate):
+    def data(step):
+        return torch.arange(35).view(5, 7) % 7, torch.arange(35).view(5, 7) * 3 % 7
+    seen, whole, parts = [], Small(), Small()
+    parts.register_forward_hook(lambda model, given, result: seen.append(given[0].shape))
+    a, b = loop(whole, 1, data), loop(parts, 1, data, accumulate=accumulate)
+    assert {shape[1] for shape in seen} == {7} and sum(shape[0] for shape in seen) == 5, (
+        f"5 rows of 7 tokens in at most {accumulate} parts of rows, got parts of {seen}")
+    assert 1 < len(seen) <= accumulate, f"{accumulate} parts asked for, got {len(seen)}"
+    assert a[0]["loss"] == pytest.approx(b[0]["loss"]), "every row counts"
     assert torch.allclose(whole.head.weight, parts.head.weight, atol=1e-6)
 
 
