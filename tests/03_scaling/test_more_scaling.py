@@ -280,7 +280,7 @@ def test_no_other_size_is_cheaper_over_a_lifetime(demand, price, monkeypatch):
         with pytest.raises(ValueError):
             cheapest(LAW, *bad)
     # laws of models of hundreds, of 1e17, and one whose best model is 1,000 times the smallest
-    for law, N0 in ((ParametricFit(1.0, 5.0, 20.0, 0.4, 0.5), 300.0), (LAW, 1e17),
+    for law, N0 in ((ParametricFit(1.0, 5.0, 20.0, 0.4, 0.5), 300.4), (LAW, 1e17),
                     (ParametricFit(1.0, 8.0, 8.0, 0.1, 0.1), 1e8)):
         D0 = (law.beta * law.B * N0 ** law.alpha / (law.alpha * law.A)) ** (1 / law.beta)
         loss = law.E + law.A / N0 ** law.alpha + law.B / D0 ** law.beta

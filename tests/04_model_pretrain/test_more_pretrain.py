@@ -279,6 +279,11 @@ def test_each_row_is_penalised_for_its_own_tokens():
     near(got, torch.tensor([[1.0, -4, 0, 4], [-3, 3, 1, -2]]))
     near(penalise_repeats(logits, torch.zeros(2, 0, dtype=torch.long), 2.0), logits, "none seen")
     near(penalise_repeats(logits, torch.tensor([[3], [0]]), 1.0), logits, "a factor of 1")
+    near(penalise_repeats(logits, torch.tensor([[0, 1], [1, 3]]), 0.5),
+         torch.tensor([[4.0, -1, 0, 4], [-3, 12, 1, -0.5]]), "a factor below 1 is a reward")
+    forbidden = torch.tensor([[-math.inf, 2.0]], dtype=torch.bfloat16)
+    got = penalise_repeats(forbidden, torch.tensor([[0, 1]]), 2.0)
+    assert got.tolist() == [[-math.inf, 1.0]] and got.dtype == torch.bfloat16, "-inf stays forbidden"
 
 
 @pytest.mark.exercise("4.15")
@@ -322,6 +327,12 @@ def test_a_guard_knows_its_window_its_sigmas_and_its_patience():
         guard.is_spike(x)
     assert [guard.is_spike(9.0) for _ in range(4)] == [True, True, False, False], \
         "two in a row are caught, then it is the new level"
+    assert guard.is_spike(99.0), "the new level joins the last losses, which are still known"
+    for window, known in ((8, 2), (10, 2), (12, 3), (40, 10)):
+        first = SpikeGuard(window=window)
+        assert [first.is_spike(1.0 + 99.0 * (i == known)) for i in range(known + 1)][-1], (
+            f"a window of {window}: once {known} losses are known it judges")
+    assert not guard.is_spike(-99.0), "a fall is no spike, however deep"
     calm = SpikeGuard(window=4, sigmas=6.0, patience=5)
     for _ in range(4):
         calm.is_spike(2.0)

@@ -306,6 +306,14 @@ def test_over_ranks_the_loss_is_the_mean_over_all_their_targets(loop):
     # counts twice, and the mean of 2 L and 0 is L
     assert records[0]["loss"] == pytest.approx(alone, rel=1e-5), (
         f"the mean over all targets of both ranks is {alone:.4f}, got {records[0]['loss']:.4f}")
+    heard = []
+
+    class Guard:
+        def is_spike(self, loss):
+            return heard.append(loss)
+    # ranks of unlike losses must judge alike, or some would skip an update and some not
+    records = loop(Small(), 1, average=lambda x: x * 0 + 3.0, guard=Guard())
+    assert heard == [3.0] == [records[0]["loss"]], f"the mean over ranks is 3, heard was {heard}"
 
 
 # ---------------------------------------------------------------- generation, guard, late keys
@@ -349,6 +357,9 @@ def test_late_keys_of_one_token_alone():
     got = late_keys(k, before, torch.ones(1, 1, dtype=torch.bool))
     assert torch.equal(got[:, 0], k[:, 0]) and torch.equal(got[:, 1], before[:, 1]), (
         "generation gives one token at a time: the key of the pass before is all there is")
+    got = late_keys(k.bfloat16(), None, torch.ones(1, 1, dtype=torch.bool))
+    assert got.dtype == torch.bfloat16, f"16 bits in, {got.dtype} out"
+    assert (got[:, 0] == 5).all() and not got[:, 1].any(), "nothing stands before: zero"
 
 
 @pytest.mark.parametrize("schedule", [
