@@ -327,7 +327,9 @@ def test_a_guard_knows_its_window_its_sigmas_and_its_patience():
         guard.is_spike(x)
     assert [guard.is_spike(9.0) for _ in range(4)] == [True, True, False, False], \
         "two in a row are caught, then it is the new level"
-    assert guard.is_spike(99.0), "the new level joins the last losses, which are still known"
+    guard = SpikeGuard(window=8, sigmas=3.0, patience=1)
+    assert [guard.is_spike(x) for x in (1.0, 3.0, 1.0, 3.0, 9.0, 9.0, 99.0)][4:] == [
+        True, False, True], "the new level joins the last losses, which are still known"
     for window, known in ((8, 2), (10, 2), (12, 3), (40, 10)):
         first = SpikeGuard(window=window)
         assert [first.is_spike(1.0 + 99.0 * (i == known)) for i in range(known + 1)][-1], (
