@@ -69,6 +69,22 @@ def test_parts_of_a_table_worked_by_hand():
 
 
 @pytest.mark.exercise("3.1")
+@pytest.mark.parametrize("name", VARIANTS)
+def test_each_number_of_the_model_is_in_its_part(name):
+    held = dict.fromkeys(("embedding", "attention", "mlp", "ngram", "vectors", "head"), 0)
+    for where, p in GPT(config_of(name)).named_parameters():
+        part = ("vectors" if p.dim() < 2 else "ngram" if where.startswith("ngram_embedding.up")
+                else "embedding" if "embedding" in where else "head" if "lm_head" in where
+                else "attention" if ".attention." in where else "mlp")
+        held[part] += p.numel()
+    got = flops.parameters(config_of(name))
+    assert {part: got[part] for part in held} == held, f"{name}: by part the model holds {held}"
+    want = held["attention"] + held["mlp"] + held["ngram"] + 128 * 64
+    assert got["products"] == want, f"{name}: every matrix and the output matrix, {want}"
+    assert got["non_embedding"] == got["total"] - held["embedding"] - held["head"], name
+
+
+@pytest.mark.exercise("3.1")
 def test_a_tied_head_is_stored_once_but_multiplied_all_the_same():
     tied = flops.parameters(GPTConfig(**SMALL, tied=True))
     assert tied["head"] == 0 and tied["products"] == 2 * 49_152 + 8192, \

@@ -35,7 +35,7 @@ def counted(monkeypatch):
 
 @pytest.mark.exercise("3.2")
 @pytest.mark.parametrize("batch, length, causal", [(1, None, False), (4, None, True), (2, 5, False),
-                                                   (3, 7, True), (1, 1, True)])
+                                                   (3, 7, True), (1, 1, True), (2, 20, True)])
 def test_batch_length_and_mask_all_count(counted, batch, length, causal):
     T = length or 8
     seen = sum(t + 1 if causal else T for t in range(T))
@@ -122,6 +122,7 @@ def test_a_budget_may_be_a_whole_number_of_more_than_64_bits():
 def test_the_line_its_bootstrap_and_what_is_refused():
     rng = np.random.default_rng(0)
     x = rng.permutation(10.0 ** np.arange(1, 9))
+    x[0] = x[1]                                 # two runs of one size count as two
     y = 3 * x ** -0.4 * np.exp(0.1 * rng.normal(size=8))
     fit = fit_power_law(x, y)
     A = np.stack([np.ones(8), np.log(x)], 1)
@@ -196,6 +197,7 @@ def test_a_run_repeated_counts_once_a_small_gain_counts_and_no_bad_run_is_left_o
 def test_the_parabola_from_noisy_unsorted_sizes(c2, middle):
     rng = np.random.default_rng(2)
     x = rng.permutation(np.linspace(13.5, 16.5, 7))
+    x[2:4] = x[0]                               # three runs of one size count as three
     L = c2 * (x - middle) ** 2 + 3 + 0.01 * rng.normal(size=7)
     want = np.linalg.lstsq(np.vander(x, 3), L, rcond=None)[0]
     N, low, coefficients = parabola_minimum(np.exp(x), L)
@@ -241,6 +243,9 @@ def test_repeated_tokens_number_by_number(half_life):
             for t, u in zip(tokens, unique)]
     near(effective_tokens(tokens, unique, half_life), want)
     near(effective_tokens(150, 60, half_life), want[3], "plain numbers")
+    table = [[float(effective_tokens(t, u, half_life)) for u in unique] for t in tokens]
+    near(effective_tokens(tokens[:, None], unique, half_life), table, "every pair of two arrays")
+    near(effective_tokens(150, unique, half_life), table[3], "one number of tokens, many texts")
     for bad in ((10, 0, 1), (10, -5, 1), (10, 5, 0), (10, np.array([5.0, 0.0]), 1),
                 (10, 5, np.array([0.0, 1.0])), (np.array([10.0, -1.0]), 5, 1)):
         with pytest.raises(ValueError):
@@ -255,6 +260,7 @@ def test_the_tokens_that_reach_a_loss_size_by_size():
         want = [(LAW.B / x) ** (1 / LAW.beta) if x > 0 else math.inf for x in left]
         near(tokens_to_reach(LAW, loss, N), want, f"loss {loss}")
         near(tokens_to_reach(LAW, loss, 1e8), want[2], "a number")
+        near(tokens_to_reach(LAW, loss, N.reshape(2, 2)), np.reshape(want, (2, 2)), "any shape")
     assert tokens_to_reach(LAW, LAW.E, 1e12) == math.inf, "the floor is never reached"
     for D in (7.4, 1e20, 1e25):             # a data term of 500, and one of a ten-thousandth
         loss = LAW.E + LAW.A / 1e9 ** LAW.alpha + LAW.B / D ** LAW.beta
@@ -279,6 +285,16 @@ def test_no_other_size_is_cheaper_over_a_lifetime(demand, price, monkeypatch):
     for bad in ((LAW.E, 0.0, 1.0), (2.6, -1.0, 1.0), (2.6, 1.0, -1.0), (math.inf, 1.0, 1.0)):
         with pytest.raises(ValueError):
             cheapest(LAW, *bad)
+    # where serving is all that costs, the best model is nearly the smallest: 6 N D + 2 N d is flat
+    # where D + d / 3 = N |dD / dN|
+    low, high = (LAW.A / (2.6 - LAW.E)) ** (1 / LAW.alpha), 1e15
+    for _ in range(200):
+        N = math.sqrt(low * high)
+        left = 2.6 - LAW.E - LAW.A / N ** LAW.alpha
+        D = (LAW.B / left) ** (1 / LAW.beta) if left > 0 else math.inf
+        falls = left <= 0 or D + 1e15 / 3 < D / LAW.beta * LAW.alpha * LAW.A / N ** LAW.alpha / left
+        low, high = (N, high) if falls else (low, N)
+    near(cheapest(LAW, 2.6, 1e15)[0], N, "many readers", 1e-5)
     # laws of models of hundreds, of 1e17, and one whose best model is 1,000 times the smallest
     for law, N0 in ((ParametricFit(1.0, 5.0, 20.0, 0.4, 0.5), 300.4), (LAW, 1e17),
                     (ParametricFit(1.0, 8.0, 8.0, 0.1, 0.1), 1e8)):
@@ -297,6 +313,7 @@ def test_the_three_points_around_the_best_in_any_order_with_seeds():
     got = best_rate(rates, losses)
     near(got, [math.exp(want), np.polyval(c, want)], "mean of the seeds, parabola of three", 1e-6)
     near(best_rate(list(rates), list(losses)), got, "lists too")
+    near(best_rate(rates, 3 + losses / 1e4), [got[0], 3 + got[1] / 1e4], "a flat curve too", 1e-6)
     for bad in (([0.1, 1, 10], [1, 2, 3]), ([0.1, 1, 10], [3, 2, 1]), ([1, 2, 3], [np.nan] * 3),
                 ([0.1, 1, 10], [2, 1, np.inf]), ([0.1, 1, 10, 100], [2, 1, 2]),
                 ([0.1, 1, 10], [2, 1, 2, 3])):

@@ -191,6 +191,21 @@ def test_training_goes_on_from_start_and_asks_for_that_steps_batch(loop):
 
 
 @pytest.mark.exercise("4.12")
+@pytest.mark.usefixtures("loop")
+def test_a_record_is_given_as_soon_as_its_update_is_done():
+    model, asked = Small(), []
+    optimizer = torch.optim.SGD([{"params": [model.head.weight], "peak": 0.5}], lr=0.5)
+    before = model.head.weight.detach().clone()
+    steps = training_steps(model, [optimizer], lambda step: asked.append(step) or rows(step), 3,
+                           Recipe(learning_rate=0.5))
+    for done in (1, 2, 3):
+        assert next(steps)["step"] == done and asked == list(range(done)), (
+            f"a checkpoint after step {done} must hold that step and no other; read were {asked}")
+        assert not torch.equal(model.head.weight, before), f"the update of step {done}"
+        before = model.head.weight.detach().clone()
+
+
+@pytest.mark.exercise("4.12")
 def test_the_model_is_set_to_train_and_frozen_parameters_stay_out(loop):
     model = Small().eval()
     model.frozen.grad = torch.tensor([3.0, 4.0])        # somebody else's: no part of the norm
@@ -279,6 +294,16 @@ def test_a_part_of_padding_alone_teaches_nothing_and_spoils_nothing(loop):
     b = loop(parts, 2, padded, accumulate=2)
     assert [r["loss"] for r in a] == pytest.approx([r["loss"] for r in b]), "a mean over nothing"
     assert torch.allclose(whole.head.weight, parts.head.weight, atol=1e-6)
+
+    class Careful(Small):
+        def forward(self, ids, targets):            # as GPT: rows of nothing but padding have 0
+            logits = self.head(self.table(ids)).flatten(0, 1)
+            return logits, torch.nn.functional.cross_entropy(
+                logits, targets.flatten(), reduction="sum") / max(1, (targets != -100).sum())
+    for accumulate in (1, 2):
+        records = loop(Careful(), 1, lambda step: (rows(step)[0], torch.full((4, 5), -100)),
+                       accumulate=accumulate)
+        assert records[0]["loss"] == 0, "a batch of padding alone"
 
 
 @pytest.mark.exercise("4.12")
