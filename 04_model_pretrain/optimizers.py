@@ -55,7 +55,7 @@ class AdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """One update of every parameter that has a gradient; gives what `closure` gave.
+        """One update, in place, of every parameter that has a gradient; gives what `closure` gave.
 
         A closure, if there is one, is called first, with gradients on: it computes them anew.
         With step count t (from 1), gradient g, rate lr and decay wd, per parameter:
@@ -157,8 +157,8 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """One update of every matrix that has a gradient g; gives what `closure` gave (called
-        first, with gradients on).
+        """One update, in place, of every matrix that has a gradient g; gives what `closure` gave
+        (called first, with gradients on).
 
         M <- mu M + (1 - mu) g;  the look-ahead (Nesterov) u = mu M + (1 - mu) g;
         p <- p (1 - lr wd) - lr sqrt(max(1, rows / columns)) orthogonalise(u).
