@@ -142,10 +142,10 @@ def training_steps(model: nn.Module, optimizers: list[torch.optim.Optimizer], ba
     `no_sync` (ranks), all parts but the last run within it. `precision` "bf16": products in 16 bits
     (`autocast`), weights in 32. Gradients are clipped to recipe.clip, 0: not at all; grad_norm is
     the length before. Each group's lr is its "peak" times `rate_at` of the step, lr in the record
-    recipe.learning_rate times that. What `guard` calls a spike by the step's loss is skipped: no update, the record is
-    given. `average` gives the mean of a number over ranks: with it the loss is the mean over all
-    ranks' targets. Raises NonFinite, naming the record's step, before the update that would have
-    used a loss or gradient that is not finite.
+    recipe.learning_rate times that. What `guard` calls a spike by the step's loss is skipped: no
+    update, the record is given. `average` gives the mean of a number over ranks: with it the loss
+    is the mean over all ranks' targets. Raises NonFinite, naming the record's step, before the
+    update that would have used a loss or gradient that is not finite.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     device = parameters[0].device
