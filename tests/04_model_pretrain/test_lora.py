@@ -47,6 +47,8 @@ def test_the_correction_by_hand():
     for shape in ((3,), (4, 3), (2, 1, 5, 3)):
         assert wide(torch.ones(shape)).shape == (*shape[:-1], 2), f"any number of axes: {shape}"
     assert torch.allclose(wide(torch.ones(3)), wide(x)[0]), "one token without any other axis"
+    wide.scale = 0.0                    # how KL and DPO ask for the model as it was
+    assert torch.equal(wide(x), wide.base(x)), "`self.scale` as it is now"
 
 
 @pytest.mark.exercise("4.38")
