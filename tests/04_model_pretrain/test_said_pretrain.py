@@ -224,8 +224,8 @@ def test_the_model_is_set_to_train_and_frozen_parameters_stay_out(loop):
 def test_the_precision_asked_for_is_the_products(loop):
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         model = Small()
-        loop(model, 1, precision=precision)
-        assert model.dtypes == [dtype], f"{precision}: products in {model.dtypes}"
+        loop(model, 1, precision=precision, accumulate=2)
+        assert model.dtypes == [dtype] * 2, f"{precision}: products in {model.dtypes}"
         assert model.head.weight.dtype == torch.float32, "weights stay in 32 bits"
 
 
