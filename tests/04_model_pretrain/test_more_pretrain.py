@@ -269,7 +269,8 @@ def test_the_fraction_is_drawn_from_this_rng_for_each_document():
 def test_each_row_keeps_its_own_set_wherever_its_tokens_stand():
     p = torch.tensor([[0.2, 0.5, 0.3], [0.1, 0.1, 0.8], [0.35, 0.4, 0.25]], dtype=D)
     for limit, kept in ((0.45, [[1], [2], [0, 1]]), (0.4001, [[1], [2], [0, 1]]),
-                        (0.85, [[0, 1, 2], [0, 2], [0, 1, 2]]), (1.0, [[0, 1, 2]] * 3), (0.01, [[1], [2], [1]])):
+                        (0.85, [[0, 1, 2], [0, 2], [0, 1, 2]]), (1.0, [[0, 1, 2]] * 3),
+                        (0.01, [[1], [2], [1]])):
         got = keep_top_p(p.log(), limit)
         for row, want in zip(range(3), kept):
             finite = got[row].isfinite().nonzero()[:, 0].tolist()
