@@ -33,7 +33,8 @@ def lstm_cell(x: Tensor, h: Tensor, c: Tensor, weight_x: Tensor, weight_h: Tenso
     x (B, C_in), state h and memory c (B, C), weight_x (4 C, C_in), weight_h (4 C, C), bias (4 C,)
     -> (h, c). The four blocks of rows are the gates input i, forget f, candidate g, output o:
     c' = sigmoid(f) c + sigmoid(i) tanh(g);  h' = sigmoid(o) tanh(c').
-    With zero weights, zero bias and memory 1: c' = 0.5, h' = 0.5 tanh(0.5) = 0.231.
+    With zero weights, zero bias and memory 1: c' = 0.5, h' = 0.5 tanh(0.5) = 0.231. Gradients
+    reach all six arguments.
     Source: Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000.
     """
     # All four gates see the same two inputs, so one product each is enough: (B, 4 C).

@@ -184,7 +184,8 @@ def optimal_allocation(fit: ParametricFit, C):
     Source: Hoffmann et al. 2022, equation 4.
     """
     _, A, B, alpha, beta = fit
-    if not all(np.all(np.greater(x, 0) & np.isfinite(x)) for x in (alpha, beta, A, B, C)):
+    if not all(np.all(np.greater(x, 0) & np.isfinite(x))
+               for x in (alpha, beta, A, B, np.asarray(C, float))):
         raise ValueError(f"a law with alpha {alpha}, beta {beta}, A {A}, B {B} has no best "
                          f"allocation of {C} FLOPs: all five must be finite and positive")
     # Where one more per cent of N gains as much as one more per cent of D.

@@ -139,7 +139,8 @@ class TalkingGPT:
         """ids (B, T) -> (B, T, C) after the final norm, as GPT.hidden."""
         (B, T), C = ids.shape, self.config.width
         if B == T == 1 and self.one_token is not None and cache is not None and mask is None \
-                and positions is None and 1 < cache.length < cache.capacity:
+                and positions is None and 1 < cache.length < cache.capacity \
+                and cache.keys[0].shape[2] == cache.capacity:       # it writes into the room left
             return self.one_token(ids, cache)
         turns = self._turns(0 if cache is None else cache.length, T, positions)
         x = self._embedded(ids, positions, cache)                           # (B T, C)

@@ -71,9 +71,10 @@ class KVCache:
 def penalise_repeats(logits: Tensor, seen: Tensor, penalty: float) -> Tensor:
     """Make every token that was already used less likely, by the factor of Keskar et al. 2019.
 
-    logits (B, V), seen (B, L) ids -> (B, V): positive logits of seen tokens are divided by
-    `penalty`, negative ones multiplied, so that both go down for penalty > 1. Each token is
-    penalised once, however often it was used. Source: CTRL, section 4.1.
+    logits (B, V), seen (B, L) ids -> (B, V) in the dtype of logits: positive logits of seen
+    tokens are divided by `penalty`, negative ones multiplied, so that both go down for
+    penalty > 1; -inf stays -inf. Each token is penalised once, however often it was used.
+    Source: CTRL, section 4.1.
     """
     # (B, L) logits of the tokens that were used; a token used twice is gathered twice and
     # written back twice with the same value, so it is penalised once.

@@ -38,7 +38,8 @@ class LoRALinear(nn.Module):
         """x (..., C) -> (..., M): x W^T + b + alpha / rank * (x A^T) B^T.
 
         A is (rank, C), B (M, rank), `self.scale` alpha / rank. The correction is computed through
-        the thin middle, never as an (M, C) matrix. Source: Hu et al. 2021, equation 3.
+        the thin middle, never as an (M, C) matrix; gradients reach x, A and B.
+        Source: Hu et al. 2021, equation 3.
         """
         # down to `rank` numbers for each token first: rank (C + M) products instead of C M
         thin = F.linear(x, self.A)

@@ -76,8 +76,9 @@ def halves_from_pairs(rows: Tensor, heads: int) -> Tensor:
     """Rows of a query or key matrix, ordered for turning neighbours, as our `rotary` wants them.
 
     (H D, ...) -> (H D, ...): in each head row 2 i goes to place i and row 2 i + 1 to i + D / 2.
-    One head of D = 4: rows a b c d become a c b d. Llama's own files and GGUF's "llama" keep
-    the two sides of a pair next to each other; ours, like Hugging Face's, half a head apart.
+    One head of D = 4: rows a b c d become a c b d, in the dtype they came in. Llama's own files
+    and GGUF's "llama" keep the two sides of a pair next to each other; ours, like Hugging Face's,
+    half a head apart.
     """
     # (H D, ...) -> (H, D / 2, 2, ...): the pair's two sides are the third dimension
     pairs = rows.unflatten(0, (heads, -1, 2))

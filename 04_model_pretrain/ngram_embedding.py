@@ -37,7 +37,7 @@ def late_keys(k: Tensor, before: Tensor | None, continues: Tensor) -> Tensor:
     k (B, H, T, D) -> (B, H, T, D): heads 0, 2, 4, ... as they are; in heads 1, 3, 5, ... the key
     at t is the one of t - 1, and at the first t the one of `before` (B, H, 1, D), the key that
     stands before all these, or zero if that is None. Where `continues`, bool (..., T, 1), is
-    False, a text starts and the late key is zero: nothing stands before it.
+    False, a text starts and the late key is zero: nothing stands before it. The dtype stays.
     A query that looks for a key like itself then finds what came AFTER the earlier place. Without
     this, two layers have to work together (Olsson et al. 2022, induction heads).
     """

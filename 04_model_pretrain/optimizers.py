@@ -55,7 +55,7 @@ class AdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """One update of every parameter that has a gradient; gives what `closure` gave.
+        """One update, in place, of every parameter that has a gradient; gives what `closure` gave.
 
         A closure, if there is one, is called first, with gradients on: it computes them anew.
         With step count t (from 1), gradient g, rate lr and decay wd, per parameter:
@@ -63,6 +63,7 @@ class AdamW(torch.optim.Optimizer):
         p <- p - lr m_hat / (sqrt(v_hat) + eps), m_hat = m / (1 - b1^t), v_hat = v / (1 - b2^t).
         The first step moves every number by about lr, whatever the size of its gradient. t counts
         the steps of THIS parameter. Every group has options of its own; gradients stay as they are.
+        t, m and v are kept in `self.state[p]`, as `step`, `m` and `v`: so `state_dict` has them.
         Rows of a matrix in a `lazy` group: `_step_rows` does them. No closure: None.
         """
         loss = called(closure)
@@ -156,14 +157,15 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """One update of every matrix that has a gradient g; gives what `closure` gave (called
-        first, with gradients on).
+        """One update, in place, of every matrix that has a gradient g; gives what `closure` gave
+        (called first, with gradients on).
 
         M <- mu M + (1 - mu) g;  the look-ahead (Nesterov) u = mu M + (1 - mu) g;
         p <- p (1 - lr wd) - lr sqrt(max(1, rows / columns)) orthogonalise(u).
 
-        M starts at 0. `orthogonalise` gets the steps and the dtype of the group; of a stack
-        (E, rows, columns) the last two sizes are rows and columns. Gradients stay as they are.
+        M starts at 0 and is kept in `self.state[p]`, so that `state_dict` has it. `orthogonalise`
+        gets the steps and the dtype of the group; of a stack (E, rows, columns) the last two sizes
+        are rows and columns. Gradients stay as they are.
         """
         loss = called(closure)
         for group in self.param_groups:

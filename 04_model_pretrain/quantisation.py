@@ -177,7 +177,8 @@ def dequantise(blocks: np.ndarray | bytes, kind: str) -> np.ndarray:
 def quantise_q8_0(x: np.ndarray) -> np.ndarray:
     """(N, 32) float32 -> (N, 34) bytes of Q8_0: d = max |x| / 127, q = x / d rounded.
 
-    Halves are rounded away from zero. Of [127, -63.5, 0.2, ...] d is 1 and q [127, -64, 0, ...].
+    d is rounded to its 16 bits when it is stored, not before. Halves are rounded away from zero.
+    Of [127, -63.5, 0.2, ...] d is 1 and q [127, -64, 0, ...].
     A block of zeros has d = 0 and q = 0, and nothing is divided by zero.
     """
     # The largest number of the block becomes 127 or -127 ...
@@ -199,7 +200,8 @@ def quantise_q4_0(x: np.ndarray) -> np.ndarray:
     """(N, 32) float32 -> (N, 18) bytes of Q4_0: the number of largest size, with its sign, is
     stored as -8: d = that / -8, q = x / d + 8 rounded to the nearest, at most 15.
 
-    Of [-8, 4, 7.5, 0, ...] d is 1 and q [0, 12, 15, 8, ...].
+    Of two of that size the first counts. d is rounded to its 16 bits when it is stored, not before.
+    A block of zeros has d = 0 and q = 8. Of [-8, 4, 7.5, 0, ...] d is 1 and q [0, 12, 15, 8, ...].
     """
     # There are 9 steps on one side and 7 on the other: the longer side goes to the largest number.
     place = np.abs(x).argmax(axis=1)[:, None]

@@ -137,15 +137,15 @@ def training_steps(model: nn.Module, optimizers: list[torch.optim.Optimizer], ba
     batches(s) are the ids and targets of step s, from 0; the record counts from 1. The model is set
     to train; parameters that need no gradient stay out of it all. A batch is split by rows into
     `accumulate` parts whose gradients add up to the whole batch's, each weighed by its targets that
-    are not -100 (a part without any is left out); small parts stay in a CPU's caches (1.12 times
-    faster here than one part of 4,096 tokens). Where the model has `no_sync` (ranks), all parts but
-    the last run within it. `precision` "bf16": products in 16 bits (`autocast`), weights in 32.
-    Gradients are clipped to recipe.clip, 0: not at all; grad_norm is the length before. Each
-    group's lr is its "peak" times `rate_at` of the step, lr in the record recipe.learning_rate
-    times that. What `guard` calls a spike by the step's loss is skipped: no update, the record is
-    given. `average` gives the mean of a number over ranks: with it the loss is the mean over all
-    ranks' targets. Raises NonFinite, naming the record's step, before the update that would have
-    used a loss or gradient that is not finite.
+    are not -100 (a part without any is left out, a batch without any has loss 0); small parts stay
+    in a CPU's caches (1.12 times faster here than one part of 4,096 tokens). Where the model has
+    `no_sync` (ranks), all parts but the last run within it. `precision` "bf16": products in 16 bits
+    (`autocast`), weights in 32. Gradients are clipped to recipe.clip, 0: not at all; grad_norm is
+    the length before. Each group's lr is its "peak" times `rate_at` of the step, lr in the record
+    recipe.learning_rate times that. What `guard` calls a spike by the step's loss is skipped: no
+    update, the record is given. `average` gives the mean of a number over ranks: with it the loss
+    is the mean over all ranks' targets. Raises NonFinite, naming the record's step, before the
+    update that would have used a loss or gradient that is not finite.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     device = parameters[0].device

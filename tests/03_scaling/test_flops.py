@@ -17,7 +17,9 @@ VARIANTS = {"default": {},
             "swiglu with every bias": dict(mlp="swiglu", norm="layer", bias=True),
             "n-gram table": dict(ngram_rows=32, ngram_width=8),
             "heads of their own size, biased": dict(mlp="swiglu", heads=4, kv_heads=2, head_size=24,
-                                                    qkv_bias=True)}
+                                                    qkv_bias=True),
+            "every size its own, no bias on q, k, v": dict(head_size=24, mlp_width=40, bias=True,
+                                                           qkv_bias=False)}
 
 
 def config_of(name: str) -> GPTConfig:
@@ -64,6 +66,22 @@ def test_parts_of_a_table_worked_by_hand():
     for part, value in hand.items():
         assert got[part] == value, f"{part}: {got[part]}, by hand {value}"
     assert got["non_embedding"] == got["total"] - 2 * 8192, "Kaplan's N leaves table AND head out"
+
+
+@pytest.mark.exercise("3.1")
+@pytest.mark.parametrize("name", VARIANTS)
+def test_each_number_of_the_model_is_in_its_part(name):
+    held = dict.fromkeys(("embedding", "attention", "mlp", "ngram", "vectors", "head"), 0)
+    for where, p in GPT(config_of(name)).named_parameters():
+        part = ("vectors" if p.dim() < 2 else "ngram" if where.startswith("ngram_embedding.up")
+                else "embedding" if "embedding" in where else "head" if "lm_head" in where
+                else "attention" if ".attention." in where else "mlp")
+        held[part] += p.numel()
+    got = flops.parameters(config_of(name))
+    assert {part: got[part] for part in held} == held, f"{name}: by part the model holds {held}"
+    want = held["attention"] + held["mlp"] + held["ngram"] + 128 * 64
+    assert got["products"] == want, f"{name}: every matrix and the output matrix, {want}"
+    assert got["non_embedding"] == got["total"] - held["embedding"] - held["head"], name
 
 
 @pytest.mark.exercise("3.1")

@@ -35,7 +35,7 @@ def counted(monkeypatch):
 
 @pytest.mark.exercise("3.2")
 @pytest.mark.parametrize("batch, length, causal", [(1, None, False), (4, None, True), (2, 5, False),
-                                                   (3, 7, True), (1, 1, True)])
+                                                   (3, 7, True), (1, 1, True), (2, 20, True)])
 def test_batch_length_and_mask_all_count(counted, batch, length, causal):
     T = length or 8
     seen = sum(t + 1 if causal else T for t in range(T))
@@ -44,7 +44,7 @@ def test_batch_length_and_mask_all_count(counted, batch, length, causal):
 
 
 @pytest.mark.exercise("3.3")
-@pytest.mark.parametrize("tokens", [8, 1000])
+@pytest.mark.parametrize("tokens", [8, 1000, 1003])      # the last: no whole number of rows
 def test_the_four_ways_of_counting(counted, tokens, monkeypatch):
     monkeypatch.setattr(flops, "forward_flops", lambda config, batch=1, length=None, causal=False:
                         batch * (length or 8) * (100 if causal else 130))   # exercise 3.2
@@ -63,6 +63,8 @@ def test_huber_on_both_sides_and_at_the_border(delta):
     want = [[x * x / 2 if abs(x) <= delta else delta * (abs(x) - delta / 2) for x in row]
             for row in r]
     near(huber(r, delta), want, f"delta {delta}")
+    near(huber(np.array([-3, 1, 0]), delta), [huber(np.array(float(x)), delta) for x in (-3, 1, 0)],
+         "whole numbers have losses that are none")
 
 
 @pytest.mark.exercise("3.5")
@@ -100,10 +102,27 @@ def test_the_best_of_all_shares_for_each_budget():
                                                    for j, x in enumerate(LAW)]), 1e18)
 
 
+@pytest.mark.exercise("3.6")
+def test_constants_may_be_arrays_and_a_shift_is_left_out():
+    rows = [list(LAW), [1.5, 80.0, 2000.0, 0.2, 0.4], [1.6, 500.0, 500.0, 0.5, 0.3]]
+    single = [optimal_allocation(ParametricFit(*row), 1e20) for row in rows]
+    samples = ParametricFit(*np.array(rows).T)              # constants of three resamples at once
+    near(optimal_allocation(samples, 1e20), np.array(single).T, "each resample by itself")
+    rows[1][3] = 0.0
+    with pytest.raises(ValueError):
+        optimal_allocation(ParametricFit(*np.array(rows).T), 1e20)
+    near(optimal_allocation(ParametricFit(*LAW, shift=1e9), 1e18), optimal_allocation(LAW, 1e18))
+
+
+def test_a_budget_may_be_a_whole_number_of_more_than_64_bits():
+    near(optimal_allocation(LAW, 10 ** 24), optimal_allocation(LAW, 1e24))
+
+
 @pytest.mark.exercise("3.7")
 def test_the_line_its_bootstrap_and_what_is_refused():
     rng = np.random.default_rng(0)
     x = rng.permutation(10.0 ** np.arange(1, 9))
+    x[0] = x[1]                                 # two runs of one size count as two
     y = 3 * x ** -0.4 * np.exp(0.1 * rng.normal(size=8))
     fit = fit_power_law(x, y)
     A = np.stack([np.ones(8), np.log(x)], 1)
@@ -119,6 +138,10 @@ def test_the_line_its_bootstrap_and_what_is_refused():
                          ([1], [1]), ([1, np.inf], [1, 2])):
         with pytest.raises(ValueError):
             fit_power_law(bad_x, bad_y)
+    for bad in (0.0, -1.0, np.nan, np.inf):     # one such number among many good ones
+        for columns in ((np.append(x, bad), np.append(y, 1.0)), (np.append(x, 3.0), np.append(y, bad))):
+            with pytest.raises(ValueError), np.errstate(all="ignore"):
+                fit_power_law(*columns)
 
 
 @pytest.mark.exercise("3.8")
@@ -155,11 +178,26 @@ def test_of_runs_with_equal_compute_only_the_best_counts_in_any_order(monkeypatc
         assert fit_envelope(N[order], D[order], L[order]) == [128, 512, 1024]
 
 
+@pytest.mark.exercise("3.8")
+def test_a_run_repeated_counts_once_a_small_gain_counts_and_no_bad_run_is_left_out(monkeypatch):
+    monkeypatch.setattr(log_lines, "fit_power_law", lambda x, y, *_: sorted(map(float, y)))
+    N = np.array([64.0, 128, 256, 512, 512, 256, 64, 128, 512])         # each run twice or more
+    L = 4 - 1e-6 * np.log2(N)
+    assert fit_envelope(N, 100 * N, L) == [64, 128, 256, 512], "the same C and loss: one counts"
+    for bad in (np.nan, np.inf, 0.0, -1.0):
+        for column in range(3):
+            runs = [np.append(z, z[0]) for z in (N, 100 * N, L)]
+            runs[column][-1] = bad
+            with pytest.raises(ValueError), np.errstate(all="ignore"):
+                fit_envelope(*runs)
+
+
 @pytest.mark.exercise("3.9")
 @pytest.mark.parametrize("c2, middle", [(0.05, 15.0), (0.3, 14.2), (1.0, 16.0)])
 def test_the_parabola_from_noisy_unsorted_sizes(c2, middle):
     rng = np.random.default_rng(2)
     x = rng.permutation(np.linspace(13.5, 16.5, 7))
+    x[2:4] = x[0]                               # three runs of one size count as three
     L = c2 * (x - middle) ** 2 + 3 + 0.01 * rng.normal(size=7)
     want = np.linalg.lstsq(np.vander(x, 3), L, rcond=None)[0]
     N, low, coefficients = parabola_minimum(np.exp(x), L)
@@ -193,6 +231,8 @@ def test_a_cell_row_by_row():
         cell.bias_hh.zero_()
         for got, want in zip(lstm_cell(x, h, c, wx, wh, b), cell(x, (h, c))):
             near(got, want, "torch's own cell")
+    every = [z.requires_grad_() for z in (x, h, c, wx, wh, b)]
+    assert torch.autograd.gradcheck(lstm_cell, every), "the past learns too"
 
 
 @pytest.mark.exercise("3.11")
@@ -203,7 +243,11 @@ def test_repeated_tokens_number_by_number(half_life):
             for t, u in zip(tokens, unique)]
     near(effective_tokens(tokens, unique, half_life), want)
     near(effective_tokens(150, 60, half_life), want[3], "plain numbers")
-    for bad in ((10, 0, 1), (10, -5, 1), (10, 5, 0)):
+    table = [[float(effective_tokens(t, u, half_life)) for u in unique] for t in tokens]
+    near(effective_tokens(tokens[:, None], unique, half_life), table, "every pair of two arrays")
+    near(effective_tokens(150, unique, half_life), table[3], "one number of tokens, many texts")
+    for bad in ((10, 0, 1), (10, -5, 1), (10, 5, 0), (10, np.array([5.0, 0.0]), 1),
+                (10, 5, np.array([0.0, 1.0])), (np.array([10.0, -1.0]), 5, 1)):
         with pytest.raises(ValueError):
             effective_tokens(*bad)
 
@@ -216,7 +260,11 @@ def test_the_tokens_that_reach_a_loss_size_by_size():
         want = [(LAW.B / x) ** (1 / LAW.beta) if x > 0 else math.inf for x in left]
         near(tokens_to_reach(LAW, loss, N), want, f"loss {loss}")
         near(tokens_to_reach(LAW, loss, 1e8), want[2], "a number")
+        near(tokens_to_reach(LAW, loss, N.reshape(2, 2)), np.reshape(want, (2, 2)), "any shape")
     assert tokens_to_reach(LAW, LAW.E, 1e12) == math.inf, "the floor is never reached"
+    for D in (7.4, 1e20, 1e25):             # a data term of 500, and one of a ten-thousandth
+        loss = LAW.E + LAW.A / 1e9 ** LAW.alpha + LAW.B / D ** LAW.beta
+        near(tokens_to_reach(LAW, loss, 1e9), D, "few tokens or many", 1e-6)
 
 
 @pytest.mark.exercise("3.13")
@@ -237,6 +285,22 @@ def test_no_other_size_is_cheaper_over_a_lifetime(demand, price, monkeypatch):
     for bad in ((LAW.E, 0.0, 1.0), (2.6, -1.0, 1.0), (2.6, 1.0, -1.0), (math.inf, 1.0, 1.0)):
         with pytest.raises(ValueError):
             cheapest(LAW, *bad)
+    # where serving is all that costs, the best model is nearly the smallest: 6 N D + 2 N d is flat
+    # where D + d / 3 = N |dD / dN|
+    low, high = (LAW.A / (2.6 - LAW.E)) ** (1 / LAW.alpha), 1e15
+    for _ in range(200):
+        N = math.sqrt(low * high)
+        left = 2.6 - LAW.E - LAW.A / N ** LAW.alpha
+        D = (LAW.B / left) ** (1 / LAW.beta) if left > 0 else math.inf
+        falls = left <= 0 or D + 1e25 / 3 < D / LAW.beta * LAW.alpha * LAW.A / N ** LAW.alpha / left
+        low, high = (N, high) if falls else (low, N)
+    near(cheapest(LAW, 2.6, 1e25)[0], N, "many readers", 1e-5)
+    # laws of models of hundreds, of 1e17, and one whose best model is 1,000 times the smallest
+    for law, N0 in ((ParametricFit(1.0, 5.0, 20.0, 0.4, 0.5), 300.4), (LAW, 1e17),
+                    (ParametricFit(1.0, 8.0, 8.0, 0.1, 0.1), 1e8)):
+        D0 = (law.beta * law.B * N0 ** law.alpha / (law.alpha * law.A)) ** (1 / law.beta)
+        loss = law.E + law.A / N0 ** law.alpha + law.B / D0 ** law.beta
+        near(cheapest(law, loss, 0.0), [N0, D0], "the training optimum of any law", 1e-4)
 
 
 @pytest.mark.exercise("3.14")
@@ -249,8 +313,10 @@ def test_the_three_points_around_the_best_in_any_order_with_seeds():
     got = best_rate(rates, losses)
     near(got, [math.exp(want), np.polyval(c, want)], "mean of the seeds, parabola of three", 1e-6)
     near(best_rate(list(rates), list(losses)), got, "lists too")
+    near(best_rate(rates, 3 + losses / 1e4), [got[0], 3 + got[1] / 1e4], "a flat curve too", 1e-6)
     for bad in (([0.1, 1, 10], [1, 2, 3]), ([0.1, 1, 10], [3, 2, 1]), ([1, 2, 3], [np.nan] * 3),
-                ([0.1, 1, 10], [2, 1, np.inf])):
+                ([0.1, 1, 10], [2, 1, np.inf]), ([0.1, 1, 10, 100], [2, 1, 2]),
+                ([0.1, 1, 10], [2, 1, 2, 3])):
         with pytest.raises(ValueError):
             best_rate(*bad)
 

@@ -60,6 +60,16 @@ def test_log_law_survives_extreme_constants():
 
 
 @pytest.mark.exercise("3.5")
+def test_each_law_and_each_run_has_a_largest_term_of_its_own():
+    theta = np.array([[-900.0, -900.0, -900.0, 1.0, 1.0], [900.0, -900.0, -900.0, 1.0, 1.0]])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value, slopes = power_laws.log_law(theta, np.array([0.0, 1800.0]), np.zeros(2))
+    want = np.log([[3.0, 2.0], [1.0, 3.0]]) + [[-900.0, -900.0], [900.0, -900.0]]
+    assert value == pytest.approx(want), "a small loss beside a large one is rounded away"
+    assert slopes[..., 2] == pytest.approx(np.array([[1 / 3, 1 / 2], [0.0, 1 / 3]]))
+
+
+@pytest.mark.exercise("3.5")
 def test_log_law_derivatives_against_differences():
     theta = np.array([[5.0, 6.0, 0.4, 0.3, 0.25]])
     x, y = np.log(np.array([3e6, 2e9])), np.log(np.array([5e7, 1e8]))

@@ -46,6 +46,19 @@ def test_it_computes_what_the_model_computes(name, bits, within):
     assert step < 0.02, f"{name} in {bits} bits: in pieces through the cache {step:.3f} off"
 
 
+def test_a_cache_that_grows_is_read_all_the_same(monkeypatch):
+    """Another right answer to exercise 4.16 keeps what it has and no room for what comes."""
+    def extend(cache, layer, k, v):
+        for store, new in ((cache.keys, k), (cache.values, v)):
+            old = [] if store[layer] is None else [store[layer][:, :, :cache.length]]
+            store[layer] = torch.cat([*old, new], dim=2)
+        return cache.keys[layer], cache.values[layer]
+    model = small_model("ours")
+    plain = list(generate(model, [5, 6, 7], 12, temperature=0))
+    monkeypatch.setattr(KVCache, "extend", extend)
+    assert list(generate(model, [5, 6, 7], 12, temperature=0)) == plain
+
+
 def test_it_writes_what_the_model_writes():
     """Greedy, with a clear winner at each step: 16 bits may not change a token."""
     model = small_model("llama")

@@ -195,7 +195,8 @@ def test_cache_stores_after_what_is_there():
 @pytest.mark.exercise("4.16")
 def test_cache_refuses_what_does_not_fit_and_counts_only_in_advance():
     cache = KVCache(1, 4)
-    cache.extend(0, torch.zeros(1, 1, 4, 2), torch.zeros(1, 1, 4, 2))
+    k, v = cache.extend(0, torch.zeros(1, 1, 4, 2), torch.zeros(1, 1, 4, 2))
+    assert k.shape == v.shape == (1, 1, 4, 2), "all 4 of 4 fit"
     assert cache.length == 0, "`length` changes in `advance`, when every layer has stored its part"
     with pytest.raises(ValueError):
         cache.extend(0, torch.zeros(1, 1, 5, 2), torch.zeros(1, 1, 5, 2))

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import lora
 from gpt import GPT, GPTConfig
@@ -46,6 +47,8 @@ def test_the_correction_by_hand():
     for shape in ((3,), (4, 3), (2, 1, 5, 3)):
         assert wide(torch.ones(shape)).shape == (*shape[:-1], 2), f"any number of axes: {shape}"
     assert torch.allclose(wide(torch.ones(3)), wide(x)[0]), "one token without any other axis"
+    wide.scale = 0.0                    # how KL and DPO ask for the model as it was
+    assert torch.equal(wide(x), wide.base(x)), "`self.scale` as it is now"
 
 
 @pytest.mark.exercise("4.38")
@@ -57,6 +60,22 @@ def test_gradients_reach_the_thin_matrices_and_only_them():
     layer(torch.ones(2, 4)).sum().backward()
     assert layer.A.grad.abs().sum() > 0 and layer.B.grad.abs().sum() > 0
     assert layer.base.weight.grad is None
+    x = torch.ones(2, 4, requires_grad=True)
+    layer(x).sum().backward()
+    whole = layer.base.weight + layer.scale * layer.B @ layer.A
+    assert torch.allclose(x.grad, whole.sum(0).expand(2, 4), atol=1e-5), \
+        "what lies below learns through the correction too"
+
+
+@pytest.mark.exercise("4.38")
+def test_the_correction_costs_no_product_of_the_whole_matrix():
+    layer = LoRALinear(torch.nn.Linear(64, 48), 2, 2.0)
+    with FlopCounterMode(display=False) as counter:
+        layer(torch.ones(5, 64))
+    thin = 2 * 5 * (64 * 48 + 2 * (64 + 48))
+    assert counter.get_total_flops() <= thin, (
+        f"rank (C + M) products a token beside C M: {thin} FLOPs for 5 tokens, not "
+        f"{counter.get_total_flops()}")
 
 
 @pytest.mark.parametrize("targets", [ATTENTION, EVERYWHERE])

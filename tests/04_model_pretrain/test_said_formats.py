@@ -16,11 +16,11 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.mark.exercise("4.31")
-@pytest.mark.parametrize("rows, width", [(1, 1), (3, 2), (2, 16)])
+@pytest.mark.parametrize("rows, width", [(1, 1), (3, 2), (2, 16), (0, 16), (2, 20)])
 def test_nibbles_of_any_size(rows, width):
     packed = RNG.integers(0, 256, (rows, width)).astype(np.uint8)
     got = quantisation.nibbles(packed)
-    assert got.shape == (rows, 2 * width)
+    assert got.shape == (rows, 2 * width) and got.dtype.kind in "iu", f"integers, not {got.dtype}"
     for n in range(rows):
         want = [int(b) % 16 for b in packed[n]] + [int(b) // 16 for b in packed[n]]
         assert got[n].tolist() == want, f"row {n}: the low halves, then the high ones"
@@ -128,6 +128,57 @@ def test_the_correction_of_every_token(bias, rank, alpha):
         whole = layer.base.weight + alpha / rank * layer.B @ layer.A
         want = x @ whole.T + (layer.base.bias if bias else 0)
         assert (layer(x) - want).abs().max() < 1e-5, "x W^T + b + alpha / rank (x A^T) B^T"
+
+
+@pytest.mark.parametrize("read, parts", [
+    pytest.param(lambda b: quantisation.dequantise_q4_0(b), 1, marks=pytest.mark.exercise("4.32")),
+    pytest.param(lambda b: quantisation.dequantise_q4_1(b), 2, marks=pytest.mark.exercise("4.33"))])
+@pytest.mark.parametrize("blocks", [0, 1, 4])
+def test_blocks_are_read_in_32_bits_however_many(read, parts, blocks, monkeypatch):
+    monkeypatch.setattr(quantisation, "nibbles", lambda p: np.hstack([p % 16, p // 16]))    # 4.31
+    rng = np.random.default_rng(0)
+    scales = rng.normal(size=(blocks, parts)).astype("<f2")
+    packed = rng.integers(0, 256, (blocks, 16)).astype(np.uint8)
+    got = read(np.hstack([scales.view(np.uint8), packed]))
+    q = np.hstack([packed % 16, packed // 16]).astype(np.float32)
+    d = scales.astype(np.float32)
+    want = d * (q - 8) if parts == 1 else d[:, :1] * q + d[:, 1:]
+    assert got.shape == (blocks, 32) and got.dtype == np.float32, f"{got.shape} of {got.dtype}"
+    assert np.allclose(got, want, rtol=1e-6, atol=1e-6), "the product needs more than 16 bits"
+
+
+@pytest.mark.parametrize("write, steps", [
+    pytest.param(lambda x: quantisation.quantise_q8_0(x), 127, marks=pytest.mark.exercise("4.34")),
+    pytest.param(lambda x: quantisation.quantise_q4_0(x), -8, marks=pytest.mark.exercise("4.35"))])
+def test_d_is_rounded_only_when_it_is_stored_and_small_blocks_are_blocks_too(write, steps):
+    d = np.float32(1 + 2 ** -11 * 0.9)          # 16 bits make it 1
+    x = np.zeros((2, 32), np.float32)
+    x[0, :2] = d * np.float32(steps), 3.5003    # 3.4988 d: 3 steps
+    x[1] = x[0] * np.float32(1e-7)
+    for block in write(x):
+        q = block[2:].view(np.int8)[:2].tolist() if steps > 0 else [int(b) % 16 - 8
+                                                                   for b in block[2:4]]
+        assert q == [steps, 3], f"x / d is [{steps}, 3.4988], stored as {q}"
+    assert write(x)[0, :2].tobytes() == struct.pack("<e", 1.0)
+
+
+@pytest.mark.exercise("4.35")
+def test_of_two_largest_sizes_the_first_counts_whatever_its_sign():
+    for first in (16, -16):
+        x = np.zeros((1, 32), np.float32)
+        x[0, 5], x[0, 20] = first, -first
+        block = quantisation.quantise_q4_0(x)[0]
+        assert block[:2].tobytes() == struct.pack("<e", first / -8), f"the first one is {first}"
+        assert int(block[2 + 5]) % 16 == 0 and int(block[2 + 4]) // 16 == 15
+
+
+@pytest.mark.exercise("4.36")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_square_and_transposed_matrices_have_rows_too(dtype):
+    for columns in (8, 5):
+        rows = torch.arange(8.0 * columns).view(columns, 8).to(dtype).T     # not contiguous
+        got = halves_from_pairs(rows, 2)
+        assert got.dtype == dtype and torch.equal(got, rows[[0, 2, 1, 3, 4, 6, 5, 7]])
 
 
 @pytest.mark.exercise("4.34")

@@ -1,5 +1,6 @@
 """What the statements of chapter 4's exercises say once in passing, asked for on its own."""
 
+import copy
 import math
 
 import numpy as np
@@ -66,10 +67,12 @@ def as_it_is(monkeypatch):
     pytest.param(lambda p: AdamW([p], lr=0.1), marks=pytest.mark.exercise("4.7")),
     pytest.param(lambda p: Muon([p], lr=0.1), marks=pytest.mark.exercise("4.9"))])
 def test_a_closure_is_called_first_with_gradients_on_and_given_back(make):
-    p = torch.nn.Parameter(torch.eye(2))
+    p, calls = torch.nn.Parameter(torch.eye(2)), []
     optimizer = make(p)
+    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.eye(2))]})
 
     def closure():
+        calls.append("called")
         optimizer.zero_grad()
         loss = (p ** 2).sum()
         loss.backward()
@@ -77,6 +80,7 @@ def test_a_closure_is_called_first_with_gradients_on_and_given_back(make):
     loss = optimizer.step(closure)
     assert loss is not None and loss.item() == 2.0, "`step` gives what the closure gave"
     assert p[0, 0] < 1, "the gradient that the closure computed was not used"
+    assert len(calls) == 1, f"called {len(calls)} times: once, before the two groups"
     p.grad = None
     assert optimizer.step() is None, "no closure: None"
 
@@ -88,15 +92,36 @@ def test_a_closure_is_called_first_with_gradients_on_and_given_back(make):
 def test_the_gradients_stay_what_they_are(make):
     p = torch.nn.Parameter(torch.ones(2, 3))
     optimizer, given = make(p), torch.tensor([[1.0, -2, 3], [0, 5, -6]])
+    place = p.data_ptr()
     for _ in range(2):
         p.grad = given.clone()
         optimizer.step()
         assert torch.equal(p.grad, given), "the caller's gradient was changed"
+        assert p.data_ptr() == place, "the weights change in place: others may look at them"
+
+
+@pytest.mark.usefixtures("as_it_is")
+@pytest.mark.parametrize("make", [
+    pytest.param(lambda p: AdamW([p], lr=0.1), marks=pytest.mark.exercise("4.7")),
+    pytest.param(lambda p: Muon([p], lr=0.1), marks=pytest.mark.exercise("4.9"))])
+def test_another_optimizer_goes_on_from_the_state_dict(make):
+    first, gradients = torch.nn.Parameter(torch.ones(2, 3)), torch.eye(3)[:2]
+    ours = make(first)
+    first.grad = gradients.clone()
+    ours.step()
+    second = torch.nn.Parameter(first.detach().clone())
+    theirs = make(second)
+    theirs.load_state_dict(copy.deepcopy(ours.state_dict()))
+    for p, optimizer in ((first, ours), (second, theirs)):
+        p.grad = gradients.flip(1) - 0.5
+        optimizer.step()
+    assert torch.equal(first, second), "what it remembers is in `self.state[p]`, none elsewhere"
 
 
 @pytest.mark.exercise("4.9")
-@pytest.mark.usefixtures("as_it_is")
-def test_muon_takes_a_stack_of_matrices_one_by_one():
+def test_muon_takes_a_stack_of_matrices_one_by_one(monkeypatch):
+    monkeypatch.setattr(optimizers, "orthogonalise", lambda m, steps=5, dtype=torch.bfloat16:
+                        m / torch.linalg.vector_norm(m, dim=(-2, -1), keepdim=True))
     whole = torch.nn.Parameter(torch.zeros(2, 6, 3))
     parts = [torch.nn.Parameter(torch.zeros(6, 3)) for _ in range(2)]
     gradient = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
@@ -169,6 +194,21 @@ def test_training_goes_on_from_start_and_asks_for_that_steps_batch(loop):
 
 
 @pytest.mark.exercise("4.12")
+@pytest.mark.usefixtures("loop")
+def test_a_record_is_given_as_soon_as_its_update_is_done():
+    model, asked = Small(), []
+    optimizer = torch.optim.SGD([{"params": [model.head.weight], "peak": 0.5}], lr=0.5)
+    before = model.head.weight.detach().clone()
+    steps = training_steps(model, [optimizer], lambda step: asked.append(step) or rows(step), 3,
+                           Recipe(learning_rate=0.5))
+    for done in (1, 2, 3):
+        assert next(steps)["step"] == done and asked == list(range(done)), (
+            f"a checkpoint after step {done} must hold that step and no other; read were {asked}")
+        assert not torch.equal(model.head.weight, before), f"the update of step {done}"
+        before = model.head.weight.detach().clone()
+
+
+@pytest.mark.exercise("4.12")
 def test_the_model_is_set_to_train_and_frozen_parameters_stay_out(loop):
     model = Small().eval()
     model.frozen.grad = torch.tensor([3.0, 4.0])        # somebody else's: no part of the norm
@@ -184,8 +224,8 @@ def test_the_model_is_set_to_train_and_frozen_parameters_stay_out(loop):
 def test_the_precision_asked_for_is_the_products(loop):
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         model = Small()
-        loop(model, 1, precision=precision)
-        assert model.dtypes == [dtype], f"{precision}: products in {model.dtypes}"
+        loop(model, 1, precision=precision, accumulate=2)
+        assert model.dtypes == [dtype] * 2, f"{precision}: products in {model.dtypes}"
         assert model.head.weight.dtype == torch.float32, "weights stay in 32 bits"
 
 
@@ -197,6 +237,38 @@ def test_no_clipping_at_0_and_clipping_at_its_length(loop):
         loop(model, 1, recipe=Recipe(learning_rate=0.5, clip=clip))
         moved[clip] = (model.head.weight - before.head.weight).norm().item()
     assert moved[1e-3] < 1e-3 and moved[0.0] > 0.01, f"clip 0 means none; moved {moved}"
+
+
+@pytest.mark.exercise("4.12")
+@pytest.mark.usefixtures("loop")
+def test_every_group_of_every_optimizer_moves_at_its_own_rate_before_and_after_a_skipped_step():
+    """Four steps by hand: p - peak (1 - s / 4) g, g shortened to 0.05; the second is left out."""
+    class Guard:
+        said = iter([False, True, False, False])
+
+        def is_spike(self, loss):
+            return next(self.said)
+    model, twin = Small(), Small()
+    peaks = {"table.weight": 0.3, "head.weight": 0.9, "head.bias": 0.1}
+    groups = [{"params": [model.get_parameter(name)], "lr": peak, "peak": peak}
+              for name, peak in peaks.items()]
+    made = [torch.optim.SGD(groups[:1]), torch.optim.SGD(groups[1:])]
+    records = list(training_steps(model, made, rows, 4, Recipe(learning_rate=0.5, clip=0.05),
+                                  guard=Guard()))
+    for step, record in enumerate(records):
+        twin.zero_grad()
+        twin(*rows(step))[1].backward()
+        g = {name: twin.get_parameter(name).grad for name in peaks}
+        norm = math.sqrt(sum((x ** 2).sum().item() for x in g.values()))
+        assert norm > 0.05 and record["grad_norm"] == pytest.approx(norm, rel=1e-4), (
+            f"step {step + 1}: the length before clipping, {norm:.4f}; a skipped step leaves none")
+        assert record["lr"] == pytest.approx(0.5 * (1 - step / 4)), "the recipe's, not a group's"
+        with torch.no_grad():
+            for name, peak in peaks.items() if step != 1 else ():
+                twin.get_parameter(name).sub_(g[name], alpha=peak * (1 - step / 4) * 0.05 / norm)
+    for name in peaks:
+        gap = (model.get_parameter(name) - twin.get_parameter(name)).abs().max().item()
+        assert gap < 1e-5, f"{name} is {gap:.1e} away from four steps by hand"
 
 
 @pytest.mark.exercise("4.12")
@@ -226,6 +298,31 @@ def test_a_part_of_padding_alone_teaches_nothing_and_spoils_nothing(loop):
     assert [r["loss"] for r in a] == pytest.approx([r["loss"] for r in b]), "a mean over nothing"
     assert torch.allclose(whole.head.weight, parts.head.weight, atol=1e-6)
 
+    class Careful(Small):
+        def forward(self, ids, targets):            # as GPT: rows of nothing but padding have 0
+            logits = self.head(self.table(ids)).flatten(0, 1)
+            return logits, torch.nn.functional.cross_entropy(
+                logits, targets.flatten(), reduction="sum") / max(1, (targets != -100).sum())
+    for accumulate in (1, 2):
+        records = loop(Careful(), 1, lambda step: (rows(step)[0], torch.full((4, 5), -100)),
+                       accumulate=accumulate)
+        assert records[0]["loss"] == 0, "a batch of padding alone"
+
+
+@pytest.mark.exercise("4.12")
+@pytest.mark.parametrize("accumulate", [2, 3, 4])
+def test_the_parts_are_whole_rows_and_no_row_is_lost(loop, accumulate):
+    def data(step):
+        return torch.arange(35).view(5, 7) % 7, torch.arange(35).view(5, 7) * 3 % 7
+    seen, whole, parts = [], Small(), Small()
+    parts.register_forward_hook(lambda model, given, result: seen.append(given[0].shape))
+    a, b = loop(whole, 1, data), loop(parts, 1, data, accumulate=accumulate)
+    assert {shape[1] for shape in seen} == {7} and sum(shape[0] for shape in seen) == 5, (
+        f"5 rows of 7 tokens in at most {accumulate} parts of rows, got parts of {seen}")
+    assert 1 < len(seen) <= accumulate, f"{accumulate} parts asked for, got {len(seen)}"
+    assert a[0]["loss"] == pytest.approx(b[0]["loss"]), "every row counts"
+    assert torch.allclose(whole.head.weight, parts.head.weight, atol=1e-6)
+
 
 @pytest.mark.exercise("4.12")
 def test_over_ranks_the_loss_is_the_mean_over_all_their_targets(loop):
@@ -237,6 +334,14 @@ def test_over_ranks_the_loss_is_the_mean_over_all_their_targets(loop):
     # counts twice, and the mean of 2 L and 0 is L
     assert records[0]["loss"] == pytest.approx(alone, rel=1e-5), (
         f"the mean over all targets of both ranks is {alone:.4f}, got {records[0]['loss']:.4f}")
+    heard = []
+
+    class Guard:
+        def is_spike(self, loss):
+            return heard.append(loss)
+    # ranks of unlike losses must judge alike, or some would skip an update and some not
+    records = loop(Small(), 1, average=lambda x: x * 0 + 3.0, guard=Guard())
+    assert heard == [3.0] == [records[0]["loss"]], f"the mean over ranks is 3, heard was {heard}"
 
 
 # ---------------------------------------------------------------- generation, guard, late keys
@@ -280,6 +385,9 @@ def test_late_keys_of_one_token_alone():
     got = late_keys(k, before, torch.ones(1, 1, dtype=torch.bool))
     assert torch.equal(got[:, 0], k[:, 0]) and torch.equal(got[:, 1], before[:, 1]), (
         "generation gives one token at a time: the key of the pass before is all there is")
+    got = late_keys(k.bfloat16(), None, torch.ones(1, 1, dtype=torch.bool))
+    assert got.dtype == torch.bfloat16, f"16 bits in, {got.dtype} out"
+    assert (got[:, 0] == 5).all() and not got[:, 1].any(), "nothing stands before: zero"
 
 
 @pytest.mark.parametrize("schedule", [

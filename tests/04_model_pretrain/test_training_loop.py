@@ -151,11 +151,20 @@ def test_each_update_starts_from_no_gradient_and_uses_its_own_rate(plain):
 
 
 @pytest.mark.exercise("4.12")
-def test_ranks_exchange_gradients_once_an_update(plain):
-    model, quiet = Bigram(), []
-    model.no_sync = lambda: contextlib.nullcontext(quiet.append(1))
-    list(plain(model, batches, 2, accumulate=4))
-    assert len(quiet) == 6, f"of 4 parts the first 3 go without exchange, twice; got {len(quiet)}"
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_ranks_exchange_gradients_once_an_update_with_the_last_part(plain, parts):
+    model, quiet, heard = Bigram(), [], []
+
+    @contextlib.contextmanager
+    def no_sync():
+        quiet.append(1)
+        yield
+        quiet.pop()
+    model.no_sync = no_sync
+    model.lm_head.weight.register_hook(lambda gradient: heard.append(not quiet))
+    list(plain(model, batches, 2, accumulate=parts))
+    assert heard == ([False] * (parts - 1) + [True]) * 2, (
+        f"of {parts} parts the last alone exchanges, in both updates; got {heard}")
 
 
 @pytest.mark.exercise("4.12")
