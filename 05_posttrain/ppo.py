@@ -86,7 +86,8 @@ def masked_whiten(values: Tensor, mask: Tensor, shift_mean: bool = True,
 
     Mean and variance are over the entries with mask 1, of all rows together: whitening each row
     by itself would erase which answer was better. unbiased divides the squares by n - 1 (TRL),
-    else by n (OpenAI 2019). shift_mean=False gives the mean back after scaling, for rewards.
+    else by n (OpenAI 2019). shift_mean=False gives the mean back after scaling, for rewards. What
+    stands at pads is not read, not even nan.
     [1, 3, 99] with mask [1, 1, 0] -> [-0.7071, 0.7071, 0]. One single token gives 0, not nan.
     """
     count = mask.sum()
@@ -169,7 +170,8 @@ class AdaptiveKL:
             beta <- beta (1 + clip(kl / target - 1, -0.2, 0.2) answers / horizon)
 
         Without a target (None) beta stays what it is.
-        answers / horizon counts as 1 at most: beta stays above 0. ValueError for a KL that is nan.
+        answers / horizon counts as 1 at most: beta stays above 0. ValueError for a KL that is nan,
+        with a target or without.
         AdaptiveKL(0.15, 6, 10_000).update(9, 256) is 0.150768.
         """
         if kl != kl:
