@@ -41,7 +41,8 @@ def windows(length: int, context: int, stride: int) -> list[tuple[int, int, int]
     Window inputs are start..end - 1 of the sequence <|endoftext|> + document (length + 1 tokens,
     the last of which is only ever a target); the targets start + 1 .. end from `fresh` on are new.
     Example: 10 tokens, context 6, stride 3 -> (0, 6, 1), (3, 9, 7), (4, 10, 10): the last window
-    is moved back to be full. ValueError if the stride is not in 1 .. context: tokens would be lost.
+    is moved back to be full. No tokens: no window. ValueError if the stride is not in 1 .. context:
+    tokens would be lost.
     """
     if not 0 < stride <= context:
         raise ValueError(f"stride {stride} must lie in 1 .. {context}, the context")

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 
 import perplexity
-from arena import elo, logistic_fit, rank_with_uncertainty, votes_needed
+from arena import elo, logistic_fit, rank_with_uncertainty, votes_needed, win_matrix
 from artifacts import BadInput
 from calibration import expected_calibration_error, wilson_interval
 from doc_mmlu import place_answers
+from format_study import spread
 from generated_answers import read_letter, read_number
-from judge import length_term, rank_correlation
+from judge import judge_both_orders, length_controlled_win_rate, length_term, rank_correlation
 from mmlu import Question, format_prompt
 from mmlu import option_scores as scores_of
 from mmlu import read_questions
-from perplexity import bits_per_byte
+from perplexity import bits_per_byte, windows
 from suite import mean_win_rate, worst_case
 from votes import VoteLog
 
@@ -121,9 +122,11 @@ def test_places_of_a_few_questions_and_of_many_draws(count):
 
 @pytest.mark.exercise("6.16")
 @pytest.mark.parametrize("low, high, ranks", [
-    ({"a": 0.0}, {"a": 1.0}, {"a": 1}), ({"a": 3, "b": 2, "c": 1}, {"a": 3, "b": 2, "c": 1},
+    ({"a": 0.0}, {"a": 1.0}, {"a": 1}),
+    ({"a": 9, "b": 9, "c": 1}, {"a": 10, "b": 10, "c": 2}, {"a": 1, "b": 1, "c": 3}),
+    ({"a": 8, "b": 5, "c": 1}, {"a": 10, "b": 9, "c": 6}, {"a": 1, "b": 1, "c": 2}), ({"a": 3, "b": 2, "c": 1}, {"a": 3, "b": 2, "c": 1},
                                          {"a": 1, "b": 2, "c": 3}), ({}, {}, {})])
-def test_ranks_of_one_of_sure_ones_and_of_none(low, high, ranks):
+def test_ranks_of_one_of_ties_of_a_chain_of_sure_ones_and_of_none(low, high, ranks):
     assert rank_with_uncertainty(low, high) == ranks
 
 
@@ -223,9 +226,10 @@ def test_a_number_that_is_nan_is_refused():
 
 @pytest.mark.exercise("6.13")
 @pytest.mark.parametrize("bad", [{"k": math.nan}, {"start": math.inf}, {"scale": 0.0},
-                                 {"scale": math.nan}, {"scale": -400.0}])
+                                 {"scale": math.nan}, {"scale": -400.0}, {"k": -1}, {"start": -1}])
 def test_ratings_of_no_size_are_refused(bad):
     refused(elo, [("x", "y", "a")], **bad)
+    assert elo([("x", "y", "a")], k=0, start=0) == {"x": 0, "y": 0}, "a k of 0 moves nothing"
 
 
 @pytest.mark.exercise("6.17")
@@ -255,3 +259,98 @@ def test_a_nan_or_a_list_that_is_too_short_has_no_rank():
 def test_a_coefficient_far_from_zero_is_reached_too():
     beta, _ = logistic_fit(np.ones((4, 1)), np.full(4, 1 - 1e-9), np.zeros(1))
     assert beta == pytest.approx([math.log(1e9)], rel=1e-5), "more than ten steps of at most 2"
+
+
+@pytest.mark.exercise("6.2")
+def test_no_tokens_have_no_window():
+    assert windows(0, 4, 2) == [], "a window without a target would read nothing"
+
+
+@pytest.mark.exercise("6.4")
+def test_a_row_of_empty_cells_is_no_empty_line_and_an_option_may_be_empty(tmp_path):
+    file = tmp_path / "q.csv"
+    file.write_bytes(b"q,,b,c,d,A\n\n,,,,,\n")
+    with pytest.raises(BadInput, match="line 3"):
+        read_questions(file, "s")
+    file.write_bytes(b"q,,b,c,d,A\n")
+    assert read_questions(file, "s")[0].options == ("", "b", "c", "d")
+
+
+@pytest.mark.exercise("6.5")
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_every_example_is_printed_also_the_question_itself(kind):
+    one, two = (Question("law", q, ("a", "b", "c", "d"), 0) for q in ("One?", "Two?"))
+    blocks = format_prompt(one, kind([one, two, two]), "harness_2023").split("\n\n")
+    assert [b.split("\n")[0][10:] for b in blocks] == ["One?", "Two?", "Two?", "One?"]
+
+
+@pytest.mark.exercise("6.9")
+def test_groups_are_as_equal_as_array_split_makes_them():
+    confidence = np.array([0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.9])
+    right = np.array([0, 0, 1, 0, 1, 1, 0, 1])
+    got = expected_calibration_error(confidence, right, 3)          # three, three and two
+    assert got == pytest.approx((abs(0.35 - 1) + abs(1.2 - 2) + abs(1.5 - 1)) / 8)
+
+
+@pytest.mark.exercise("6.11")
+def test_only_equal_numbers_draw_and_who_stayed_away_loses_nothing():
+    table = {"all": {m: {"acc": a} for m, a in (("x", 0.5005), ("y", 0.5), ("z", 0.6))},
+             "two": {"x": {"acc": 0.7}, "y": {"acc": 0.1}}}
+    assert mean_win_rate(table, "acc") == pytest.approx({"x": 0.75, "y": 0.0, "z": 1.0})
+
+
+@pytest.mark.exercise("6.12")
+def test_an_option_that_says_the_same_as_the_right_one_is_kept():
+    asked = [Question("s", "q", ("a", "b", "a", "a"), 2)] * 8
+    for q in place_answers(asked, random.Random(0)):
+        assert sorted(q.options) == ["a", "a", "a", "b"] and q.options[q.answer] == "a", q
+
+
+@pytest.mark.exercise("6.14")
+def test_no_votes_and_votes_that_count_nothing_are_no_wins():
+    nobody, one = np.array([], int), np.array([1.0, 0.5])
+    assert win_matrix(nobody, nobody, np.array([]), 2).tolist() == [[0, 0], [0, 0]]
+    got = win_matrix(np.array([0, 1]), np.array([1, 2]), one, 3, np.zeros(2))
+    assert (got == 0).all(), f"weights of 0 are weights: {got}"
+
+
+@pytest.mark.exercise("6.18")
+@pytest.mark.parametrize("place", range(4))
+def test_a_nan_anywhere_is_refused(place):
+    given = [np.ones((4, 1)), np.array([1, 1, 1, 0.0]), np.zeros(1), np.ones(4)]
+    given[place][-1] = math.nan
+    refused(logistic_fit, *given)
+
+
+@pytest.mark.exercise("6.19")
+@pytest.mark.parametrize("first, second, want", [
+    (0.5, 0.8, 0.35), (0.2, 0.5, 0.35), (0.8, 0.5, 0.65), (0.5, 0.2, 0.65)])
+def test_a_draw_in_one_order_only_is_not_consistent(first, second, want):
+    got = judge_both_orders(lambda q, a, b: {"x": first, "y": second}[a], "q", "x", "y")
+    assert got == (pytest.approx(want), False), f"{first}, then {second} for the other: {got}"
+
+
+@pytest.mark.exercise("6.19")
+def test_the_judge_is_asked_about_equal_answers_too():
+    assert judge_both_orders(lambda q, a, b: 0.8, "q", "x", "x") == (pytest.approx(0.5), False)
+
+
+@pytest.mark.exercise("6.21")
+@pytest.mark.parametrize("columns", [([], [], []), ([0.5, 1], [3, 4], [5]), ([0.5, 1], [3], [4, 5]),
+                                     ([0.5, 1], [3, 4], [5, 6], [1.0])])
+def test_columns_of_another_length_are_refused(columns):
+    refused(length_controlled_win_rate, *(np.array(c, float) for c in columns))
+
+
+@pytest.mark.exercise("6.22")
+def test_one_pair_has_no_correlation_and_every_digit_and_infinity_counts():
+    assert math.isnan(rank_correlation([3.0], [4.0])), "one value is constant"
+    assert rank_correlation([1, 1 + 1e-12, 3], [1, 2, 3]) == pytest.approx(1.0)
+    assert rank_correlation([1, math.inf, 0, -math.inf], [2, 3, 1, 0]) == pytest.approx(1.0)
+
+
+@pytest.mark.exercise("6.24")
+def test_the_normal_interval_may_reach_beyond_one():
+    rows = [{"accuracy": 0.75, "right": "1110"}, {"accuracy": 0.0, "right": "0000"}]
+    got = spread(rows)
+    assert (got["low"], got["high"]) == pytest.approx((0.75 - 0.49, 0.75 + 0.49)), got
