@@ -113,7 +113,7 @@ def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask
         max(-A rho, -A clip(rho, 1 - clip, 1 + clip)),     rho = exp(l - l_old)
 
     All (B, T). old_logprobs and advantages are constants here: the gradient reaches logprobs only;
-    what stands at pads is not read. The log-ratio is cut at +-20 first: never infinite. The larger
+    what stands at pads is not read, and no token at all is 0. The log-ratio is cut at +-20 first: never infinite. The larger
     loss is the pessimistic one: there is no gain, and no gradient, for moving further than the clip
     in the direction that the advantage asks for, but always one for coming back. A = 1: rho 1.5
     gives -1.2 and gradient 0; A = -1: rho 1.5 gives 1.5. Source: Schulman et al. 2017, eq. 7.
@@ -138,8 +138,9 @@ def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor
     """Half the masked mean of max((V - R)^2, (V_clip - R)^2), V_clip = V_old + clip(V - V_old).
 
     All (B, T); the step of the value is clipped to +- clip around V_OLD, not around the return.
-    old_values and returns are constants. V 1, V_old 0, R 2, clip 0.2: V_clip = 0.2, and the loss
-    is half of max(1, 3.24) = 1.62. Source: the 2019 code of Ziegler et al.
+    old_values and returns are constants; what stands at pads is not read, and no token at all is 0.
+    V 1, V_old 0, R 2, clip 0.2: V_clip = 0.2, and the loss is half of max(1, 3.24) = 1.62.
+    Source: the 2019 code of Ziegler et al.
     """
     values, old_values, returns = (only_real(x, mask) for x in (
         values, old_values.detach(), returns.detach()))

@@ -10,7 +10,7 @@ from best_of_n import expected_best
 from dpo import dpo_loss
 from grpo import group_advantages
 from packing import best_fit
-from ppo import AdaptiveKL, gae, masked_whiten, policy_loss, shaped_rewards
+from ppo import AdaptiveKL, gae, masked_whiten, policy_loss, shaped_rewards, value_loss
 from reinforce import rloo_advantages
 from rejection_sampling import best_and_random
 from reward_model import bradley_terry_loss
@@ -56,6 +56,7 @@ def test_prices_of_two_runs_do_not_mix():
     first.update(2.0, 50)
     assert (first.beta, second.beta) == (pytest.approx(0.11), 0.1)
     assert first.update(0.5, 0) == pytest.approx(0.11), "no answers: nothing was seen"
+    assert first.update(-9.0, 50) == pytest.approx(0.099), "a sampled KL may be below 0: price down"
 
 
 @pytest.mark.exercise("5.18")
@@ -101,6 +102,8 @@ def test_a_smoothing_outside_its_range_is_refused_by_every_kind(kind, smoothing)
     x = torch.zeros(2)
     with pytest.raises(ValueError):
         dpo_loss(x, x, x, x, 0.1, kind, smoothing)
+    if kind != "robust":
+        assert torch.isfinite(dpo_loss(x, x, x, x, 0.1, kind, 0.5)).all(), "0.5 is robust's alone"
 
 
 @pytest.mark.exercise("5.11")
@@ -154,8 +157,29 @@ def test_rewards_of_whole_numbers_have_a_mean_that_is_none():
 
 
 @pytest.mark.exercise("5.21")
-@pytest.mark.parametrize("questions, answers", [(2, 8), (40, 3), (1, 5)])
+@pytest.mark.parametrize("questions, answers", [(2, 8), (40, 3), (1, 5), (3, 1)])
 def test_every_answer_may_be_drawn_however_many_questions(questions, answers):
     scores = torch.zeros(questions, answers)
     seen = {x for seed in range(200) for x in best_and_random(scores, seed)[1].tolist()}
     assert seen == set(range(answers)), f"{questions} x {answers}: only {sorted(seen)} are drawn"
+
+
+@pytest.mark.exercise("5.13")
+def test_a_value_at_a_pad_is_not_read():
+    column, mask = torch.tensor([[1.0, math.nan]], dtype=D), torch.tensor([[1, 0]])
+    values = column.clone().requires_grad_()
+    loss = value_loss(values, 0 * column, 2 * column, mask)
+    loss.backward()
+    assert loss.item() == pytest.approx(1.62) and torch.isfinite(values.grad).all(), values.grad
+
+
+@pytest.mark.exercise("5.12")
+def test_a_surrogate_of_no_token_is_0():
+    x = torch.ones(2, 3)
+    assert policy_loss(x, x, x, 0 * x).item() == 0, "0, not nan: 0 / 0"
+
+
+@pytest.mark.exercise("5.13")
+def test_a_value_loss_of_no_token_is_0():
+    x = torch.ones(2, 3)
+    assert value_loss(x, x, 2 * x, 0 * x).item() == 0, "0, not nan: 0 / 0"
