@@ -154,7 +154,8 @@ def length_controlled_win_rate(preferences: np.ndarray, lengths: np.ndarray,
     AlpacaEval's own penalty (12 at its 805 questions). Where one side is nearly always longer,
     length and quality cannot be told apart: the larger the ridge, the nearer the raw rate.
     It assumes that length does not cause quality; where longer is better, it over-corrects.
-    ValueError for no preferences, preferences outside of [0, 1] and columns of another length.
+    ValueError for no preferences, preferences outside of [0, 1], columns of another length, and a
+    ridge that is below 0 or not finite.
     Example: preferences all 0.7 at any lengths -> 0.7.
     """
     preferences = checked_preferences(preferences, lengths, baseline_lengths,

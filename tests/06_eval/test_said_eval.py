@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import perplexity
-from arena import elo, logistic_fit, rank_with_uncertainty, votes_needed, win_matrix
+from arena import (elo, fit_strengths, logistic_fit, rank_with_uncertainty, votes_needed,
+                   win_matrix)
 from artifacts import BadInput
 from calibration import expected_calibration_error, wilson_interval
 from doc_mmlu import place_answers
@@ -43,6 +44,8 @@ def test_no_cell_is_trimmed_and_a_quote_that_stays_open_is_named(tmp_path):
 def test_an_option_of_no_length_counts_as_one(scorer):
     sums, none = np.array([[-1.0, -2, -3, -4]]), np.zeros((1, 4), int)
     assert scores_of(sums, none, none, None, scorer).tolist() == sums.tolist(), "not 0 / 0"
+    whole, two = np.array([[-4, -6, -3, -5]]), np.full((1, 4), 2)
+    assert scores_of(whole, two, two, None, scorer).tolist() == [[-2, -3, -1.5, -2.5]]
 
 
 @pytest.mark.exercise("6.18")
@@ -77,7 +80,8 @@ def test_a_letter_said_twice_is_one_letter_and_others_do_not_count(text, letters
 @pytest.mark.exercise("6.26")
 @pytest.mark.parametrize("text, want", [
     (r"\boxed{3}, no: \boxed{4} of 9", 4), ("#### 5\nwait\n#### 6\n7", 6),
-    (r"\boxed{8} #### 9", 9), ("#### $1,200", 1200), (r"\boxed{-2.5}", -2.5)])
+    (r"\boxed{8} #### 9", 9), ("#### $1,200", 1200), (r"\boxed{-2.5}", -2.5),
+    ("5 and 6 #### none", None), (r"5, so \boxed{five}", None)])
 def test_the_last_mark_counts(text, want):
     assert read_number(text) == want, text
 
@@ -152,7 +156,8 @@ def test_spearman_is_one_for_any_rising_curve_and_its_sides_may_change():
 @pytest.mark.exercise("6.4")
 def test_small_letters_are_no_answers_and_lines_are_those_of_the_file(tmp_path):
     file = tmp_path / "q.csv"
-    for text, line in ((b"q,a,b,c,d,a\n", 1), (b'"q\nr\ns",a,b,c,d,A\n\nq,a,b,c,A\n', 5)):
+    for text, line in ((b"q,a,b,c,d,a\n", 1), (b'"q\nr\ns",a,b,c,d,A\n\nq,a,b,c,A\n', 5),
+                       (b'q,a,b,c,d,A\n"q\nr","a\nb",c,A\n', 4), (b" ,a,b,c,d,A\n", 1)):
         file.write_bytes(text)
         with pytest.raises(BadInput, match=f"q.csv, line {line}:"):
             read_questions(file, "s")
@@ -272,8 +277,11 @@ def test_a_row_of_empty_cells_is_no_empty_line_and_an_option_may_be_empty(tmp_pa
     file.write_bytes(b"q,,b,c,d,A\n\n,,,,,\n")
     with pytest.raises(BadInput, match="line 3"):
         read_questions(file, "s")
-    file.write_bytes(b"q,,b,c,d,A\n")
-    assert read_questions(file, "s")[0].options == ("", "b", "c", "d")
+    file.write_bytes(b"")
+    assert read_questions(file, "s") == []
+    file.write_bytes(b"q,,b,c,d,A\nr,a,b,c,d,B")
+    got = read_questions(file, "s")
+    assert [q.options[0] for q in got] == ["", "a"], "two rows, the last without a line end"
 
 
 @pytest.mark.exercise("6.5")
@@ -342,6 +350,12 @@ def test_columns_of_another_length_are_refused(columns):
     refused(length_controlled_win_rate, *(np.array(c, float) for c in columns))
 
 
+@pytest.mark.exercise("6.21")
+@pytest.mark.parametrize("ridge", [-0.001, math.nan, math.inf])
+def test_a_ridge_of_no_size_is_refused(ridge):
+    refused(length_controlled_win_rate, *(np.array([x, 1.0, 0.0]) for x in (0, 1, 2)), ridge=ridge)
+
+
 @pytest.mark.exercise("6.22")
 def test_one_pair_has_no_correlation_and_every_digit_and_infinity_counts():
     assert math.isnan(rank_correlation([3.0], [4.0])), "one value is constant"
@@ -354,3 +368,38 @@ def test_the_normal_interval_may_reach_beyond_one():
     rows = [{"accuracy": 0.75, "right": "1110"}, {"accuracy": 0.0, "right": "0000"}]
     got = spread(rows)
     assert (got["low"], got["high"]) == pytest.approx((0.75 - 0.49, 0.75 + 0.49)), got
+
+
+@pytest.mark.exercise("6.3")
+def test_many_small_numbers_in_32_bits_add_up(monkeypatch):
+    monkeypatch.setattr(perplexity, "bits_per_byte", lambda nats, size: nats / math.log(2) / size)
+    nats = [np.full(50_000, 0.1, np.float32)] * 4
+    got = perplexity.summarise_losses(nats, nats, np.array([9] * 4))
+    assert got["loss"] == pytest.approx(0.1, rel=1e-5), "added one by one in 32 bits they drift"
+    assert got["effective_choices"] == pytest.approx(math.exp(0.1), rel=1e-5)
+
+
+@pytest.mark.exercise("6.12")
+def test_any_other_place_may_follow_a_place():
+    asked = [Question("s", f"q{i}", ("w", "right", "x", "y"), 1) for i in range(400)]
+    places = [q.answer for q in place_answers(asked, random.Random(0))]
+    after = {(a, b) for a, b in zip(places, places[1:]) if a != b}
+    assert len(after) == 12, f"only {len(after)} of 12 successions: the next one can be predicted"
+
+
+@pytest.mark.exercise("6.13")
+@pytest.mark.parametrize("winner, gain", [
+    ("a", 16), ("model_a", 16), ("b", -16), ("model_b", -16), ("tie", 0), ("both_bad", 0),
+    ("tie (bothbad)", 0)])
+def test_every_name_of_a_winner_counts(winner, gain):
+    assert elo([]) == {}
+    assert elo([("x", "y", winner)], k=32) == {"x": 1000 + gain, "y": 1000 - gain}
+    behind = elo([("x", "y", "a"), ("x", "y", winner)], k=32)
+    assert behind["x"] - 1016 == pytest.approx(32 * (0.5 + gain / 32 - 1 / (1 + 10 ** (-32 / 400))))
+
+
+@pytest.mark.exercise("6.15")
+def test_a_model_that_never_played_is_in_the_middle():
+    theta, hessian = fit_strengths(np.array([[0, 3, 0], [1, 0, 0], [0, 0, 0]]), 1e-4)
+    assert theta == pytest.approx([math.log(3) / 2, -math.log(3) / 2, 0], abs=1e-3)
+    assert hessian[2] == pytest.approx([0, 0, 1e-4]), "what holds it is the prior alone"
