@@ -113,10 +113,11 @@ def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask
         max(-A rho, -A clip(rho, 1 - clip, 1 + clip)),     rho = exp(l - l_old)
 
     All (B, T). old_logprobs and advantages are constants here: the gradient reaches logprobs only;
-    what stands at pads is not read, and no token at all is 0. The log-ratio is cut at +-20 first: never infinite. The larger
-    loss is the pessimistic one: there is no gain, and no gradient, for moving further than the clip
-    in the direction that the advantage asks for, but always one for coming back. A = 1: rho 1.5
-    gives -1.2 and gradient 0; A = -1: rho 1.5 gives 1.5. Source: Schulman et al. 2017, eq. 7.
+    what stands at pads is not read, and no token at all is 0. The log-ratio is cut at +-20 first:
+    never infinite. The larger loss is the pessimistic one: there is no gain, and no gradient, for
+    moving further than the clip in the direction that the advantage asks for, but always one for
+    coming back. A = 1: rho 1.5 gives -1.2 and gradient 0; A = -1: rho 1.5 gives 1.5.
+    Source: Schulman et al. 2017, eq. 7.
     """
     # Probability ratio of the new policy to the one that sampled.
     ratio = probability_ratio(logprobs, old_logprobs.detach(), mask)

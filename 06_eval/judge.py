@@ -244,7 +244,7 @@ def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
     """Spearman's correlation: Pearson's on ranks, equal values sharing the mean of their ranks.
 
     Nan where a side is constant; ValueError for a nan in a side, or sides of two lengths. Infinity
-    has a rank like any number, and numbers are equal only to the last digit.
+    has a rank like any number, and nearly equal numbers are not equal.
     Example: (1, 2, 3) and (10, 30, 20) -> 0.5.
     """
     if len(first) != len(second) or np.isnan([*first, *second]).any():

@@ -128,8 +128,8 @@ def test_places_of_a_few_questions_and_of_many_draws(count):
 @pytest.mark.parametrize("low, high, ranks", [
     ({"a": 0.0}, {"a": 1.0}, {"a": 1}),
     ({"a": 9, "b": 9, "c": 1}, {"a": 10, "b": 10, "c": 2}, {"a": 1, "b": 1, "c": 3}),
-    ({"a": 8, "b": 5, "c": 1}, {"a": 10, "b": 9, "c": 6}, {"a": 1, "b": 1, "c": 2}), ({"a": 3, "b": 2, "c": 1}, {"a": 3, "b": 2, "c": 1},
-                                         {"a": 1, "b": 2, "c": 3}), ({}, {}, {})])
+    ({"a": 8, "b": 5, "c": 1}, {"a": 10, "b": 9, "c": 6}, {"a": 1, "b": 1, "c": 2}),
+    ({"a": 3, "b": 2, "c": 1}, {"a": 3, "b": 2, "c": 1}, {"a": 1, "b": 2, "c": 3}), ({}, {}, {})])
 def test_ranks_of_one_of_ties_of_a_chain_of_sure_ones_and_of_none(low, high, ranks):
     assert rank_with_uncertainty(low, high) == ranks
 
