@@ -56,9 +56,9 @@ def dpo_loss(policy_chosen: Tensor, policy_rejected: Tensor, reference_chosen: T
     length-normalised kind divide each by its answer's number of tokens first (beta then grows by
     about that factor). When policy and reference are the same model, the sigmoid loss is ln 2.
     beta 0.1, policy (-10, -12), reference (-11, -11.5) -> sigmoid 0.620957, ipo 12.25, hinge 0.85.
-    Raises ValueError for another kind, for a beta that is not finite and above 0, and for a
-    smoothing outside 0 to 0.5 (beyond, labels would be wrong more often than right); robust divides
-    by zero at 0.5, and refuses that too. Finite for any finite input.
+    Raises ValueError for another kind, for a beta that is not finite and above 0, and for every
+    kind for a smoothing that is not 0 to 0.5, a nan too (beyond, labels would be wrong more often
+    than right); robust divides by zero at 0.5, and refuses that too. Finite for any finite input.
     """
     if not 0 < beta < math.inf:
         raise ValueError(f"beta is {beta}: it must be a number above 0")

@@ -37,7 +37,8 @@ def group_advantages(rewards: Tensor, group: int, divide_by_sd: bool = True,
     B is a multiple of `group`. A = (R - mean of its group) / (sd of its group + eps), the sd
     unbiased (n - 1); or the difference alone. [1, 3, 5, 5] in groups of 2 ->
     [-0.7071, 0.7071, 0, 0]: a group of equal rewards teaches nothing, and gives exactly 0, also
-    where their mean is rounded (eight times 0.1).
+    where their mean is rounded (eight times 0.1). Nearly equal ones keep their difference, and
+    float64 rewards give float64 advantages.
     Raises ValueError if B is no multiple of `group`, or `group` is under 2.
     """
     if group < 2 or len(rewards) % group:

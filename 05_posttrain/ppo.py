@@ -86,7 +86,8 @@ def masked_whiten(values: Tensor, mask: Tensor, shift_mean: bool = True,
 
     Mean and variance are over the entries with mask 1, of all rows together: whitening each row
     by itself would erase which answer was better. unbiased divides the squares by n - 1 (TRL),
-    else by n (OpenAI 2019). shift_mean=False gives the mean back after scaling, for rewards.
+    else by n (OpenAI 2019). shift_mean=False gives the mean back after scaling, for rewards. What
+    stands at pads is not read, not even nan.
     [1, 3, 99] with mask [1, 1, 0] -> [-0.7071, 0.7071, 0]. One single token gives 0, not nan.
     """
     count = mask.sum()
@@ -112,10 +113,11 @@ def policy_loss(logprobs: Tensor, old_logprobs: Tensor, advantages: Tensor, mask
         max(-A rho, -A clip(rho, 1 - clip, 1 + clip)),     rho = exp(l - l_old)
 
     All (B, T). old_logprobs and advantages are constants here: the gradient reaches logprobs only;
-    what stands at pads is not read. The log-ratio is cut at +-20 first: never infinite. The larger
-    loss is the pessimistic one: there is no gain, and no gradient, for moving further than the clip
-    in the direction that the advantage asks for, but always one for coming back. A = 1: rho 1.5
-    gives -1.2 and gradient 0; A = -1: rho 1.5 gives 1.5. Source: Schulman et al. 2017, eq. 7.
+    what stands at pads is not read, and no token at all is 0. The log-ratio is cut at +-20 first:
+    never infinite. The larger loss is the pessimistic one: there is no gain, and no gradient, for
+    moving further than the clip in the direction that the advantage asks for, but always one for
+    coming back. A = 1: rho 1.5 gives -1.2 and gradient 0; A = -1: rho 1.5 gives 1.5.
+    Source: Schulman et al. 2017, eq. 7.
     """
     # Probability ratio of the new policy to the one that sampled.
     ratio = probability_ratio(logprobs, old_logprobs.detach(), mask)
@@ -137,8 +139,9 @@ def value_loss(values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor
     """Half the masked mean of max((V - R)^2, (V_clip - R)^2), V_clip = V_old + clip(V - V_old).
 
     All (B, T); the step of the value is clipped to +- clip around V_OLD, not around the return.
-    old_values and returns are constants. V 1, V_old 0, R 2, clip 0.2: V_clip = 0.2, and the loss
-    is half of max(1, 3.24) = 1.62. Source: the 2019 code of Ziegler et al.
+    old_values and returns are constants; what stands at pads is not read, and no token at all is 0.
+    V 1, V_old 0, R 2, clip 0.2: V_clip = 0.2, and the loss is half of max(1, 3.24) = 1.62.
+    Source: the 2019 code of Ziegler et al.
     """
     values, old_values, returns = (only_real(x, mask) for x in (
         values, old_values.detach(), returns.detach()))
@@ -169,7 +172,8 @@ class AdaptiveKL:
             beta <- beta (1 + clip(kl / target - 1, -0.2, 0.2) answers / horizon)
 
         Without a target (None) beta stays what it is.
-        answers / horizon counts as 1 at most: beta stays above 0. ValueError for a KL that is nan.
+        answers / horizon counts as 1 at most: beta stays above 0. ValueError for a KL that is nan,
+        with a target or without.
         AdaptiveKL(0.15, 6, 10_000).update(9, 256) is 0.150768.
         """
         if kl != kl:

@@ -56,7 +56,8 @@ def rloo_advantages(rewards: Tensor, group_size: int) -> Tensor:
     B is a multiple of group_size k >= 2. The answer itself is left out of its baseline, which keeps
     the gradient unbiased: A_i = R_i - (sum of the others) / (k - 1). No division by a spread.
     [1, 3, 5, 5] in groups of 2 -> [-2, 2, 0, 0]; equal rewards give exactly 0, also where their
-    mean is rounded. Raises ValueError if B does not split into such groups.
+    mean is rounded. Nearly equal ones keep their difference, and float64 rewards give float64
+    advantages. Raises ValueError if B does not split into such groups.
     Source: Kool et al. 2019; Ahmadian et al. 2024, section 3.2 (RLOO).
     """
     if group_size < 2 or len(rewards) % group_size:

@@ -73,7 +73,7 @@ def elo(battles: Iterable, k: float = 4.0, start: float = 1000.0,
     a is expected to score 1 / (1 + 10^((R_b - R_a) / scale)); each battle moves k times the
     surprise from one side to the other, so the sum of all ratings never changes.
     Example: one win between equals with k = 4 gives {"winner": 1002.0, "loser": 998.0}.
-    ValueError for a k, start or scale that is no size.
+    ValueError for a k, start or scale that is no size: not finite, below 0, or a scale of 0.
     Source: Elo, The Rating of Chessplayers, 1978; the Chatbot Arena used K = 4.
     """
     check_sizes(scale, k=k, start=start)
@@ -280,9 +280,10 @@ def logistic_fit(design: np.ndarray, target: np.ndarray, penalty: np.ndarray,
     covariance is the curvature's pseudo-inverse. ValueError for a target outside of [0, 1] or a
     NaN anywhere. Example: design [[1.0]] * 4, target [1, 1, 1, 0], penalty [0] -> beta = [ln 3].
     """
-    if not (np.isfinite(design).all() and ((target >= 0) & (target <= 1)).all()):
-        raise ValueError("targets must lie in [0, 1] and all features must be finite numbers")
     weights = np.ones(len(target)) if weights is None else weights
+    if not (all(np.isfinite(x).all() for x in (design, penalty, weights))
+            and ((target >= 0) & (target <= 1)).all()):
+        raise ValueError("targets must lie in [0, 1] and all other numbers must be finite")
     # Start from 0, every chance one half, and take Newton's steps to the only minimum.
     beta = np.zeros(design.shape[1])
     for _ in range(200):

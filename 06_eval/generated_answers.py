@@ -66,10 +66,11 @@ def read_letter(text: str, letters: str = "ABCD") -> str | None:
 def read_number(text: str) -> float | None:
     """The number that an answer ends with, or None if it has none, or none that is clear.
 
-    After "####" (GSM8K's mark), or inside the last \\boxed{...}, if there is one; else the last
-    number of the text. "1,234.5" is 1234.5, "$3" is 3, "42." is 42, "10-4" holds 10 and 4 and not
-    -4, "-4" is -4. None for a last number that is part of something else, 3/4, 10:30, 10,5, 0x1F,
-    and for one too large for a float. Example: "5 + 7 = 12, so 12 eggs" -> 12.0.
+    After "####" (GSM8K's mark), or inside the last \\boxed{...}, if there is such a mark, and None
+    if no number stands there; else the last number of the text. "1,234.5" is 1234.5, "$3" is 3,
+    "42." is 42, "10-4" holds 10 and 4 and not -4, "-4" is -4. None for a last number that is part
+    of something else, 3/4, 10:30, 10,5, 0x1F, and for one too large for a float. Example:
+    "5 + 7 = 12, so 12 eggs" -> 12.0.
     """
     # LaTeX's way to write 1,234 and 42 apples.
     text = re.sub(r"\\text\{([^{}]*)\}", r"\1", text.replace("{,}", ",").replace("\\!", ""))

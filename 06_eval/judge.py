@@ -154,7 +154,8 @@ def length_controlled_win_rate(preferences: np.ndarray, lengths: np.ndarray,
     AlpacaEval's own penalty (12 at its 805 questions). Where one side is nearly always longer,
     length and quality cannot be told apart: the larger the ridge, the nearer the raw rate.
     It assumes that length does not cause quality; where longer is better, it over-corrects.
-    ValueError for preferences outside of [0, 1] and for lengths that do not go with them.
+    ValueError for no preferences, preferences outside of [0, 1], columns of another length, and a
+    ridge that is below 0 or not finite.
     Example: preferences all 0.7 at any lengths -> 0.7.
     """
     preferences = checked_preferences(preferences, lengths, baseline_lengths,
@@ -242,7 +243,8 @@ def attack_table(judge: Judge, questions: Sequence[str], answers: Sequence[str],
 def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float:
     """Spearman's correlation: Pearson's on ranks, equal values sharing the mean of their ranks.
 
-    Nan where a side is constant; ValueError for a nan in a side, or sides of two lengths.
+    Nan where a side is constant; ValueError for a nan in a side, or sides of two lengths. Infinity
+    has a rank like any number, and nearly equal numbers are not equal.
     Example: (1, 2, 3) and (10, 30, 20) -> 0.5.
     """
     if len(first) != len(second) or np.isnan([*first, *second]).any():

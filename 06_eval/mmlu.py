@@ -44,7 +44,8 @@ def read_questions(path: Path | str, subject: str) -> list[Question]:
     blanks as they are (but blanks around the letter), and the word "None" is an answer like any
     other. A byte-order mark and empty lines do not count. BadInput, in one line, names the file and
     the line on which the first row ends that is not six cells, ends in another letter than A, B, C
-    or D, or has an empty question, or where quotes are broken; also a file that is not UTF-8.
+    or D, or has an empty question (or only blanks), or where quotes are broken; also a file that is
+    not UTF-8. An option may be empty, a file too, and its last line may have no end.
     """
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")

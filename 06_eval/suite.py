@@ -136,6 +136,7 @@ def mean_win_rate(table: Mapping[str, Mapping[str, Mapping]], metric: str,
                   lower_is_better: bool = False) -> dict[str, float]:
     """{model: share of the other models it beats, averaged over scenarios}, a draw one half.
 
+    A model that took no part in a scenario is not in its column: it is averaged over its own ones.
     The number depends on who takes part: adding a weak model raises everybody else.
     Example: two scenarios, x above y in one and level in the other -> x 0.75, y 0.25.
     One model alone has nobody to beat: 0.5. ValueError for a nan, which can neither win nor lose.

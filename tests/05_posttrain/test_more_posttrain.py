@@ -142,7 +142,7 @@ def test_every_kind_with_every_option_pair_by_pair(kind, smoothing, beta):
 
 @pytest.mark.exercise("5.8")
 @pytest.mark.parametrize("options", [dict(beta=0.0), dict(beta=math.nan), dict(beta=math.inf),
-                                     dict(kind="dpo"), dict(label_smoothing=0.51),
+                                     dict(kind="dpo"), dict(label_smoothing=0.51), dict(beta=-0.1),
                                      dict(label_smoothing=-0.1),
                                      dict(kind="robust", label_smoothing=0.5)])
 def test_what_dpo_refuses(options):

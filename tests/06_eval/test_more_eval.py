@@ -254,7 +254,7 @@ def test_votes_by_the_formula(gap, scale, power):
 
 @pytest.mark.exercise("6.18")
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("penalty", [[0.0, 0.0], [0.5, 3.0]])
+@pytest.mark.parametrize("penalty", [[0.0, 0.0], [0.5, 3.0], [0.0, 3.0]])
 def test_coefficients_where_the_gradient_is_zero(weighted, penalty):
     rng, penalty = np.random.default_rng(0), np.array(penalty)
     X, y = np.stack([np.ones(30), rng.normal(size=30)], 1), rng.random(30)

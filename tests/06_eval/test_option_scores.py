@@ -197,3 +197,23 @@ def test_a_model_of_16_bits_gives_its_probabilities_in_32():
     got = score_batch(OneLayer().bfloat16(), [[1, 2, 3], [4]], [every, every])
     assert got.dtype == torch.float32
     assert torch.allclose(got.exp().sum(1), torch.ones(2), atol=1e-5), "all tokens together are 1"
+
+
+@pytest.mark.exercise("6.7")
+def test_the_token_of_id_0_counts_like_any_other():
+    model, prompts = OneLayer(), [[0, 5], [3]]
+    options = [[[4, 0], [0], [5, 6, 7]], [[0, 0, 0], [1, 0, 2], [0, 1]]]
+    got = score_batch(model, prompts, options)
+    for i, prompt in enumerate(prompts):
+        want = [alone(model, prompt, option) for option in options[i]]
+        assert got[i].tolist() == pytest.approx(want, abs=2e-4), f"question {i}: 0 is no padding"
+
+
+@pytest.mark.exercise("6.7")
+def test_each_prompt_is_read_once():
+    model, read = OneLayer(), []
+    plain = model.hidden
+    model.hidden = lambda ids, **more: (read.append(ids.numel()), plain(ids, **more))[1]
+    score_batch(model, [[1] * 12, [2] * 9], [[[3, 4], [5], [6, 7, 8], [9]]] * 2)
+    assert sum(read) <= 2 * 12 + 2 * 4 * 3, (
+        f"{sum(read)} tokens are read: two prompts of 12 at most and eight options of 3 at most")

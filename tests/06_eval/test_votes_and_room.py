@@ -1,5 +1,6 @@
 """Votes survive a kill; battles refuse what they must; the page answers plain HTTP."""
 
+import errno
 import http.client
 import json
 import os
@@ -99,8 +100,25 @@ def test_append_asks_the_disk(tmp_path, monkeypatch):
     synced = []
     monkeypatch.setattr(os, "fsync", lambda fd: synced.append(fd))
     log = VoteLog(tmp_path / "v.jsonl")
+    for votes in (1, 2, 3):
+        log.append(VOTE)
+        assert len(synced) >= votes, (
+            f"vote {votes}: without os.fsync an acknowledged vote can vanish in a power cut")
+    log.close()
+
+
+@pytest.mark.exercise("6.23")
+def test_a_vote_that_only_fsync_refuses_leaves_nothing(tmp_path, monkeypatch):
+    def refuses(fd):
+        raise OSError(errno.EIO, "the disk is broken")
+    log = VoteLog(tmp_path / "v.jsonl")
     log.append(VOTE)
-    assert synced, "without os.fsync an acknowledged vote can vanish in a power cut"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuses)
+        with pytest.raises(OSError):
+            log.append(VOTE | {"battle": "refused"})
+    assert log.append(VOTE | {"battle": "again"}) == 2 == len(log.votes), "counted once it is kept"
+    assert [v["battle"] for v in read_votes(tmp_path / "v.jsonl")] == [VOTE["battle"], "again"]
     log.close()
 
 
