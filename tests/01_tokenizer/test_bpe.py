@@ -227,6 +227,22 @@ def test_stream_decode_is_early(raw):
 
 @pytest.mark.exercise("1.13")
 @pytest.mark.parametrize("data, why", [
+    (b"a\xffbc", "a byte that starts nothing"), (b"\xe2\x82abc", "an interrupted character"),
+    ("ab\ufffd".encode(), "U+FFFD itself, whose bytes are complete")])
+def test_stream_decode_is_early_behind_what_is_no_utf_8(raw, data, why):
+    pieces, before_the_end = [], []
+
+    def ids():
+        yield from data
+        before_the_end.append("".join(pieces))      # the stream asks whether there is more
+    for piece in raw.stream_decode(ids()):
+        pieces.append(piece)
+    expected = data.decode("utf-8", "replace")
+    assert before_the_end == [expected], f"{why} holds nothing back: {before_the_end}"
+
+
+@pytest.mark.exercise("1.13")
+@pytest.mark.parametrize("data, why", [
     (b"ab\xf0\x9f\x99", "an unfinished character at the end shows as U+FFFD"),
     (b"a\xffb", "a byte that starts nothing shows as U+FFFD"),
     (b"\xe2\x82a", "an interrupted character shows as U+FFFD"), (b"", "nothing")])

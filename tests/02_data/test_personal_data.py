@@ -114,6 +114,13 @@ def test_every_phone_number_is_counted_glued_ones_too():
     assert mask_phone_numbers(f"{PHONE} or 283-182-3829") == (f"{PHONE} or {PHONE}", 1)
     assert mask_phone_numbers("+1 283 182 3829+44 20 7946 0958") == (PHONE * 2, 2), \
         "a mask is a boundary: look again"
+    far = "+1 283 182 3829, a fax, and then"
+    for name, masked in (("tel.", PHONE), ("ISBN", "2831823830")):
+        assert mask_phone_numbers(f"{far} {name} 2831823830")[0] == (
+            f"{PHONE}, a fax, and then {name} {masked}"), \
+            "what stands before a number is looked up where it stands now, behind a longer mask"
+    assert mask_phone_numbers("+1 283 182 3829 is the first, tel. 9018214") == (
+        f"{PHONE} is the first, tel. {PHONE}", 2)
 
 
 @pytest.mark.exercise("2.3")
