@@ -286,6 +286,17 @@ def test_pack_refuses_what_is_disallowed(packing):
         packing("ab<e>", (), "all")
     assert packing("ab<e>", "all", "all") == [97, 98, 300], "what is allowed is not refused"
     assert packing("ab", (), "all") == [97, 98]
+    with pytest.raises(ValueError, match="<e>.*character 2"):
+        packing("é🙂<e>", (), ["<e>"])              # characters are counted, not bytes
+
+
+@pytest.mark.exercise("1.16")
+def test_names_of_special_tokens_may_come_from_a_generator(packing):
+    for text, want in (("a<e>", [97, 300]), ("\ud800<e>", [*"\ufffd".encode(), 300])):
+        assert packing(text, iter(["<e>"])) == want, "allowed by an iterable that is read once"
+        assert packing(text, iter(["<e>"]), iter(["<e>"])) == want, "and what is allowed is not refused"
+    with pytest.raises(ValueError, match="<e>"):
+        packing("ab<e>", (), iter(["<e>"]))
 
 
 # ---------------------------------------------------------------- the whole Tokenizer
