@@ -187,7 +187,8 @@ def test_blocked_words(url, blocked):
     ("https://bad.example/x", True), ("https://sub.bad.example", True), ("bad.example/x", True),
     ("https://www.bad.example", True), ("https://a.b.c.bad.example/", True), ("https://notbad.example", False),
     ("https://bad.example.org", False), ("https://good.example/one/page", True),
-    ("https://good.example/one/page2", False)])
+    ("https://good.example/one/page2", False), ("http://bad.example:8080/x", True),
+    ("http://ann:word@bad.example/x", True), ("http://bad.example@good.example/x", False)])
 def test_blocklist_covers_subdomains_only(url, blocked):
     listed = frozenset({"bad.example", "good.example/one/page"})
     assert (safety.blocked_url(url, listed) is not None) == blocked, url

@@ -158,6 +158,9 @@ def test_an_ip_address_may_end_a_sentence_and_is_counted_each_time():
     assert mask_ip_addresses("8.8.8.8 and 8.8.4.4.") == (f"{IP} and {IP}.", 2)
     assert mask_ip_addresses(f"{IP} and 8.8.4.4") == (f"{IP} and {IP}", 1), "a mask is not counted"
     assert mask_ip_addresses("2001:4860::1: no answer") == (f"{IP}: no answer", 1), "the colon stays"
+    for name, want in (("version", "2001:4860::1"), ("address", IP)):
+        assert mask_ip_addresses(f"8.8.8.8, 9.9.9.9 and {name} 2001:4860::1")[0] == (
+            f"{IP}, {IP} and {name} {want}"), "what stands before it now, behind longer masks"
     far = "x" * 40 + "/"
     assert mask_ip_addresses(f"{far}8.8.8.8") == (f"{far}{IP}", 1), "a name that begins before BACK"
 

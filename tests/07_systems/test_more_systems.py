@@ -235,6 +235,9 @@ def test_uneven_chunks_give_the_mean_over_all_counted_targets(chunk, monkeypatch
         near(got_h, dh, "hidden's gradient"), near(got_w, dw, "weight's gradient")
         none = chunked_linear_cross_entropy(hidden, weight, torch.full((7,), -100), chunk)
         assert all((x == 0).all() for x in none), "nothing counts: zeros"
+        loss, got_h, got_w = chunked_linear_cross_entropy(hidden[:0], weight, targets[:0], chunk)
+        assert loss == 0 and got_h.shape == (0, 3), "no rows at all: nothing counts"
+        near(got_w, torch.zeros(5, 3), "no rows: weight's gradient")
         half = chunked_linear_cross_entropy(hidden.bfloat16(), weight.bfloat16(), targets, chunk)
         assert half[1].dtype == half[2].dtype == torch.bfloat16
         near(half[0], want.detach(), "bf16", 0.03)
