@@ -86,6 +86,7 @@ def test_lbfgs_finds_the_minimum_of_a_skewed_bowl():
 def test_auc_is_the_share_of_pairs_in_the_right_order(positive, negative, expected):
     got = hl.auc(np.array(positive), np.array(negative))
     assert got == pytest.approx(expected, abs=1e-12), "ties count one half"
+    assert hl.auc(positive, negative) == got, "lists, as in the statement's own example"
 
 
 @pytest.mark.exercise("2.24")

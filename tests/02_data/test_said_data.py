@@ -231,3 +231,4 @@ def test_as_many_columns_as_are_asked_for_hold_a_smallest_value(count):
     got = minhash.signatures(["one two three four five six", ""], 5, count)
     assert got.shape == (2, count) and (got[1] == 2**32 - 1).all()
     assert (got[0] < 2**32 - 1).all() and len(set(got[0].tolist())) == count, "a function each"
+    assert minhash.signatures([], 5, count).shape == (0, count), "no text: no rows"
