@@ -23,6 +23,9 @@ def test_gradients_by_hand():
     assert x.grad is None and w.grad is None, "gradients are given back, not added to anybody"
     got = gradients_again(lambda x: w * x, [x], [w], torch.tensor(10.0))
     assert [g.item() for g in got] == [20.0, 30.0], "the output's own gradient counts"
+    runs = []
+    gradients_again(lambda x: runs.append(x) or w * x, [x], [w], torch.tensor(1.0))
+    assert len(runs) == 1, f"once more, for inputs and parameters together, not {len(runs)} times"
 
 
 @pytest.mark.exercise("7.25")
