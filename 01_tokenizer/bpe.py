@@ -224,10 +224,11 @@ class Tokenizer:
     def _allowed(self, allowed: str | Iterable[str]) -> tuple[str, ...]:
         if isinstance(allowed, str):
             allowed = self.special_tokens if allowed == "all" else [allowed]
+        allowed = tuple(allowed)        # an iterator can be read once
         if unknown := [name for name in allowed if name not in self.special_tokens]:
             raise ValueError(f"{unknown[0]!r} is not one of this tokenizer's special tokens: "
                              f"{', '.join(self.special_tokens) or 'it has none'}")
-        return tuple(allowed)
+        return allowed
 
     def pack(self, text: str, allowed_special: str | Iterable[str] = (),
              disallowed_special: str | Iterable[str] = ()) -> bytes:

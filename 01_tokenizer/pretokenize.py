@@ -175,6 +175,7 @@ def safe_blocks(texts: Iterable[str], special_tokens: Iterable[str] = (),
     holds one block; only text without any safe cut (a megabyte without a space) holds more.
     """
     waiting, length, enough = [], 0, size
+    special_tokens = tuple(special_tokens)      # asked for every block
     for text in texts:
         for part in (text[k:k + size] for k in range(0, len(text), size)):
             waiting.append(part)

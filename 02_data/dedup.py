@@ -159,10 +159,10 @@ def normalise_line(line: str) -> str:
 def dedup_lines(documents: list[str], keep: str = "first", minimum: int = 0) -> list[str]:
     """The documents without repeated lines; a document may become "".
 
-    Lines are compared after `normalise_line`, within and across documents. keep="first" leaves the
-    first copy, keep="none" drops every copy of a line that occurs more than once. Lines without a
-    word are never dropped, nor those whose normalised form is shorter than `minimum`.
-    Another `keep` is a ValueError.
+    A line feed, and nothing else, divides lines; one at the end stays. Lines are compared after
+    `normalise_line`, within and across documents. keep="first" leaves the first copy, keep="none"
+    drops every copy of a line that occurs more than once. Lines without a word are never dropped,
+    nor those whose normalised form is shorter than `minimum`. Another `keep` is a ValueError.
     """
     if keep not in ("first", "none"):
         raise ValueError(f'keep={keep!r}: "first" keeps one copy, "none" drops every copy')
@@ -197,11 +197,11 @@ def entries_of(text: str) -> list[str]:
 
     An entry may begin only after a blank line, and at the first line that is not blank. There it
     does begin if the line is indented no deeper than the one which began the last entry, or is a
-    signature (_SIGNATURE: "f(x)", "class A(B)"), or a lower-case name (_NAME) whose next line is
-    indented deeper. All else is the next paragraph of the open entry. So each method of a class is
-    an entry, blank lines and headings in its documentation stay with it, and in prose every
-    paragraph is one. Blank lines belong to the entry before them, those at the very start to the
-    first; lines keep their ends, and "".join of the entries gives `text` back.
+    signature (_SIGNATURE: "f(x)", "class A(B)"), or a lower-case name (_NAME) whose next line, no
+    blank one, is indented deeper. All else is the next paragraph of the open entry. So each method
+    of a class is an entry, blank lines and headings in its documentation stay with it, and in prose
+    every paragraph is one. Blank lines belong to the entry before them, those at the very start to
+    the first; lines keep their ends, and "".join of the entries gives `text` back.
     """
     # Keep the line ends, so that the entries join to the text; a blank line has indent -1.
     lines = text.splitlines(keepends=True)

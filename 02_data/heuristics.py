@@ -86,11 +86,11 @@ def _outside(name: str, value: float, low: float, high: float) -> str | None:
 def gopher_quality(text: str, stop_words: frozenset[str] = STOP_WORDS) -> str | None:
     """Gopher's quality rules (Rae et al. 2021, table A1): None if kept, else the first reason.
 
-    50 to 100,000 words of mean length 3 to 10; at most 0.1 '#' or ellipses per word; at most 0.9 of
-    the lines (blank ones are none) start with a bullet and 0.3 end in an ellipsis; at least 0.8 of
-    the words hold a letter; at least two different words of `stop_words`, in any case (without any,
-    no such rule: the eight are English; STOP_WORDS_OF has other languages'). Words and letters are
-    those of `words_of` and `letters_in`.
+    50 to 100,000 words of mean length 3 to 10; at most 0.1 '#' or ellipses per word, wherever they
+    stand; at most 0.9 of the lines (blank ones are none) start with a bullet and 0.3 end in an
+    ellipsis; at least 0.8 of the words hold a letter; at least two different words of `stop_words`,
+    in any case (without any, no such rule: the eight are English; STOP_WORDS_OF has other
+    languages'). Words and letters are those of `words_of` and `letters_in`.
     A text of one sentence repeated passes here: that is gopher_repetition's business.
     """
     words, lines = words_of(text), lines_of(text)

@@ -110,12 +110,12 @@ def inside_text(node: Node | None) -> bool:
 def story_node(root: Node, nodes: list[Node]) -> Node:
     """The block that holds the text.
 
-    A block that calls itself "articleBody" (in any spelling of upper and lower case) and holds more
-    than a third of the page's mass; else walk down from `root`, while one child block that is not
-    dropped holds at least DOMINANT of the mass of the block we are in. A block of PARTS (a
-    paragraph, definition or fold) is never entered, nor one of several (`one_of_several`): one long
-    paragraph or chapter is not the whole story; nor one that has BETWEEN of the mass or more in
-    paragraphs beside it (`prose_beside`). Where there is no mass, there is nowhere to walk.
+    A block that calls itself "articleBody" (anywhere in its attributes, in upper or lower case) and
+    holds more than a third of the page's mass; else walk down from `root`, while one child block
+    that is not dropped holds at least DOMINANT of the mass of the block we are in. A block of PARTS
+    (a paragraph, definition or fold) is never entered, nor one of several (`one_of_several`): one
+    long paragraph or chapter is not the whole story; nor one that has BETWEEN of the mass or more
+    in paragraphs beside it (`prose_beside`). Where there is no mass, there is nowhere to walk.
     """
     # schema.org's name for it is the most honest word on the web, but it may be on a teaser.
     for node in nodes:

@@ -60,10 +60,10 @@ def clean_tex(tex: str) -> str:
     "{\\displaystyle x^{2}}" -> "x^{2}", "$$x$$" -> "x", "\\(a &lt; b\\)" -> "a < b". Entities
     first: they may spell any of the signs that follow. Then a comment (from "%" to the end of its
     line) goes together with its line end, or it would swallow what follows; "\\%" is a sign. Then,
-    from the outside in, a pair of $$, $, \\( \\) or \\[ \\]; one that nothing closes stays. Then
-    {\\displaystyle ...}, {\\textstyle ...} or {\\scriptstyle ...}, if these braces belong together
-    (`balanced`): "{\\displaystyle a}+{b}" stays as it is. Last a \\displaystyle or \\textstyle
-    without braces, and a "%", at the very start. Blanks inside what is taken off go.
+    once each and in this order, a pair of $$, $, \\( \\) or \\[ \\]; one that nothing closes stays.
+    Then {\\displaystyle ...}, {\\textstyle ...} or {\\scriptstyle ...}, if these braces belong
+    together (`balanced`): "{\\displaystyle a}+{b}" stays as it is. Last a \\displaystyle or
+    \\textstyle without braces, and a "%", at the very start. Blanks inside what is taken off go.
     """
     tex = " ".join(COMMENT.sub(r"\1", unescape(tex)).split())
     # Delimiters that the page wrote around it.

@@ -95,12 +95,12 @@ def _listed(url: str) -> str:
 def blocked_url(url: str, blocklist: frozenset[str] = frozenset()) -> str | None:
     """None if the address may be visited, else the reason: "blocked address: xxx".
 
-    Blocked are: a host in `blocklist`, or under a host in it at any depth; the whole URL in it as
-    `_listed` writes it (without scheme, "www." and a slash at the end); one word of HARD_WORDS; two
-    different ones of SOFT_WORDS; a part of SUBSTRINGS once everything but letters is taken out; and
-    what cannot be parsed ("http://[broken"). Capitals do not count, percent codes are resolved
-    first, the scheme may be missing. Words are cut at every non-letter of what follows "//", so
-    "essex" is not "sex".
+    Blocked are: a host (without user and port) in `blocklist`, or under a host in it at any depth;
+    the whole URL in it as `_listed` writes it (without scheme, "www." and a slash at the end); one
+    word of HARD_WORDS; two different ones of SOFT_WORDS; a part of SUBSTRINGS once everything but
+    letters is taken out; and what cannot be parsed ("http://[broken"). Capitals do not count,
+    percent codes are resolved first, the scheme may be missing. Words are cut at every non-letter
+    of what follows "//", so "essex" is not "sex".
     """
     low = unquote(url.lower())
     low = low if "//" in low else "//" + low

@@ -102,12 +102,12 @@ def attributes_of(written: str) -> dict[str, str]:
 def is_hidden(attributes: dict[str, str]) -> bool:
     """True if a block is not shown. `attributes` has names in lower case, as `attributes_of` gives.
 
-    Four attributes can say so, values in upper or lower case: aria-hidden="true"; hidden, with any
-    value but "until-found" (it opens when searched for) and "false"; a style in which the property
-    display is none or visibility is hidden, wherever it stands in the list (HIDDEN_STYLE); and the
-    class "hidden" as a word of its own ("overflow-hidden" is another), unless another class shows
-    the block on wider screens: "hidden md:block", also flex, grid, inline and table, and what goes
-    on from these words (lg:table-cell, md:inline-flex).
+    Four attributes can say so, values but classes in upper or lower case: aria-hidden="true";
+    hidden, with any value but "until-found" (it opens when searched for) and "false"; a style in
+    which the property display is none or visibility is hidden, wherever it stands in the list
+    (HIDDEN_STYLE); and the class "hidden" as a word of its own ("overflow-hidden" is another),
+    unless another class shows the block on wider screens: "hidden md:block", also flex, grid,
+    inline and table, and what goes on from these words (lg:table-cell, md:inline-flex).
     """
     if attributes.get("aria-hidden", "").lower() == "true":
         return True

@@ -49,8 +49,8 @@ def average_flat(parameters: Iterable[nn.Parameter], group=None) -> None:
     """Replace every gradient by its mean over the ranks, with ONE all-reduce in all.
 
     As `average_naive`, but each call costs a latency whatever its size, and a small model has
-    hundreds of small gradients: copy them into one vector, reduce that, copy back. No gradient at
-    all: no call.
+    hundreds of small gradients: copy them into one vector, reduce that, copy back. Beside bf16 one
+    in fp32 loses no digit. No gradient at all: no call.
     """
     grads = [p.grad for p in parameters if p.grad is not None]
     if not grads:

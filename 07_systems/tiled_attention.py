@@ -56,7 +56,7 @@ def online_softmax_step(m: Tensor, l: Tensor, acc: Tensor, scores: Tensor, v: Te
     m (..., T) is the largest score so far, l (..., T) the sum of exp(score - m), acc (..., T, D)
     the sum of exp(score - m) v. `scores` (..., T, S_tile) and v (..., S_tile, D) are the next
     tile. Start with m = -inf, l = 0, acc = 0; at the end acc / l is the softmax average and
-    m + log l the LSE. A row that has seen nothing yet (m = -inf) stays free of NaN.
+    m + log l the LSE. A row that has seen nothing yet keeps m = -inf, and is free of NaN.
     For one row, m=0 l=1 acc=[2.] and a score of 1 with v=[4.]: m=1, l=1.37, acc=[4.74].
     Source: Milakov and Gimelshein 2018; FlashAttention-2, algorithm 1, lines 8 to 10.
     """

@@ -135,7 +135,8 @@ class ShardedOptimizer(torch.optim.Optimizer):
         all-reduce's traffic; the other half is the gathering of the weights in `step`. Shares of
         several calls add up, as micro-batches do, each in its piece's dtype; the parameters' own
         gradients are released (`release`), or they would count again. Parameters without a
-        gradient are left out; if none has one, nothing is sent.
+        gradient, frozen ones and those `released` before are left out; if none is left, nothing
+        is sent.
         """
         ready = [p for p in self.trained if p.grad is not None and not self.released(p)]
         if not ready:

@@ -227,6 +227,22 @@ def test_stream_decode_is_early(raw):
 
 @pytest.mark.exercise("1.13")
 @pytest.mark.parametrize("data, why", [
+    (b"a\xffbc", "a byte that starts nothing"), (b"\xe2\x82abc", "an interrupted character"),
+    ("ab\ufffd".encode(), "U+FFFD itself, whose bytes are complete")])
+def test_stream_decode_is_early_behind_what_is_no_utf_8(raw, data, why):
+    pieces, before_the_end = [], []
+
+    def ids():
+        yield from data
+        before_the_end.append("".join(pieces))      # the stream asks whether there is more
+    for piece in raw.stream_decode(ids()):
+        pieces.append(piece)
+    expected = data.decode("utf-8", "replace")
+    assert before_the_end == [expected], f"{why} holds nothing back: {before_the_end}"
+
+
+@pytest.mark.exercise("1.13")
+@pytest.mark.parametrize("data, why", [
     (b"ab\xf0\x9f\x99", "an unfinished character at the end shows as U+FFFD"),
     (b"a\xffb", "a byte that starts nothing shows as U+FFFD"),
     (b"\xe2\x82a", "an interrupted character shows as U+FFFD"), (b"", "nothing")])
@@ -270,6 +286,17 @@ def test_pack_refuses_what_is_disallowed(packing):
         packing("ab<e>", (), "all")
     assert packing("ab<e>", "all", "all") == [97, 98, 300], "what is allowed is not refused"
     assert packing("ab", (), "all") == [97, 98]
+    with pytest.raises(ValueError, match="<e>.*character 2"):
+        packing("é🙂<e>", (), ["<e>"])              # characters are counted, not bytes
+
+
+@pytest.mark.exercise("1.16")
+def test_names_of_special_tokens_may_come_from_a_generator(packing):
+    for text, want in (("a<e>", [97, 300]), ("\ud800<e>", [*"\ufffd".encode(), 300])):
+        assert packing(text, iter(["<e>"])) == want, "allowed by an iterable that is read once"
+        assert packing(text, iter(["<e>"]), iter(["<e>"])) == want, "and what is allowed is not refused"
+    with pytest.raises(ValueError, match="<e>"):
+        packing("ab<e>", (), iter(["<e>"]))
 
 
 # ---------------------------------------------------------------- the whole Tokenizer

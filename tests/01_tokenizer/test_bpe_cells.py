@@ -124,7 +124,10 @@ class Script:
         def checked(a, b):
             assert b == a + 100, f"key and on_merge take (left, right), in this order: {a, b}"
             return key(a, b)
-        run_merges(self.cells, merges, checked, checked)
+
+        def told(a, b):
+            assert a not in self.order and checked(a, b) is not None, "told before it happens"
+        run_merges(self.cells, merges, checked, told)
         return self.order
 
 

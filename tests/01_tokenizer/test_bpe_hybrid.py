@@ -109,3 +109,12 @@ def test_the_pair_is_merged_and_the_slots_and_places_are_told():
     assert len(at) == 2 and (state["token"][at] == 256).all(), "a body that does nothing passed"
     assert state["count"].array[best] == 0
     assert sorted(born.tolist()) == list(range(before, before + 2)), "(c, new) and (new, c)"
+    assert born.tolist() == list(range(before, state["left"].size)), f"the slots born: {born}"
+
+
+@pytest.mark.exercise("1.15")
+def test_of_places_that_overlap_those_are_told_that_were_merged():
+    state = head({b"aaaaa": 1, b"aab": 2})              # cells 1 to 5 and 7 to 9
+    pairs = list(zip(state["left"].used.tolist(), state["right"].used.tolist()))
+    _, at = merge_places(state, pairs.index(tuple(b"aa")), 256)
+    assert at.tolist() == [1, 3, 7], f"of five a's the first two and the next two merge: {at}"

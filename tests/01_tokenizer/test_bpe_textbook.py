@@ -34,6 +34,8 @@ def test_count_pairs(words, expected, mistake):
     ((1, 1, 2), (1, 9), "a first token whose partner differs stays"),
     ((2, 1), (2, 1), "the order of the pair matters"),
     ((1,), (1,), "a single token stays"),
+    ((11, 2), (11, 2), "numbers are compared, not their digits"),
+    ((1, 21, 2), (1, 21, 2), "nor the digits behind"),
 ])
 def test_merge_pair(word, expected, mistake):
     got = merge_pair(word, (1, 2), 9)

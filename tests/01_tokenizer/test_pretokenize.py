@@ -104,6 +104,23 @@ def test_gpt4_pieces(text, expected, why):
     same(text, expected, "gpt4", why)
 
 
+@pytest.mark.exercise("1.4")
+def test_a_pattern_of_ones_own_knows_all_planes_and_a_wrong_one_is_bad_input():
+    letters = compiled(r"\p{L}+|\p{N}")
+    assert letters.findall("a𝐀b 1𝟙 é") == ["a𝐀b", "1", "𝟙", "é"], "beyond U+FFFF, and not GPT-2's"
+    assert compiled(r"\p{L}+|\p{N}", ascii_only=True).findall("ab 1") == ["ab", "1"]
+    for pattern in (r"(\p{L}", r"\w+", r"\R"):          # does not compile; engines differ
+        with pytest.raises(BadInput):
+            compiled(pattern)
+
+
+def test_blocks_know_special_tokens_of_a_generator_to_the_end():
+    for size in range(1, 9):
+        blocks = list(safe_blocks(["ab <e x> cd"] * 9, iter(["<e x>"]), size))
+        assert "".join(blocks) == "ab <e x> cd" * 9
+        assert sum(block.count("<e x>") for block in blocks) == 9, f"one was cut at size {size}"
+
+
 def test_gpt2_equals_the_rules_by_hand_on_random_text():
     rng = random.Random(3)
     for _ in range(6000):

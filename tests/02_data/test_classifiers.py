@@ -86,6 +86,7 @@ def test_lbfgs_finds_the_minimum_of_a_skewed_bowl():
 def test_auc_is_the_share_of_pairs_in_the_right_order(positive, negative, expected):
     got = hl.auc(np.array(positive), np.array(negative))
     assert got == pytest.approx(expected, abs=1e-12), "ties count one half"
+    assert hl.auc(positive, negative) == got, "lists, as in the statement's own example"
 
 
 @pytest.mark.exercise("2.24")
@@ -187,7 +188,8 @@ def test_blocked_words(url, blocked):
     ("https://bad.example/x", True), ("https://sub.bad.example", True), ("bad.example/x", True),
     ("https://www.bad.example", True), ("https://a.b.c.bad.example/", True), ("https://notbad.example", False),
     ("https://bad.example.org", False), ("https://good.example/one/page", True),
-    ("https://good.example/one/page2", False)])
+    ("https://good.example/one/page2", False), ("http://bad.example:8080/x", True),
+    ("http://ann:word@bad.example/x", True), ("http://bad.example@good.example/x", False)])
 def test_blocklist_covers_subdomains_only(url, blocked):
     listed = frozenset({"bad.example", "good.example/one/page"})
     assert (safety.blocked_url(url, listed) is not None) == blocked, url

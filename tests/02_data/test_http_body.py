@@ -20,6 +20,7 @@ from http_body import BadBody, decompress, parse_headers, split_response, unchun
     (b"a;name=x\r\n0123456789\r\n0\r\n\r\n", b"0123456789", "an extension after the size"),
     (b"4\r\na\r\nb\r\n0\r\n\r\n", b"a\r\nb", "line ends inside a chunk belong to it"),
     (b"3\nabc\n2\nde\n0\n\n", b"abcde", "line ends of LF alone"),
+    (b"2\r\nab\r\n\r\n2\r\ncd\r\n0\r\n\r\n", b"ab", "one line end goes, a blank line is another line"),
     (b"<html>not chunked</html>", b"<html>not chunked</html>", "the header lied: as it is"),
     (b"5\r\nhello\r\n9\r\nwor", b"hellowor", "a body that breaks off keeps what is there"),
     (b"5\r\nhello\r\n0\r\nTrailer: x\r\n\r\n", b"hello", "nothing after the last chunk"),

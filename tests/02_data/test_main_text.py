@@ -99,6 +99,7 @@ def test_a_block_weighs_what_its_children_weigh_without_the_dropped():
     weigh(in_order(root))
     assert (inner.mass, inner.size, inner.link) == (54, 58, 4)
     assert (root.mass, root.size, root.link) == (108, 112, 4), "a dropped child counts nothing"
+    assert (gone.mass, gone.size, gone.link) == (54, 54, 0), "but has its own numbers, as every node"
     weigh(in_order(root))
     assert root.mass == 108, "weighing twice must not add up"
 
@@ -172,10 +173,11 @@ def test_article_body_is_the_story_and_not_what_is_inside_it():
 
 
 @pytest.mark.exercise("2.7")
+@pytest.mark.parametrize("name", ['itemprop="ArticleBody"', 'class="articleBody"', "id=x class=ARTICLEBODY"])
 @pytest.mark.parametrize("mass, dropped, want", [(34, False, "named"), (33, False, "root"),
                                                  (34, True, "root")])
-def test_article_body_is_believed_if_it_holds_a_third(mass, dropped, want):
-    tree = block("body", "root", block("div", 'itemprop="ArticleBody"'), block("div", "other"))
+def test_article_body_is_believed_if_it_holds_a_third(mass, dropped, want, name):
+    tree = block("body", "root", block("div", name), block("div", "other"))
     tree.children[0].dropped = dropped
     got = story_node(*weighed(tree, [100, mass, 100 - mass]))
     assert (got is tree) == (want == "root"), f"a block named articleBody with {mass} of 100"

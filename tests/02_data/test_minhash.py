@@ -143,6 +143,8 @@ def test_band_keys_know_the_order_of_rows_and_have_64_bits():
     assert keys.dtype == np.uint64
     assert len(np.unique(keys)) == len(np.unique(pairs, axis=0)), "different bands, different keys"
     assert (keys >> np.uint64(32)).max() > 0, "the upper half of the key is used"
+    none = m.band_keys(np.zeros((0, 112), np.uint32))
+    assert none.shape == (0, 14) and none.dtype == np.uint64, "no document: no keys, in 14 columns"
 
 
 @pytest.mark.exercise("2.20")

@@ -44,7 +44,7 @@ def test_ids_that_documentation_generators_make(block):
 
 @pytest.mark.exercise("2.34")
 @pytest.mark.parametrize("attributes, hides", [
-    ('class="md:hidden"', False), ('class="overflow-hidden"', False), ('class="a hidden b"', True),
+    ('class="Hidden"', False), ('class="md:hidden"', False), ('class="overflow-hidden"', False), ('class="a hidden b"', True),
     ('class="hidden md:block"', False), ('class="hidden lg:table-cell"', False), ('hidden="until-found"', False),
     ('class="hidden md:mt-2"', True), ('hidden="false"', False), ('hidden="Until-Found"', False),
     ('aria-hidden="false"', False), ('aria-hidden="TRUE"', True), ('title="hidden"', False), ("", False),

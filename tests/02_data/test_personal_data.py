@@ -114,6 +114,13 @@ def test_every_phone_number_is_counted_glued_ones_too():
     assert mask_phone_numbers(f"{PHONE} or 283-182-3829") == (f"{PHONE} or {PHONE}", 1)
     assert mask_phone_numbers("+1 283 182 3829+44 20 7946 0958") == (PHONE * 2, 2), \
         "a mask is a boundary: look again"
+    far = "+1 283 182 3829, a fax, and then"
+    for name, masked in (("tel.", PHONE), ("ISBN", "2831823830")):
+        assert mask_phone_numbers(f"{far} {name} 2831823830")[0] == (
+            f"{PHONE}, a fax, and then {name} {masked}"), \
+            "what stands before a number is looked up where it stands now, behind a longer mask"
+    assert mask_phone_numbers("+1 283 182 3829 is the first, tel. 9018214") == (
+        f"{PHONE} is the first, tel. {PHONE}", 2)
 
 
 @pytest.mark.exercise("2.3")
@@ -151,6 +158,9 @@ def test_an_ip_address_may_end_a_sentence_and_is_counted_each_time():
     assert mask_ip_addresses("8.8.8.8 and 8.8.4.4.") == (f"{IP} and {IP}.", 2)
     assert mask_ip_addresses(f"{IP} and 8.8.4.4") == (f"{IP} and {IP}", 1), "a mask is not counted"
     assert mask_ip_addresses("2001:4860::1: no answer") == (f"{IP}: no answer", 1), "the colon stays"
+    for name, want in (("version", "2001:4860::1"), ("address", IP)):
+        assert mask_ip_addresses(f"8.8.8.8, 9.9.9.9 and {name} 2001:4860::1")[0] == (
+            f"{IP}, {IP} and {name} {want}"), "what stands before it now, behind longer masks"
     far = "x" * 40 + "/"
     assert mask_ip_addresses(f"{far}8.8.8.8") == (f"{far}{IP}", 1), "a name that begins before BACK"
 

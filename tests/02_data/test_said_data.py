@@ -79,6 +79,13 @@ def test_the_minimum_is_of_the_normalised_line():
     assert dedup_lines(twice, minimum=7) == [twice[0], ""], "7 letters are not under 7"
 
 
+@pytest.mark.exercise("2.11")
+@pytest.mark.parametrize("text", ["one\ntwo\n", "\n\none\n\n", "one\x0ctwo\u2028three", "one\r\ntwo\r\n", "\n"])
+def test_a_text_without_repeated_lines_stays_to_the_last_sign(text):
+    for keep in ("first", "none"):
+        assert dedup_lines([text], keep) == [text], "lines end at line feeds, and keep them"
+
+
 @pytest.mark.exercise("2.22")
 @pytest.mark.parametrize("shared, want", [(88, []), (89, [[0, 1]])])
 def test_just_under_the_threshold_is_no_copy(shared, want, monkeypatch):
@@ -129,6 +136,17 @@ def test_a_law_far_off_stays_finite():
 def test_what_fits_exactly_is_held_out():
     splits = assign_splits(list(range(10)), [f"p{i}" for i in range(10)], [10] * 10, 0.2)
     assert splits.count("val") == 2, "one package fills half of the 20 bytes, one cluster the rest"
+
+
+@pytest.mark.exercise("2.31")
+@pytest.mark.parametrize("seed", range(6))
+def test_behind_what_does_not_fit_the_next_may_still_fit(seed):
+    packages = ["large"] + [f"p{i % 5}" for i in range(20)]     # 1000 bytes, and five times four
+    splits = assign_splits(list(range(21)), packages, [1000] + [1] * 20, 8.5 / 1020, seed)
+    assert splits[0] == "train" and splits.count("val") == 8, f"8 of 8.5 bytes, got {splits}"
+    held = [p for p in set(packages) if all(
+        s == "val" for s, q in zip(splits, packages) if q == p)]
+    assert held, "a whole package fills half of the share, whichever place the large one has"
 
 
 @pytest.mark.exercise("2.33")
@@ -194,6 +212,12 @@ def test_any_number_of_blank_lines_belongs_to_the_entry_before():
     assert entries_of(text) == ["\n\nOne.\n\n\n\n", "Two.\n    More.\n\n\n"]
 
 
+@pytest.mark.exercise("2.16")
+def test_a_name_begins_an_entry_only_above_a_deeper_line_right_behind_it():
+    text = "Data\n\n  first\n\n    deeper, but behind a blank line\n\n  second\n    deeper\n"
+    assert entries_of(text) == [text[:text.index("  second")], "  second\n    deeper\n"]
+
+
 @pytest.mark.exercise("2.33")
 def test_frequent_shingles_count_as_often_as_the_poorer_of_the_two_has_them():
     frequent = np.arange(100, 130, dtype=np.uint64)         # in eleven sets: more than FEW
@@ -207,3 +231,4 @@ def test_as_many_columns_as_are_asked_for_hold_a_smallest_value(count):
     got = minhash.signatures(["one two three four five six", ""], 5, count)
     assert got.shape == (2, count) and (got[1] == 2**32 - 1).all()
     assert (got[0] < 2**32 - 1).all() and len(set(got[0].tolist())) == count, "a function each"
+    assert minhash.signatures([], 5, count).shape == (0, count), "no text: no rows"

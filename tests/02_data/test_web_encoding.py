@@ -25,6 +25,8 @@ GERMAN, RUSSIAN, JAPANESE = "Größe für 5 €", "Привет, мир", "日�
     (codecs.BOM_UTF8 + GERMAN.encode(), "koi8-r", GERMAN, "the mark wins over the header, and goes"),
     (codecs.BOM_UTF16_LE + GERMAN.encode("utf-16-le"), None, GERMAN, "UTF-16 by its mark"),
     (JAPANESE.encode("iso2022_jp"), "iso-2022-jp", JAPANESE, "7-bit bytes are not UTF-8"),
+    (b'<meta charset="iso-2022-jp">' + JAPANESE.encode("iso2022_jp"), None, JAPANESE,
+     "7-bit bytes that the page declares"),
     (JAPANESE.encode()[:-1], None, JAPANESE[:-1] + "\ufffd", "cut in the last character"),
     (JAPANESE.encode()[:-1], "shift_jis", JAPANESE[:-1] + "\ufffd", "cut, and a wrong header"),
     (b'<meta charset="koi8-r">' + RUSSIAN.encode("koi8-r"), "nonsense", RUSSIAN,

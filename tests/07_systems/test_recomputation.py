@@ -23,6 +23,9 @@ def test_gradients_by_hand():
     assert x.grad is None and w.grad is None, "gradients are given back, not added to anybody"
     got = gradients_again(lambda x: w * x, [x], [w], torch.tensor(10.0))
     assert [g.item() for g in got] == [20.0, 30.0], "the output's own gradient counts"
+    runs = []
+    gradients_again(lambda x: runs.append(x) or w * x, [x], [w], torch.tensor(1.0))
+    assert len(runs) == 1, f"once more, for inputs and parameters together, not {len(runs)} times"
 
 
 @pytest.mark.exercise("7.25")
@@ -49,6 +52,9 @@ def test_what_needs_no_gradient_or_is_not_used_gets_none():
     unused = torch.nn.Parameter(torch.tensor(5.0))
     got = gradients_again(lambda x: w * x, [x], [w, unused], torch.tensor(1.0))
     assert got[0] is None and got[1].item() == 3.0 and got[2] is None, got
+    got = gradients_again(lambda x: w * unused * x, [x], [w], torch.tensor(1.0))
+    assert [g if g is None else g.item() for g in got] == [None, 15.0], got
+    assert unused.grad is None and w.grad is None, "nor to that of a parameter nobody asked about"
 
 
 def run(model, low=False):

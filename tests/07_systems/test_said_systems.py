@@ -53,7 +53,11 @@ def shares(rank, alone):
     group = [dist.new_group([r]) for r in range(2)][rank] if alone else None
     p, unused = torch.nn.Parameter(torch.zeros(3)), torch.nn.Parameter(torch.zeros(2))
     half = torch.nn.Parameter(torch.zeros(2, dtype=torch.bfloat16))
-    optimizer = zero.ShardedOptimizer([p, unused, half], torch.optim.SGD, group=group, lr=1.0)
+    frozen = torch.nn.Parameter(torch.zeros(2))
+    optimizer = zero.ShardedOptimizer([p, unused, half, frozen], torch.optim.SGD, group=group,
+                                      lr=1.0)
+    frozen.grad = torch.ones(2)                         # from the time before it was frozen
+    frozen.requires_grad_(False)
     sent, plain = [], zero.reduce_scatter
     zero.reduce_scatter = lambda *a, **k: sent.append(1) or plain(*a, **k)
     optimizer.reduce_gradients()                        # no gradient anywhere: nothing is sent
@@ -61,6 +65,8 @@ def shares(rank, alone):
         p.grad = torch.tensor([1.0, 2, 3]) * (1 + 2 * rank)
         half.grad = torch.tensor([1.0, 3.0], dtype=torch.bfloat16) * (1 + 2 * rank)
         optimizer.reduce_gradients()
+    optimizer.reduce_gradients()                        # nothing new since: nothing is sent
+    assert optimizer.pieces[frozen].grad is None and frozen.grad.tolist() == [1, 1], "left out"
     grads = [optimizer.pieces[x].grad for x in (p, half)]
     assert [g.dtype for g in grads] == [torch.float32, torch.bfloat16], "each in its piece's dtype"
     return ([g.tolist() for g in grads], optimizer.pieces[unused].grad is None, len(sent))
