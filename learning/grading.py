@@ -18,7 +18,8 @@ from learning.function_bodies import UNREADABLE, find_function, graft, salvage, 
 from learning.handout import borrowed
 from learning.limited_runs import ForkedRuns
 from learning.number_answers import compute_answers
-from learning.submissions import (Submission, given, helper_files, students_in, submitted_text)
+from learning.submissions import (Submission, given, helper_files, named_apart, students_in,
+                                  submitted_text)
 
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "exercises.toml", "questions.toml", "selfcheck*",
                                   "mutant*", "empty_bodies*", "right_answers.toml",
@@ -43,7 +44,8 @@ def grade(paths: list[Path], chapter: int | None = None, limit: float = 60,
     listed = load_exercises(chapter)
     chosen = [e for e in listed if only in (None, e["id"])] or fail(f"no exercise {only}")
     try:
-        handed_in = [s for p in paths for s in students_in(p)] if class_of else given(paths)
+        handed_in = (named_apart([s for p in paths for s in students_in(p)]) if class_of
+                     else given(paths))
     except ValueError as error:
         fail(str(error))
     computed, rows, servers = compute_answers(chosen), {}, []
