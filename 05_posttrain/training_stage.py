@@ -50,6 +50,12 @@ def result(name: str) -> Path:
     return out(FOLDER, name)
 
 
+def beside(path: Path, what: str) -> Path:
+    """A file that tells about a result, beside it and under its name, so that two results have two:
+    `beside("a/sft.pt", "log.jsonl")` is a/sft_log.jsonl."""
+    return path.with_name(f"{path.stem}_{what}")
+
+
 def add_common(parser: argparse.ArgumentParser, threads: int = 1) -> None:
     """The options of every training command: tokenizer, seed, threads, quick, fresh. `threads` is
     the default: 1 for what the walk runs side by side or in several processes."""

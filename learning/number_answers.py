@@ -62,7 +62,7 @@ def number_in(given: str, unit: str) -> float:
     text = re.sub("^[−–]", "-", given.strip()).replace("−", "-")
     if unit and text.casefold().endswith(unit.casefold()):
         text = text[:-len(unit)]
-    if re.search(r"\d[\s_'’]+(?!\d{3}(?!\d))\d", text.strip()):     # 12 34, not 1 234: two numbers
+    if re.search(r"\d[\s_'’]+(?!\d{3}(?!\d))\d", text.strip()):      # two numbers: 12 34
         raise ValueError(f"{given[:40]!r} is no number: write one, for example 1.5e9")
     text = re.sub(r"[\s_'’]", "", text)
     text = re.sub(r"(?i)[x×*·]10(?:\^|\*\*)\+?(-?\d+)$", r"e\1", text)

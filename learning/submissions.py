@@ -30,8 +30,8 @@ WAYS = {".7z": ": pack it as .zip", ".rar": ": pack it as .zip",
         ".ipynb": ": copy the functions from the notebook into the file"}
 CANVAS = re.compile(r"(?P<who>[^/]+?)(?:_LATE)?_(?P<id>\d+)_\d+_(?P<file>[^/]+)$")
 # What is put behind a name when a second file of that name comes, or a second version.
-MARK = re.compile(r"(?:[ _-]*[(\[]\d+[)\]]|[ _-]\d+|[ _–-]+(?:cop(?:y|ie|ia)|[kк]оп[иі]я|kopi[ae]"
-                  r"|コピー|副本|复制|복사본)(?:[ _-]?\d+)?|[ _-]+(?:v\d+|final|new|late)|\.py| |~)$")
+MARK = re.compile(r"(?:[ _-]*[(\[]\d+[)\]]|[ _-]\d+|[ _-]+(?:v\d+|final|new|late)|\.py| |~"
+                  r"|[ _–-]+(?:cop(?:y|ie|ia)|kopi[ae]|коп[иі]я|コピー|副本|복사본)(?:[ _-]?\d+)?)$")
 MOODLE = re.compile(r"(?P<who>[^/]+?)_(?P<id>\d+)_assignsubmission_[a-z]+_?/?(?P<file>.*)$")
 
 
@@ -48,8 +48,8 @@ def is_archive(name: str) -> bool:
 
 
 def harmless(name: str) -> bool:
-    """Whether a path stays inside and can be anybody's work: no hidden file or folder (.git, ._dpo.py
-    beside every file that a Mac has packed) and nobody else's code."""
+    """Whether a path stays inside and can be somebody's work: no hidden file or folder (.git, and
+    the ._dpo.py that a Mac packs beside each dpo.py), and no installed package."""
     parts = name.split("/")
     return not (".." in parts or name.startswith("/") or re.match(r"[A-Za-z]:", name)
                 or not name or name.endswith("/") or {"__MACOSX", "site-packages"} & set(parts)
@@ -226,8 +226,8 @@ def original_name(name: str, known: set[str]) -> str:
     plain, before = stem.lower(), ""
     while plain != before and plain not in known:       # one mark after the other: "dpo (1) (1)"
         before, plain = plain, MARK.sub("", plain)
-    fits = [k for k in known if plain == k or re.search(rf"[^A-Za-z0-9]{re.escape(k)}$", plain)] or [
-        k for k in known if re.match(rf"{re.escape(k)}[^A-Za-z0-9]", plain)]
+    fits = [k for k in known if plain == k or re.search(rf"[^A-Za-z0-9]{re.escape(k)}$", plain)]
+    fits = fits or [k for k in known if re.match(rf"{re.escape(k)}[^A-Za-z0-9]", plain)]
     return max(fits, key=len) + dot + ending.lower() if fits else name
 
 

@@ -93,6 +93,30 @@ def test_current_until_input_settings_code_or_an_output_change(program, tmp_path
     assert not job().is_current(), "the code of a module that a late import brings changed"
 
 
+def test_claims_and_files_named_after_the_work_are_outputs_too(program, tmp_path, monkeypatch):
+    monkeypatch.setattr(artifacts, "OUT", tmp_path)
+    target, table = tmp_path / "out.txt", tmp_path / "subject.csv"
+    old = dict(measured="", value=1, expected="", verdict="holds")
+    artifacts.record_claim("others", command="python 01_x/other.py", **old)
+
+    def made():
+        job = artifacts.Job(program, {}, [], [target])
+        current = job.is_current()
+        if not current:
+            for path in (target, table):
+                path.write_text("made", encoding="utf-8")
+            artifacts.record_claim("ours", command="python 01_x/make.py --quick", **old)
+            job.done([table])
+        return current
+    assert not made() and made()
+    for lost in (artifacts.out("claims", "ours.json"), table):
+        lost.unlink()
+        assert not made(), f"{lost.name} deleted: it is an output too"
+        assert made() and lost.exists()
+    artifacts.out("claims", "others.json").unlink()
+    assert made(), "the claim of another command is none of its outputs"
+
+
 def test_fresh_work_that_was_stopped_is_not_up_to_date(program, tmp_path):
     target = tmp_path / "out.txt"
     target.write_text("made", encoding="utf-8")
