@@ -52,9 +52,10 @@ def best_rate(rates, losses) -> tuple[float, float]:
     good = np.isfinite(losses)
     tried, which = np.unique(rates[good], return_inverse=True)
     # Ascending rates, and one loss for each.
-    x = np.log(tried)
+    with np.errstate(all="ignore"):
+        x = np.log(tried)
     y = np.bincount(which, losses[good]) / np.bincount(which)
-    if not len(x) or x[0] == -np.inf or np.isnan(x).any():
+    if not len(x) or not np.isfinite(x).all():
         raise ValueError("no rate above zero has a finite loss")
     at = int(np.argmin(y))
     if at in (0, len(x) - 1):
