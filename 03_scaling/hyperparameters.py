@@ -52,8 +52,7 @@ def best_rate(rates, losses) -> tuple[float, float]:
     good = np.isfinite(losses)
     tried, which = np.unique(rates[good], return_inverse=True)
     # Ascending rates, and one loss for each.
-    with np.errstate(all="ignore"):
-        x = np.log(tried)
+    x = np.log(tried)
     y = np.bincount(which, losses[good]) / np.bincount(which)
     if not len(x) or not np.isfinite(x).all():
         raise ValueError("no rate above zero has a finite loss")
