@@ -45,7 +45,6 @@ def test_no_answer_is_a_nan(asked):
         asked()
 
 
-@pytest.mark.exercise("3.11")
 @pytest.mark.parametrize("half_life", [1e9, 1e17, 1e30, math.inf])
 def test_where_repeating_costs_nothing_a_token_is_a_token(half_life):
     got = float(effective_tokens(4e9, 1e9, half_life))

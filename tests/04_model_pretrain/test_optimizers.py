@@ -220,7 +220,6 @@ def test_lazy_rows_equal_torch_sparse_adam():
                               "2 to 4 had gradients, the others must not move at all")
 
 
-@pytest.mark.exercise("4.6")
 @pytest.mark.parametrize("wrong", [-1.0, float("nan")])
 def test_a_length_below_zero_does_not_turn_the_gradients_round(wrong):
     p = torch.nn.Parameter(torch.ones(2))
@@ -230,7 +229,6 @@ def test_a_length_below_zero_does_not_turn_the_gradients_round(wrong):
     assert p.grad.tolist() == [3, 4]
 
 
-@pytest.mark.exercise("4.6")
 def test_a_single_tensor_is_one_parameter():
     p = torch.nn.Parameter(torch.ones(2))
     p.grad = torch.tensor([3.0, 4.0])

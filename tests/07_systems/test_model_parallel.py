@@ -80,7 +80,6 @@ def test_split_dimensions(name, want):
         f"{name}: expected {want}, got {got} (weights are stored (out, in))")
 
 
-@pytest.mark.exercise("7.15")
 def test_a_broken_row_reaches_its_own_tokens_only():
     rows = torch.tensor([[float("nan")], [7.0]])
     got = tensor_parallel.lookup_own_rows(torch.tensor([[0, 3, 9]]), rows, 2)
