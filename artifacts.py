@@ -327,6 +327,18 @@ class CommandLine(argparse.ArgumentParser):
                 (USUAL[name] for name in action.option_strings if name in USUAL), None)
         return super().format_help()
 
+    def parse_args(self, *given: Any, **more: Any) -> argparse.Namespace:
+        """The options; a number that is nan or infinite, or a seed below 0, means nothing in any
+        command."""
+        found = super().parse_args(*given, **more)
+        for name, value in vars(found).items():
+            for number in value if isinstance(value, (list, tuple)) else [value]:
+                least = "at least 0" if name == "seed" and number is not None and number < 0 else ""
+                if least or isinstance(number, float) and not math.isfinite(number):
+                    self.error(f"argument --{name.replace('_', '-')}: {number} must be "
+                               + (least or "finite"))
+        return found
+
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message} (--help explains every option)\n")
 

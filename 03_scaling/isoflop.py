@@ -34,8 +34,8 @@ def parabola_minimum(N: np.ndarray, L: np.ndarray) -> tuple[float, float, np.nda
 
     N, L (n,), n >= 3 -> (N at the minimum, L there, coefficients (3,), highest power first).
     ValueError for fewer than three different sizes, a loss that is not finite and positive, losses
-    that are all equal, if it opens downwards, or if its minimum lies outside the sizes that were tried (by more than a
-    factor 2): then the budget does not say where its best model is.
+    that are all equal, if it opens downwards, or if its minimum lies outside the sizes that were
+    tried (by more than a factor 2): then the budget does not say where its best model is.
     """
     N, L = checked_runs(N=N, L=L)
     if len(np.unique(N)) < 3:

@@ -225,7 +225,8 @@ def main() -> None:
     parser = CommandLine(__doc__)
     parser.add_argument("csv", nargs="?", default=out("03_scaling", "runs.csv"),
                         help="columns for N, D or FLOPs, and loss")
-    parser.add_argument("--drop-worst", type=int, default=0, help="leave out the highest losses")
+    parser.add_argument("--drop-worst", type=within(int, low=0), default=0,
+                        help="leave out the highest losses")
     parser.add_argument("--bootstrap", type=within(int, low=0), default=1000,
                         help="resamplings for the intervals")
     parser.add_argument("--seed", type=int, default=0)

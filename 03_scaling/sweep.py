@@ -181,7 +181,7 @@ def parse() -> argparse.Namespace:
     parser = CommandLine(__doc__)
     parser.add_argument("--data", type=Path, default=out("02_data"), help="folder of the shards")
     parser.add_argument("--out", type=Path, default=out("03_scaling"), help="folder for results")
-    parser.add_argument("--sequence-length", type=int, default=256, help="tokens")
+    parser.add_argument("--sequence-length", type=within(int, low=2), default=256, help="tokens")
     parser.add_argument("--minutes", type=within(above=0),
                         help="for all runs (default 3; quick 0.3; "
                         "full 60)")

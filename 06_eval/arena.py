@@ -140,8 +140,8 @@ def bradley_terry(battles: Iterable, bootstrap: int = 0, scale: float = 400.0,
     P(a beats b) = 1 / (1 + 10^((R_b - R_a) / scale)), draws half a win each. `anchor`
     ("model", rating) pins one model; without it the mean is 1000. bootstrap = 0 gives normal-theory
     intervals from the curvature, narrower by what draws take from the variance; bootstrap = n
-    refits n resamples and takes 2.5 and 97.5 percent, but not less than the curvature says where all
-    votes agree and all resamples are alike. Example: three wins to one -> ratings
+    refits n resamples and takes 2.5 and 97.5 percent; where all votes agree, so that
+    all resamples are alike, no less than the curvature says. Example: three wins to one -> ratings
     400 * log10(3) = 190.8 apart. No battles -> empty.
 
     Models that never met, not even through others, are rated and ranked apart, each island by

@@ -52,7 +52,8 @@ def style_control(battles: Sequence, features: np.ndarray, ridge: float = 0.5, s
     design = np.zeros((len(score), len(names) + difference.shape[1]))
     design[rows, first], design[rows, second] = 1.0, -1.0
     design[:, len(names):] = difference / np.where(size > 0, size, 1.0)
-    penalty = np.concatenate([np.full(len(names), 1e-7 if bounded else 0.1), np.full(difference.shape[1], ridge)])
+    penalty = np.concatenate([np.full(len(names), 1e-7 if bounded else 0.1),
+                              np.full(difference.shape[1], ridge)])
     beta, covariance = logistic_fit(design, score, penalty)
     strengths, unit = beta[:len(names)], scale / math.log(10.0)
     # The mean is of those that have a rating: one without bound would drag all the others along.

@@ -49,13 +49,15 @@ def arguments() -> argparse.Namespace:
         plan.add_argument(f"--{name}", type=int)
     plan.add_argument("--precision", choices=["fp32", "bf16"])
     run = parser.add_argument_group("the run")
-    run.add_argument("--learning-rate-adamw", type=float, default=3e-3, help="peak rate")
-    run.add_argument("--micros", type=int, default=4, help="micro-batches of the pipeline")
+    run.add_argument("--learning-rate-adamw", type=within(above=0), default=3e-3, help="peak rate")
+    run.add_argument("--micros", type=within(int, low=1), default=4,
+                     help="micro-batches of the pipeline")
     run.add_argument("--attention", choices=["torch", "flash"], default="torch",
                      help="kernel of the attention")
     run.add_argument("--device", default="cpu", help="cpu or cuda")
-    run.add_argument("--checkpoint-every", type=int, default=50, help="steps")
-    run.add_argument("--timeout", type=int, default=60, help="seconds until a silent rank is dead")
+    run.add_argument("--checkpoint-every", type=within(int, low=1), default=50, help="steps")
+    run.add_argument("--timeout", type=within(int, low=1), default=60,
+                     help="seconds until a silent rank is dead")
     run.add_argument("--fresh", action="store_true", help="delete what an earlier run has left")
     return parser.parse_args()
 

@@ -216,3 +216,32 @@ def test_help_prints_the_whole_docstring_and_every_default(capsys):
     line.add_argument("--rate", type=float, default=0.1, help="100 % of it")
     text = line.format_help()
     assert "Reads x; writes y." in text and "of every random draw (default: 0)" in text, text
+
+
+@pytest.mark.parametrize("options", ["--rate nan", "--rate inf", "--seed -1", "--many 1 nan"])
+def test_numbers_that_mean_nothing_anywhere_are_one_line_that_names_the_option(options, capsys):
+    parser = artifacts.CommandLine("A command.")
+    parser.add_argument("--rate", type=float, default=1.0)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--many", type=float, nargs="+")
+    assert parser.parse_args([]).seed is None and parser.parse_args(["--seed", "0"]).seed == 0
+    with pytest.raises(SystemExit) as stopped:
+        parser.parse_args(options.split())
+    told = capsys.readouterr().err
+    assert stopped.value.code == 2 and options.split()[0] in told and told.count("\n") == 1, told
+
+
+@pytest.mark.parametrize("script, options", [
+    ("07_systems/memory.py", "--parameters inf"), ("07_systems/memory.py", "--activations-gb -5"),
+    ("07_systems/equality.py", "--ranks 0"), ("07_systems/ahead_of_time.py", "--heads 0"),
+    ("07_systems/train_distributed.py", "--checkpoint-every 0"),
+    ("04_model_pretrain/pretrain.py", "--learning-rate -1"), ("06_eval/serve.py", "--port 99999"),
+    ("04_model_pretrain/real_model_benchmark.py", "--rounds 0"),
+    ("03_scaling/power_laws.py", "--drop-worst -1"), ("06_eval/evaluate.py", "--shots -1")])
+def test_options_out_of_range_are_refused_before_any_work(script, options, monkeypatch, capsys):
+    import importlib
+    monkeypatch.setattr(sys, "argv", [script, *options.split()])
+    with pytest.raises(SystemExit) as stopped:
+        importlib.import_module(script.split("/")[1].removesuffix(".py")).main()
+    told = capsys.readouterr().err
+    assert stopped.value.code == 2 and options.split()[0] in told and told.count("\n") == 1, told
