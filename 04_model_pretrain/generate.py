@@ -168,6 +168,8 @@ def choose(logits: Tensor, seen: Tensor, *, temperature: float = 1.0, top_k: int
     if not (0 <= temperature < math.inf and 0 < repetition_penalty < math.inf):
         raise ValueError(f"temperature {temperature} and repetition_penalty {repetition_penalty} "
                          "must be at least and above 0")
+    if math.isnan(top_p or 0) or math.isnan(min_p or 0):
+        raise ValueError(f"top_p {top_p} and min_p {min_p} must be numbers")
     logits = logits.float()
     if repetition_penalty != 1.0:
         logits = penalise_repeats(logits, seen, repetition_penalty)
