@@ -92,8 +92,8 @@ def copies(domain: np.ndarray, tokens: np.ndarray, mixture: np.ndarray | None,
     # What we want: a domain without documents cannot be read, and the others take its weight.
     weight = np.where(share > 0, mixture, 0.0)
     if not (weight.sum() > 0 and np.isfinite(mixture).all() and (mixture >= 0).all()):
-        raise ValueError(f"the mixture's weights {np.round(mixture, 4).tolist()} must be finite, not "
-                         "below 0, and above 0 for a domain that has documents")
+        raise ValueError(f"the mixture's weights {np.round(mixture, 4).tolist()} must be finite, "
+                         "not below 0, and above 0 for a domain that has documents")
     weight = weight / weight.sum()
     # Wanted over given is how often to read each document of that domain.
     expected = (weight / np.maximum(share, 1e-12))[domain]
@@ -149,8 +149,8 @@ class PackedBatches:
                  rank: int = 0, ranks: int = 1, shuffle: bool = True,
                  use_mixture: bool = True) -> None:
         if rows < 1 or sequence_length < 1 or rows % ranks:
-            raise BadInput(f"{rows} rows of {sequence_length} tokens per batch cannot be split over "
-                           f"{ranks} ranks: choose a batch that divides")
+            raise BadInput(f"{rows} rows of {sequence_length} tokens per batch cannot be split "
+                           f"over {ranks} ranks: choose a batch that divides")
         if not 0 <= rank < ranks:
             raise ValueError(f"rank {rank} is not one of {ranks}")
         self.shard, self.T, self.rows, self.seed = shard, sequence_length, rows, seed
