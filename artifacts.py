@@ -182,6 +182,7 @@ class Job:
     def __init__(self, file: str, settings: dict, reads: Iterable[Path | str],
                  writes: Iterable[Path | str]) -> None:
         self.writes = [Path(path) for path in writes]
+        self.name, self.began = Path(file).name, time.time() - 0.1      # a disk's clock is coarser
         self.fresh = bool(settings.get("fresh"))
         code = b"".join(path.read_bytes() for path in code_behind(file))
         plain = {name: value for name, value in settings.items()
@@ -236,9 +237,17 @@ class Job:
                   if not Path(path).exists()]
         return ", ".join(words[:3]) + (f" and {len(words) - 3} more" if len(words) > 3 else "")
 
-    def done(self) -> None:
-        """Note what the result was made from; call it last, when all its files are written."""
-        write_json(self.note, self.now | {"outputs": [str(path) for path in self.writes]})
+    def claims(self) -> list[Path]:
+        """The claims that this command has recorded since the job was made."""
+        return [path for path in sorted(out("claims").glob("*.json"))
+                if path.stat().st_mtime >= self.began and f"/{self.name}" in
+                str(read_json(path, self.name).get("command"))]
+
+    def done(self, more: Iterable[Path | str] = ()) -> None:
+        """Note what the result was made from; call it last, when all its files are written. `more`
+        files, and its claims, count as outputs that nobody could name before the work."""
+        outputs = [*self.writes, *more, *self.claims()]
+        write_json(self.note, self.now | {"outputs": [str(path) for path in outputs]})
 
 
 def record_claim(claim: str, *, measured: str, value: Any, expected: str, verdict: str,
@@ -317,6 +326,18 @@ class CommandLine(argparse.ArgumentParser):
             action.help = action.help or next(
                 (USUAL[name] for name in action.option_strings if name in USUAL), None)
         return super().format_help()
+
+    def parse_args(self, *given: Any, **more: Any) -> argparse.Namespace:
+        """The options; a number that is nan or infinite, or a seed below 0, means nothing in any
+        command."""
+        found = super().parse_args(*given, **more)
+        for name, value in vars(found).items():
+            for number in value if isinstance(value, (list, tuple)) else [value]:
+                least = "at least 0" if name == "seed" and number is not None and number < 0 else ""
+                if least or isinstance(number, float) and not math.isfinite(number):
+                    self.error(f"argument --{name.replace('_', '-')}: {number} must be "
+                               + (least or "finite"))
+        return found
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"error: {message} (--help explains every option)\n")

@@ -19,8 +19,9 @@ def effective_tokens(tokens, unique, half_life: float = HALF_LIFE):
     """How many fresh tokens are worth as much as `tokens` tokens drawn from `unique` ones.
 
     D' = U + U R* (1 - exp(-R / R*)) with R = D / U - 1 repetitions; D' = D while D <= U. Numbers
-    or arrays. However often repeated, a text is never worth more than U (1 + R*) tokens.
-    ValueError unless `unique` and R* are above zero and `tokens` is not below.
+    or arrays, R* too: with a large R* a repeated token is worth as much as a fresh one, D' = D, and
+    so with an infinite one. However often repeated, a text is never worth more than U (1 + R*)
+    tokens. ValueError unless `unique` and R* are above zero and `tokens` is not below.
     Source: Muennighoff et al. 2023, equation 5; R* = 15.39 there.
     """
     tokens, unique = np.asarray(tokens, float), np.asarray(unique, float)
@@ -31,7 +32,10 @@ def effective_tokens(tokens, unique, half_life: float = HALF_LIFE):
     # Repetitions after the first reading; none if the text is not even read once.
     repeats = np.maximum(tokens / unique - 1, 0)
     # What repeating adds runs out: each further reading is worth a fixed share less.
-    worth = unique + unique * half_life * (1 - np.exp(-repeats / half_life))
+    # expm1: next to 1 the exponential of a small number loses its digits, at R* = 1e17 all of them.
+    with np.errstate(invalid="ignore"):
+        worth = unique - unique * half_life * np.expm1(-repeats / half_life)
+    worth = np.where(np.isinf(half_life), tokens, worth)
     return np.where(tokens <= unique, tokens, worth)
 
 
@@ -84,6 +88,7 @@ def epochs_at_price(price: float = 0.1, half_life: float = HALF_LIFE) -> float:
     The marginal worth of token D is exp(-R / R*): a tenth is lost after 0.1 R* repetitions or so.
     epochs_at_price(0.1) is 2.6; 4 epochs have cost 7 % of all tokens' worth so far.
     """
-    if not 0 <= price < 1:
-        raise ValueError(f"price {price:g}: a share of a token's worth, 0 to below 1")
+    if not 0 <= price < 1 or not half_life > 0:
+        raise ValueError(f"price {price:g}: a share of a token's worth, 0 to below 1; and R* is "
+                         f"above zero, not {half_life:g}")
     return 1 - half_life * np.log(1 - price)

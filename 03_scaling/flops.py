@@ -31,8 +31,8 @@ def parameters(config) -> dict[str, int]:
     "products"}. "embedding" are the tables: of tokens, of learned positions, of n-grams (2
     ngram_rows x ngram_width). "attention" and "mlp" are the matrices inside the blocks (all
     layers), "ngram" the small matrix that reads the n-gram table (2 ngram_width x C), "vectors"
-    the gains of all norms, biases and shares, "head" the output matrix (0 if tied: it is the embedding again).
-    non_embedding = total - embedding - head, Kaplan's N.
+    the gains of all norms, biases and shares, "head" the output matrix (0 if tied: it is the
+    embedding again). non_embedding = total - embedding - head, Kaplan's N.
     "products" is what a token is multiplied with: attention + mlp + ngram + the output matrix,
     tied or not; tables are only looked up.
     4 layers of width 192, 4,096 tokens, no n-grams: 3,344,768 in all, 1,769,472 in the blocks.

@@ -27,7 +27,7 @@ from optimizers import AdamW
 from log_lines import fit_power_law
 from run_table import measured_here, read_rows
 from scaling_figures import draw_rates
-from sweep import run_jobs, train_one
+from sweep import keep_runs_of, run_jobs, train_one
 from training_loop import Recipe
 
 RECORDED = Path(__file__).parent / "recorded" / "rates.csv"
@@ -54,7 +54,7 @@ def best_rate(rates, losses) -> tuple[float, float]:
     # Ascending rates, and one loss for each.
     x = np.log(tried)
     y = np.bincount(which, losses[good]) / np.bincount(which)
-    if not len(x) or x[0] == -np.inf or np.isnan(x).any():
+    if not len(x) or not np.isfinite(x).all():
         raise ValueError("no rate above zero has a finite loss")
     at = int(np.argmin(y))
     if at in (0, len(x) - 1):
@@ -186,6 +186,7 @@ def main() -> None:
                              "recipe": asdict(replace(Recipe(), learning_rate=rate)),
                              "steps": args.tokens // 1024, "precision": "fp32", "whole": False,
                              "budget": float(width * args.tokens), "evaluation_tokens": 30_000})
+        keep_runs_of(args.data, args.out / "rates.csv")
         rows = run_jobs(jobs, args.out / "rates.csv", args.workers, train_one)
     try:
         found = study(rows)

@@ -10,6 +10,7 @@ it should be (Sardana et al. 2024). This prints the best ratio by demand, and th
 training does (--inference-price), and latency and memory are not counted.
 """
 
+import math
 
 import numpy as np
 
@@ -23,9 +24,12 @@ PUBLISHED = ParametricFit(1.817, 482.0, 2085.4, 0.348, 0.366)
 def tokens_to_reach(fit: ParametricFit, loss: float, N):
     """Training tokens with which N parameters reach `loss`; infinity if they never do.
 
-    Solves loss = E + A / N^alpha + B / D^beta for D. N a number or an array.
+    Solves loss = E + A / N^alpha + B / D^beta for D. N a number or an array. ValueError for a loss
+    that is nan or a model without parameters.
     """
     E, A, B, alpha, beta = fit
+    if math.isnan(loss) or not np.all(np.greater(N, 0)):
+        raise ValueError(f"loss {loss} at {N} parameters: a number, and more than none")
     # What is left for the data term; none left: the model is too small for this loss.
     left = loss - E - A / np.asarray(N, float) ** alpha
     # The data term alone must make up the rest: turn B / D^beta = left round.
@@ -39,10 +43,14 @@ def cheapest(fit: ParametricFit, loss: float, demand: float, price: float = 1.0
 
     `demand`: tokens to be read and written in the model's life; `price`: of an inference FLOP in
     training FLOPs. demand = 0 gives the training optimum. N to a part in 100,000. ValueError if no
-    model reaches `loss`, or for a demand or price that is below zero or not finite.
+    model reaches `loss`, for a demand or price that is below zero or not finite, or a law of which
+    alpha, beta, A or B is not above zero.
     Source: Sardana et al. 2024, equation 3.
     """
-    E, A, _, alpha, _ = fit
+    E, A, B, alpha, beta = fit
+    if not min(A, B, alpha, beta) > 0:
+        raise ValueError(f"a law with A {A:g}, B {B:g}, alpha {alpha:g}, beta {beta:g} does not "
+                         "fall with size and data: all four must be above zero")
     if not (0 <= demand < np.inf and 0 <= price < np.inf):
         raise ValueError(f"demand {demand:g} and price {price:g} must be finite and not negative")
     if not E < loss < np.inf:

@@ -33,13 +33,15 @@ def parabola_minimum(N: np.ndarray, L: np.ndarray) -> tuple[float, float, np.nda
     """The minimum of the parabola L = c2 x^2 + c1 x + c0 in x = log N, by least squares.
 
     N, L (n,), n >= 3 -> (N at the minimum, L there, coefficients (3,), highest power first).
-    ValueError for fewer than three different sizes, a loss that is not finite and positive, if it
-    opens downwards, or if its minimum lies outside the sizes that were tried (by more than a
-    factor 2): then the budget does not say where its best model is.
+    ValueError for fewer than three different sizes, a loss that is not finite and positive, losses
+    that are all equal, if it opens downwards, or if its minimum lies outside the sizes that were
+    tried (by more than a factor 2): then the budget does not say where its best model is.
     """
     N, L = checked_runs(N=N, L=L)
     if len(np.unique(N)) < 3:
         raise ValueError("three different sizes are needed for a parabola")
+    if np.ptp(L) == 0:          # rounding would choose a minimum
+        raise ValueError("all losses are equal: no size is best")
     x = np.log(N)
     # Centred, or the powers of log N would be too alike to tell apart.
     middle = x.mean()

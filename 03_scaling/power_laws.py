@@ -109,10 +109,14 @@ def fit_parametric(N, D, L, bootstrap: int = 0, *, delta: float = 1e-3, seed: in
     in the resamples too, or a noisy sweep would have a resample without any best allocation.
     ValueError for fewer than 6 different runs (5 with a prior), all of one N or one D, a ladder on
     which D follows N (then N's share and D's cannot be told apart), values not finite and
-    positive, losses that are all equal, or if the best law that fits falls with neither N nor D.
+    positive, losses that are all equal, a delta that is not above 0, or if the best law that fits
+    does not fall with N and with D.
     Source: Hoffmann et al. 2022, section 3.3; refit by Besiroglu et al. 2024.
     """
     N, D, L = checked_runs(N=N, D=D, L=L)
+    if not delta > 0 or bootstrap < 0:
+        raise ValueError(f"delta is {delta:g} and bootstrap {bootstrap}: the Huber loss needs a "
+                         "delta above 0, and resamples are 0 or more")
     log_N, log_D, log_L = np.log(N), np.log(D), np.log(L)
     check_that_runs_can_tell(log_N, log_D, 5 if prior else 6, beliefs=bool(prior))
     if np.ptp(log_L) == 0:
@@ -222,7 +226,8 @@ def main() -> None:
     parser = CommandLine(__doc__)
     parser.add_argument("csv", nargs="?", default=out("03_scaling", "runs.csv"),
                         help="columns for N, D or FLOPs, and loss")
-    parser.add_argument("--drop-worst", type=int, default=0, help="leave out the highest losses")
+    parser.add_argument("--drop-worst", type=within(int, low=0), default=0,
+                        help="leave out the highest losses")
     parser.add_argument("--bootstrap", type=within(int, low=0), default=1000,
                         help="resamplings for the intervals")
     parser.add_argument("--seed", type=int, default=0)

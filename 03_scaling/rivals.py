@@ -30,7 +30,7 @@ from ngram import NgramModel
 from rival_curves import EXTRA, POSITIONS, beyond, claim, compare, ladder
 from run_table import COLUMNS, measured_here, read_rows, write_rows
 from scaling_figures import draw_rivals
-from sweep import run_jobs
+from sweep import keep_runs_of, run_jobs
 from training_loop import NonFinite, Recipe, train
 
 SIZES = {"gpt": (32, 48, 64, 96), "lstm": (56, 84, 112, 166)}       # widths of like parameters
@@ -195,6 +195,8 @@ def main() -> None:
         args.out.mkdir(parents=True, exist_ok=True)
         write_bytes(args)
         columns = COLUMNS + ("optimizer",) + EXTRA
+        for file in (path, args.out / "rivals_rates.csv"):
+            keep_runs_of(args.data, file)
         tried = tuned(args, args.out / "rivals_rates.csv", columns)
         rows = run_jobs(race_jobs(args, tried), path, args.workers, race_one, columns)
         rows += counting_rows(args)

@@ -149,6 +149,18 @@ def fit_to_time(args: argparse.Namespace, vocab_size: int, workers: int) -> tupl
     return scale, precision
 
 
+def keep_runs_of(data: Path | str, path: Path) -> None:
+    """Put the runs in the csv at `path` aside if they read other shards than those in `data`: a run
+    is known by its settings alone, and would be taken for one of today's."""
+    shard, note = Shard(data, "train"), path.with_suffix(".data.json")
+    now = {"tokenizer_sha256": shard.tokenizer_sha256, "corpus_sha256": shard.corpus_sha256}
+    if path.exists() and note.exists() and read_json(note, "03_scaling/sweep.py") != now:
+        aside = path.with_suffix(".other.csv")
+        os.replace(path, aside)
+        print(f"{shown(path)} holds runs on other data: kept as {shown(aside)}, these begin anew")
+    write_json(note, now)
+
+
 def run_jobs(jobs: list[dict], path: Path, workers: int, work: Callable[[dict], dict] = train_one,
              columns: tuple[str, ...] = COLUMNS) -> list[dict]:
     """Run what is not in the csv at `path` yet; each finished run is written at once."""
@@ -181,7 +193,7 @@ def parse() -> argparse.Namespace:
     parser = CommandLine(__doc__)
     parser.add_argument("--data", type=Path, default=out("02_data"), help="folder of the shards")
     parser.add_argument("--out", type=Path, default=out("03_scaling"), help="folder for results")
-    parser.add_argument("--sequence-length", type=int, default=256, help="tokens")
+    parser.add_argument("--sequence-length", type=within(int, low=2), default=256, help="tokens")
     parser.add_argument("--minutes", type=within(above=0),
                         help="for all runs (default 3; quick 0.3; "
                         "full 60)")

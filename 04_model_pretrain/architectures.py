@@ -196,7 +196,8 @@ def main() -> None:
             show(read_json(RECORDED, "04_model_pretrain/architectures.py"), args.out, " --recorded")
         return
     if args.quick:
-        args.tokens, args.seconds, args.seeds = 60_000, 5, 1
+        args.tokens, args.seconds = min(args.tokens, 60_000), min(args.seconds, 5)
+        args.seeds = 1
     inputs = [Path(args.data) / name for name in ("train.bin", "val.bin", "index.json")]
     job = Job(__file__, vars(args), reads=inputs, writes=[args.out])
     if job.up_to_date():

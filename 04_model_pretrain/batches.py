@@ -82,7 +82,8 @@ def copies(domain: np.ndarray, tokens: np.ndarray, mixture: np.ndarray | None,
     domain (n,) numbers, tokens (n,) lengths, mixture (domains,) weights or None (all once) ->
     (n,) integers. Document i is expected weight(d) / share(d) times, where share(d) is domain d's
     part of all tokens; the fraction is drawn, so the expectation is exact. Weights sum to 1 after
-    dividing by the sum over the domains that have documents.
+    dividing by the sum over the domains that have documents. ValueError if none of those has a
+    weight, or for a weight that is below 0 or not finite.
     """
     if mixture is None:
         return np.ones(len(domain), dtype=np.int64)
@@ -90,6 +91,9 @@ def copies(domain: np.ndarray, tokens: np.ndarray, mixture: np.ndarray | None,
     share = np.bincount(domain, weights=tokens, minlength=len(mixture)) / tokens.sum()
     # What we want: a domain without documents cannot be read, and the others take its weight.
     weight = np.where(share > 0, mixture, 0.0)
+    if not (weight.sum() > 0 and np.isfinite(mixture).all() and (mixture >= 0).all()):
+        raise ValueError(f"the mixture's weights {np.round(mixture, 4).tolist()} must be finite, "
+                         "not below 0, and above 0 for a domain that has documents")
     weight = weight / weight.sum()
     # Wanted over given is how often to read each document of that domain.
     expected = (weight / np.maximum(share, 1e-12))[domain]
@@ -144,9 +148,11 @@ class PackedBatches:
     def __init__(self, shard: Shard, sequence_length: int, rows: int, seed: int = 0, *,
                  rank: int = 0, ranks: int = 1, shuffle: bool = True,
                  use_mixture: bool = True) -> None:
-        if rows % ranks:
-            raise BadInput(f"{rows} rows per batch cannot be split over {ranks} ranks: choose a "
-                           "batch that divides")
+        if rows < 1 or sequence_length < 1 or rows % ranks:
+            raise BadInput(f"{rows} rows of {sequence_length} tokens per batch cannot be split "
+                           f"over {ranks} ranks: choose a batch that divides")
+        if not 0 <= rank < ranks:
+            raise ValueError(f"rank {rank} is not one of {ranks}")
         self.shard, self.T, self.rows, self.seed = shard, sequence_length, rows, seed
         self.rank, self.ranks, self.shuffle = rank, ranks, shuffle
         self.mixture = shard.mixture if use_mixture else None
@@ -163,7 +169,10 @@ class PackedBatches:
         if number not in self.kept:
             # the order depends on seed and epoch alone: nothing to save, nothing to restore
             rng = np.random.default_rng([self.seed, number])
-            count = copies(self.shard.domain, self.shard.length, self.mixture, rng)
+            try:
+                count = copies(self.shard.domain, self.shard.length, self.mixture, rng)
+            except ValueError as why:
+                raise BadInput(f"index.json: {why}: run python {MADE_BY}") from why
             documents = np.repeat(np.arange(len(count)), count)
             packed = pack(self.shard.length[documents], self.T)
             order = rng.permutation(len(packed)) if self.shuffle else range(len(packed))

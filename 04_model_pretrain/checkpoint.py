@@ -36,7 +36,10 @@ def plain(value: Any, place: str) -> Any:
     `place` of anything else: torch would write it, and nothing could ever read the file again.
     """
     if isinstance(value, (np.generic, np.ndarray)) and value.dtype.kind in "biuf":
-        return value.item() if isinstance(value, np.generic) else torch.as_tensor(value.copy())
+        if value.dtype.kind == "f" and value.dtype.itemsize > 8:    # longdouble: torch has none
+            value = value.astype(np.float64)
+        native = value.astype(value.dtype.newbyteorder("="))
+        return native.item() if isinstance(value, np.generic) else torch.as_tensor(native)
     if isinstance(value, Tensor):
         return value.data if isinstance(value, torch.nn.Parameter) else value
     if value is None or isinstance(value, (bool, torch.dtype)):

@@ -143,7 +143,7 @@ def main() -> None:
             show(kept["bits_per_byte"], kept["tokens"], args.out, " --recorded")
         return
     if args.quick:
-        args.tokens, args.seeds = 30_000, 2
+        args.tokens, args.seeds = min(args.tokens, 30_000), min(args.seeds, 2)
     folders = {name: args.steps / name.replace(" ", "_") for name in STAGES}
     inputs = [need(folder / "index.json", "02_data/measure_filters.py")
               for folder in folders.values()]

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from artifacts import CommandLine, BadInput, command, need, out
+from artifacts import CommandLine, BadInput, command, need, out, within
 from fast_decoding import packed
 from gpt import GPT
 
@@ -169,6 +169,8 @@ def choose(logits: Tensor, seen: Tensor, *, temperature: float = 1.0, top_k: int
     if not (0 <= temperature < math.inf and 0 < repetition_penalty < math.inf):
         raise ValueError(f"temperature {temperature} and repetition_penalty {repetition_penalty} "
                          "must be at least and above 0")
+    if math.isnan(top_p or 0) or math.isnan(min_p or 0):
+        raise ValueError(f"top_p {top_p} and min_p {min_p} must be numbers")
     logits = logits.float()
     if repetition_penalty != 1.0:
         logits = penalise_repeats(logits, seen, repetition_penalty)
@@ -240,7 +242,7 @@ def main() -> None:
     parser.add_argument("prompt", nargs="?", default="", help="text to continue (default: none)")
     parser.add_argument("--model", default=out("04_model_pretrain", "base.pt"))
     parser.add_argument("--tokenizer", default=out("01_tokenizer", "tokenizer.json"))
-    parser.add_argument("--max-new-tokens", type=int, default=200)
+    parser.add_argument("--max-new-tokens", type=within(int, low=0), default=200)
     parser.add_argument("--temperature", type=float, default=0.8, help="0: always the likeliest")
     parser.add_argument("--top-k", type=int, default=None,
                         help="sample among the k likeliest tokens")

@@ -39,11 +39,11 @@ class HeadLoss(torch.autograd.Function):
             logits.sub_(logits.amax(1, keepdim=True))       # no exponential overflows
             right = logits.gather(1, target)
             sums = logits.exp_().sum(1, keepdim=True)
-            total += ((sums.log() - right) * counted).sum()
+            total += (sums.log() - right)[counted].sum()
             # d loss / d logits: the softmax, less one at the target; nothing where nobody counts
             gradient = logits.div_(sums).scatter_add_(1, target, -torch.ones_like(right))
             if not counted.all():
-                gradient *= counted
+                gradient.masked_fill_(~counted, 0)      # not times 0: nan times 0 is nan
             gradient = gradient.to(dtype)
             d_hidden[rows] = gradient @ narrow
             if dtype == weight.dtype:

@@ -60,19 +60,19 @@ def add_lora(model: GPT, rank: int = 8, alpha: float = 16.0,
     """Freeze `model` and put a LoRALinear in place of every linear layer named in `targets`.
 
     targets: names of layers inside a block (see EVERYWHERE). Changes the model in place and gives
-    it; its outputs are as before until B is trained. ValueError for a rank below 1, or if no
-    layer has one of the names.
+    it; its outputs are as before until B is trained. ValueError for a rank below 1, an alpha
+    that is not finite, or if no layer has one of the names; the model is then as it was.
     """
-    if rank < 1:
-        raise ValueError(f"rank {rank} must be at least 1")
-    # everything that is there stays as it is
-    for p in model.parameters():
-        p.requires_grad_(False)
+    if rank < 1 or not math.isfinite(alpha):
+        raise ValueError(f"rank {rank} must be at least 1, and alpha {alpha} finite")
     found = [(owner, name, layer) for owner in model.modules()
              for name, layer in owner.named_children()
              if name in targets and isinstance(layer, nn.Linear)]
     if not found:
         raise ValueError(f"no linear layer of this model is named {' or '.join(targets)}")
+    # everything that is there stays as it is
+    for p in model.parameters():
+        p.requires_grad_(False)
     for owner, name, layer in found:
         setattr(owner, name, LoRALinear(layer, rank, alpha))
     return model

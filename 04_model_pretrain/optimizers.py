@@ -150,7 +150,11 @@ class Muon(torch.optim.Optimizer):
         check_shares(momentum=momentum)
         super().__init__(params, dict(lr=lr, momentum=momentum, weight_decay=weight_decay,
                                       steps=steps, dtype=str(dtype).removeprefix("torch.")))
-        for p in (p for group in self.param_groups for p in group["params"]):
+
+    def add_param_group(self, param_group: dict) -> None:
+        """Take a group in, at the start or later: ValueError for what is no matrix."""
+        super().add_param_group(param_group)
+        for p in self.param_groups[-1]["params"]:
             if p.dim() not in (2, 3):
                 raise ValueError("Muon is for matrices and stacks of them; a parameter of shape "
                                  f"{tuple(p.shape)} belongs to AdamW")
@@ -226,9 +230,13 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float) -> Tensor:
     Gives the joint length before clipping, sqrt(sum of squares over ALL gradients), a scalar
     tensor (in 64 bits for gradients of 64); shorter gradients are left alone. Directions stay.
     Parameters without a gradient are left out (none has one: 0), and may come from a generator,
-    read once.
+    read once; a single tensor is one parameter. ValueError for a `max_norm` below 0, which would
+    turn the gradients round, or nan.
     Source: Pascanu et al. 2013, algorithm 1.
     """
+    if not max_norm >= 0:
+        raise ValueError(f"max_norm is {max_norm}: it must be 0 or more")
+    parameters = [parameters] if isinstance(parameters, Tensor) else parameters
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:
         return torch.zeros(())

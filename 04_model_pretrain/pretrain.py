@@ -61,7 +61,7 @@ def parse() -> argparse.Namespace:
     model.add_argument("--tokens", type=within(int, low=1),
                        help="to train on; makes a plan needless")
     model.add_argument("--rows", type=within(int, low=1), help="sequences per batch")
-    model.add_argument("--learning-rate", type=float, help="peak rate of the recipe")
+    model.add_argument("--learning-rate", type=within(above=0), help="peak rate of the recipe")
     model.add_argument("--precision", choices=("fp32", "bf16"))
     model.add_argument("--compile", action=argparse.BooleanOptionalAction, default=None,
                        help="torch.compile, or not")
@@ -69,11 +69,11 @@ def parse() -> argparse.Namespace:
     model.add_argument("--seed", type=int)
     run = parser.add_argument_group("the run")
     run.add_argument("--device", default="auto", help="cpu or cuda; auto: a GPU if any")
-    run.add_argument("--accumulate", type=int, default=0,
+    run.add_argument("--accumulate", type=within(int, low=0), default=0,
                      help="parts per batch; 0: about 1,024 tokens each on a CPU, one on a GPU")
     run.add_argument("--checkpoint-seconds", type=within(low=0), default=60,
                      help="seconds between checkpoints")
-    run.add_argument("--evaluations", type=int, default=6, help="during training")
+    run.add_argument("--evaluations", type=within(int, low=0), default=6, help="during training")
     run.add_argument("--quick", action="store_true", help="fewer evaluations, shorter samples")
     run.add_argument("--fresh", action="store_true", help="begin again, even if up to date")
     return parser.parse_args()

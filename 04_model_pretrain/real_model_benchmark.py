@@ -19,7 +19,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from artifacts import CommandLine, command, shown, write_json
+from artifacts import CommandLine, command, shown, within, write_json
 from checkpoint import save_checkpoint
 from export import export_hf
 from fast_decoding import TalkingGPT
@@ -94,9 +94,10 @@ def chat_memory(name: str, bits: int) -> None:
 def main() -> None:
     parser = CommandLine(__doc__)
     parser.add_argument("--model", default="smollm2", help="a name, GGUF file or folder")
-    parser.add_argument("--new", type=int, default=32, help="tokens written")
-    parser.add_argument("--prompt", type=int, default=512, help="tokens read")
-    parser.add_argument("--rounds", type=int, default=3, help="of all kinds, after one to warm up")
+    parser.add_argument("--new", type=within(int, low=1), default=32, help="tokens written")
+    parser.add_argument("--prompt", type=within(int, low=1), default=512, help="tokens read")
+    parser.add_argument("--rounds", type=within(int, low=1), default=3,
+                        help="of all kinds, after one to warm up")
     parser.add_argument("--memory", type=int, choices=(4, 8, 16), help="one chat in these bits")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()

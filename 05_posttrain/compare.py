@@ -136,7 +136,8 @@ def main() -> None:
     add_workers(parser)
     args = parsed(parser)
     if args.quick:
-        args.questions, args.best_of, args.workers = 40, 4, 1
+        args.questions, args.workers = min(args.questions, 40), 1
+        args.best_of = min(args.best_of, 4)
     torch.set_num_threads(args.threads)
     folder, target = args.folder, result("compare.json")
     stages = {name: folder / f"{name}.pt" for name in ("sft", "dpo", "ppo", *OPTIONAL)

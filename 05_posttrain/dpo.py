@@ -32,9 +32,9 @@ from preference_files import read_pairs
 from responses import by_question, collate, distinct_rows, sequence_logprobs, steps_for
 from reward_model import pair_rows
 from sound_step import last_good_kept, save_stage, take_step
-from training_stage import (Progress, add_common, add_lora_option, batch_indices, open_model,
-                            open_tokenizer, optimizer_for, rate_for, result, set_rate, with_lora,
-                            write_jsonl)
+from training_stage import (Progress, add_common, add_lora_option, batch_indices, beside,
+                            open_model, open_tokenizer, optimizer_for, rate_for, result, set_rate,
+                            with_lora, write_jsonl)
 
 KINDS = ("sigmoid", "ipo", "robust", "hinge")
 
@@ -145,7 +145,7 @@ def train_dpo(policy, pairs: list[tuple], pad: int, *, steps: int, batch: int, b
                      implicit_rewards(rejected, before[1], beta))
         log.append({"step": step + 1, "loss": loss.item(), "nll": nll.item(),
                     "margin": float((won - lost).mean()),
-                    "accuracy": float((won > lost).float().mean()),
+                    "accuracy": float(torch.heaviside(won - lost, won.new_tensor(0.5)).mean()),
                     "chosen_log_ratio": float(won.mean() / beta),
                     "rejected_log_ratio": float(lost.mean() / beta)})
         if progress:
@@ -184,7 +184,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     inputs = [args.sft, args.preferences, args.tokenizer]
     job = Job(__file__, vars(args), reads=inputs, writes=[
-        args.out, result("dpo_log.jsonl"), result("dpo_result.json")])
+        args.out, beside(args.out, "log.jsonl"), beside(args.out, "result.json")])
     if job.up_to_date():
         return
     policy, digest = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
@@ -206,10 +206,10 @@ def main() -> None:
                         length_normalised=args.length_normalised, nll_weight=args.nll_weight,
                         progress=Progress(args.out, vars(args), inputs, args.fresh))
     save_stage(args.out, policy, "dpo", digest, len(log))
-    write_jsonl(result("dpo_log.jsonl"), log)
-    write_json(result("dpo_result.json"), {"first": log[0], "last": log[-1], "pairs": len(rows),
-                                           "beta": args.beta, "kind": args.kind,
-                                           "nll_weight": args.nll_weight})
+    write_jsonl(beside(args.out, "log.jsonl"), log)
+    write_json(beside(args.out, "result.json"), {
+        "first": log[0], "last": log[-1], "pairs": len(rows), "beta": args.beta,
+        "kind": args.kind, "nll_weight": args.nll_weight})
     for name in ("loss", "nll", "margin", "accuracy", "chosen_log_ratio", "rejected_log_ratio"):
         print(f"{name:20}{log[0][name]:10.4f} -> {log[-1][name]:.4f}")
     print(f"wrote {shown(args.out)}")

@@ -6,11 +6,14 @@ Alpaca: [{"instruction": ..., "input": ..., "output": ...}, ...], 52,002 records
 file (Taori et al. 2023). ShareGPT: [{"conversations": [{"from": "human", "value": ...},
 {"from": "gpt", "value": ...}, ...]}, ...]. TRL and others: {"prompt", "completion"} or
 {"prompt", "response"}, as texts or as lists of messages; Dolly, OpenOrca and GSM8K name the same
-two fields otherwise (`NAMES`). Ours: one {"messages": [...]} a line. A system turn is dropped. A
-bad record is skipped, counted by reason, and the first of each reason is named.
+two fields otherwise (`NAMES`). Ours: one {"messages": [...]} a line. Records stand one a line, in a
+list, or in {"data": [...]}, gzipped or not. A system turn is dropped. A bad record is skipped,
+counted by reason, and the first of each reason is named.
 """
 
+import gzip
 import json
+import zlib
 from pathlib import Path
 
 from artifacts import BadInput, shown
@@ -22,6 +25,10 @@ SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "a
 # One field under the names that published files give it, Alpaca's first.
 NAMES = {"instruction": ("instruction", "question", "query"), "input": ("input", "context"),
          "output": ("output", "response", "answer")}
+
+
+TABLES = ("csv", "tsv", "parquet", "arrow", "feather", "xlsx", "xls")
+WRAPPERS = ("data", "train", "rows", "examples", "instances", "records")
 
 
 def field_of(record: dict, field: str) -> str:
@@ -104,7 +111,9 @@ def checked_turns(messages: list[dict]) -> list[dict]:
     if not messages:
         raise ValueError("no answered turn")
     for i, message in enumerate(messages):
-        if message.get("role") != ("user", "assistant")[i % 2]:
+        if message.get("role") not in ("user", "assistant"):
+            raise ValueError(f"unknown role {message.get('role')!r}")
+        if message["role"] != ("user", "assistant")[i % 2]:
             raise ValueError("turns do not alternate between user and assistant")
     return messages
 
@@ -117,20 +126,57 @@ def parse_json(text: str):
         raise ValueError("nested too deep") from None
 
 
+def open_text(path: Path) -> str:
+    """The text of a file of records, gzip or not. BadInput for a table (.csv, .parquet, ...), with
+    the way out; UnicodeDecodeError for bytes that are not UTF-8."""
+    data = path.read_bytes()
+    if data[:2] == b"\x1f\x8b":
+        try:
+            data = gzip.decompress(data)
+        except (OSError, EOFError, zlib.error) as why:
+            raise BadInput(f"{shown(path)} is a damaged gzip file ({why})") from None
+    kind = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    if kind in TABLES or data[:4] == b"PAR1":
+        raise BadInput(f"{shown(path)} is a table, not JSON: save its rows as one JSON object a "
+                       "line, as pandas does with to_json(path, orient='records', lines=True)")
+    return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def as_one_value(text: str) -> list | None:
+    """The records of a text that is ONE JSON value: a list, an object around a list ("data": [...],
+    as SQuAD and many tools write it), or one record on several lines. None: one record a line.
+    ValueError for a list that is damaged."""
+    start = text.lstrip()[:1]
+    if start not in ("[", "{"):
+        return None
+    try:
+        value = parse_json(text)
+    except ValueError:
+        if start == "[":
+            raise
+        return None
+    if isinstance(value, list):
+        return value
+    inner = next((value[name] for name in WRAPPERS if isinstance(value.get(name), list)
+                  and all(isinstance(record, dict) for record in value[name])), None)
+    return [value] if inner is None else inner
+
+
 def read_records(path: Path) -> list:
     """The records of a .json list or a .jsonl file; a line that is no JSON is None. BadInput names
     a file that is not UTF-8, or a list that is damaged."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = open_text(path)
     except UnicodeDecodeError as error:
         raise BadInput(f"{shown(path)} is not UTF-8 ({error.reason} at byte {error.start}): "
                        "convert it first") from None
-    if text.lstrip().startswith("["):
-        try:
-            return parse_json(text)
-        except ValueError as error:
-            raise BadInput(f"{shown(path)} is no JSON list ({error}): give an Alpaca, ShareGPT or "
-                           "messages file") from None
+    try:
+        records = as_one_value(text)
+    except ValueError as error:
+        raise BadInput(f"{shown(path)} is no JSON list ({error}): give an Alpaca, ShareGPT or "
+                       "messages file") from None
+    if records is not None:
+        return records
     records = []
     for line in filter(str.strip, text.split("\n")):
         try:

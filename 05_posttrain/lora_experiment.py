@@ -167,7 +167,7 @@ def parse() -> argparse.Namespace:
     add_common(parser)
     args = parsed(parser, rank=(1, None))
     if args.quick:
-        args.examples, args.questions, args.batch = 16, 1, 8
+        args.examples, args.questions, args.batch = min(args.examples, 16), 1, min(args.batch, 8)
     return args
 
 

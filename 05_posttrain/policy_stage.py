@@ -27,8 +27,8 @@ from reward_model import RewardModel, load_reward_model
 from rollouts import Answer, sample_answers
 from sft import rehearsal, render_rows
 from sound_step import last_good_kept, save_stage
-from training_stage import (Progress, add_common, batch_indices, fresh_questions, open_model,
-                            open_tokenizer, read_conversations, result, write_jsonl)
+from training_stage import (Progress, add_common, batch_indices, beside, fresh_questions,
+                            open_model, open_tokenizer, read_conversations, result, write_jsonl)
 
 Scorer = Callable[[list[Answer]], Tensor]
 Keep = Callable[[int], Tensor]
@@ -111,8 +111,9 @@ class PolicyStage:
     def finish(self, log: list[dict], summary: dict, watched: tuple[str, ...]) -> None:
         """Save the policy, the log and `summary`; say how the `watched` numbers moved."""
         save_stage(self.args.out, self.policy, self.name, self.digest, len(log))
-        write_jsonl(result(f"{self.name}_log.jsonl"), log)
-        write_json(result(f"{self.name}_result.json"), {"first": log[0], "last": log[-1]} | summary)
+        write_jsonl(beside(self.args.out, "log.jsonl"), log)
+        write_json(beside(self.args.out, "result.json"),
+                   {"first": log[0], "last": log[-1]} | summary)
         for name in watched:
             print(f"{name:20}{log[0][name]:10.3f} -> {log[-1][name]:.3f}")
         print(f"wrote {shown(self.args.out)}")
@@ -124,13 +125,13 @@ def open_stage(file: str, name: str, args: argparse.Namespace, more: tuple[Path,
                asked: int = 2500) -> PolicyStage | None:
     """Open what the command in `file` reads; None, said in a line, if its results are up to date.
 
-    `more`: what it writes beside --out, `<name>_log.jsonl` and `<name>_result.json`; `asked`: how
-    many questions it may ask.
+    `more`: what it writes beside --out, its `_log.jsonl` and its `_result.json`; `asked`: how many
+    questions it may ask.
     """
     torch.set_num_threads(args.threads)
     inputs = [args.sft, *([args.reward] if args.reward else []), args.train, args.tokenizer]
     job = Job(file, vars(args), reads=inputs, writes=[
-        args.out, result(f"{name}_log.jsonl"), result(f"{name}_result.json"), *more])
+        args.out, beside(args.out, "log.jsonl"), beside(args.out, "result.json"), *more])
     if job.up_to_date():
         return None
     policy, digest = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")

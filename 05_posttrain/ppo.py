@@ -88,7 +88,8 @@ def masked_whiten(values: Tensor, mask: Tensor, shift_mean: bool = True,
     by itself would erase which answer was better. unbiased divides the squares by n - 1 (TRL),
     else by n (OpenAI 2019). shift_mean=False gives the mean back after scaling, for rewards. What
     stands at pads is not read, not even nan.
-    [1, 3, 99] with mask [1, 1, 0] -> [-0.7071, 0.7071, 0]. One single token gives 0, not nan.
+    [1, 3, 99] with mask [1, 1, 0] -> [-0.7071, 0.7071, 0]. One single token gives 0, not nan, and
+    equal values give exactly 0, also where their mean is rounded (999 times 7300.3).
     """
     count = mask.sum()
     mean = masked_mean(values, mask)
@@ -96,6 +97,10 @@ def masked_whiten(values: Tensor, mask: Tensor, shift_mean: bool = True,
     squares = only_real((values - mean) ** 2, mask).sum()
     variance = squares / (count - 1 if unbiased else count).clamp(min=1)
     whitened = (values - mean) * torch.rsqrt(variance + 1e-8)
+    # A mean of equal numbers is rounded, and a spread of roundings would be blown up to 1.
+    real = values[mask > 0]
+    if len(real) and (real == real[0]).all():
+        whitened = torch.zeros_like(whitened)
     # Rewards keep their mean: zero is a meaning there.
     return only_real(whitened if shift_mean else whitened + mean, mask)
 

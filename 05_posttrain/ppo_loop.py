@@ -11,6 +11,7 @@ training does not know (`compare.py`).
 import argparse
 import time
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +29,8 @@ from responses import (answer_logits, collate, masked_mean, response_logprobs, s
                        token_entropy)
 from rollouts import Answer
 from sound_step import take_step
-from training_stage import (RATES, Progress, batch_indices, optimizer_for, result, set_rate,
-                            write_jsonl)
+from training_stage import (RATES, Progress, batch_indices, beside, optimizer_for, result,
+                            set_rate, write_jsonl)
 
 
 @dataclass(frozen=True)
@@ -192,11 +193,10 @@ def without_samples(log: list[dict]) -> list[dict]:
     return [{k: v for k, v in line.items() if k != "samples"} for line in log]
 
 
-def write_samples(log: list[dict], name: str) -> None:
-    """`<name>_samples.jsonl`: every answer of the run."""
-    write_jsonl(result(f"{name}_samples.jsonl"),
-                [{"iteration": line["iteration"], "question": q, "text": t, "ended": e}
-                 for line in log for q, t, e in line["samples"]])
+def write_samples(log: list[dict], path: Path) -> None:
+    """`..._samples.jsonl`: every answer of the run."""
+    write_jsonl(path, [{"iteration": line["iteration"], "question": q, "text": t, "ended": e}
+                       for line in log for q, t, e in line["samples"]])
 
 
 def parse() -> argparse.Namespace:
@@ -213,13 +213,13 @@ def parse() -> argparse.Namespace:
     # An iteration's answers are cut into that many minibatches: none may be empty.
     args = parsed(parser, batch=(d.minibatches, None))
     if args.quick:
-        args.iterations, args.batch = min(args.iterations, 3), 24
+        args.iterations, args.batch = min(args.iterations, 3), min(args.batch, 24)
     return args
 
 
 def main() -> None:
     args = parse()
-    stage = open_stage(__file__, "ppo", args, more=(result("ppo_samples.jsonl"),))
+    stage = open_stage(__file__, "ppo", args, more=(beside(args.out, "samples.jsonl"),))
     if stage is None:
         return
     settings = PPOSettings(iterations=args.iterations, batch=args.batch, beta=args.beta,
@@ -228,7 +228,7 @@ def main() -> None:
         log = train_ppo(stage.policy, stage.reference, stage.scorer, stage.tokenizer,
                         stage.questions, settings, args.seed, stage.progress,
                         stage.keep(args.sft_weight))
-    write_samples(log, "ppo")
+    write_samples(log, beside(args.out, "samples.jsonl"))
     seconds = {name: sum(line["seconds"][name] for line in log) for name in log[-1]["seconds"]}
     print("time: " + ", ".join(f"{name} {s / sum(seconds.values()):.0%}"
                                for name, s in seconds.items()))

@@ -54,16 +54,19 @@ def as_pair(record: dict) -> dict:
     if not isinstance(record, dict):
         raise ValueError("no JSON object")
     chosen, rejected = talk(record.get("chosen")), talk(record.get("rejected"))
+    before = chosen[:-1]                # what was said before the two answers
+    if before != rejected[:-1]:
+        raise ValueError("the two talks differ before their last turn")
     asked = record.get("prompt", field_of(record, "instruction") or record.get("input"))
     if isinstance(asked, str):
         asked = dialogue(asked.rstrip().removesuffix("Assistant:")) if TURN.match(
             "\n\n" + asked.lstrip()) else [{"role": "user", "content": asked}]
     elif asked is None:                 # the prompt is what both talks begin with
-        asked = chosen[:-1]
-        if asked != rejected[:-1]:
-            raise ValueError("no prompt, and the two talks differ before their last turn")
+        asked = []
     elif not isinstance(asked, list):
         raise ValueError("prompt is missing or no text")
+    # A whole talk holds its prompt, and perhaps more turns than that; other turns go on from it.
+    asked = before if before and before[0].get("role") == "user" else [*asked, *before]
     # Both sides alternate behind the prompt and end with the assistant: checked as one talk.
     talks = [checked_turns([*asked, side[-1]]) for side in (chosen, rejected)]
     prompt = talks[0][:-1]

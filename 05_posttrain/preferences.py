@@ -27,8 +27,8 @@ from option_ranges import parsed
 from preference_files import as_pair, split_pairs
 from rollouts import Answer, sample_rounds
 from side_by_side import side_by_side
-from training_stage import (add_common, add_workers, fresh_questions, open_model, open_tokenizer,
-                            read_conversations, read_jsonl, result, write_jsonl)
+from training_stage import (add_common, add_workers, beside, fresh_questions, open_model,
+                            open_tokenizer, read_conversations, read_jsonl, result, write_jsonl)
 
 PART = 125              # questions that one process answers in one go
 
@@ -151,7 +151,7 @@ def main() -> None:
     given = args.file or args.votes
     inputs = [given] if given else [args.sft, args.train, args.tokenizer]
     job = Job(__file__, vars(args), reads=inputs, writes=[
-        args.out, args.out.with_name("preferences_result.json")])
+        args.out, beside(args.out, "result.json")])
     if job.up_to_date():
         return
     if args.file:
@@ -166,7 +166,7 @@ def main() -> None:
     write_jsonl(args.out, pairs)
     val = [pair["ceiling"] for pair in pairs if pair["split"] == "val" and "ceiling" in pair]
     ceiling = sum(val) / len(val) if val else None
-    write_json(args.out.with_name("preferences_result.json"),
+    write_json(beside(args.out, "result.json"),
                {"pairs": len(pairs), "dropped": dropped, "ceiling": ceiling})
     print(f"{len(pairs):,} pairs; dropped: " + (", ".join(
         f"{count:,} {reason}" for reason, count in dropped.items()) or "none"))

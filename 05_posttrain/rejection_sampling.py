@@ -26,7 +26,7 @@ from reward_model import load_reward_model
 from rollouts import Answer, sample_rounds
 from sft import fine_tune
 from sound_step import last_good_kept, save_stage
-from training_stage import (RATES, fresh_questions, open_model, open_tokenizer,
+from training_stage import (RATES, beside, fresh_questions, open_model, open_tokenizer,
                             planned_precision, read_conversations, result)
 
 
@@ -94,12 +94,12 @@ def main() -> None:
     add("--learning-rate", type=float, default=RATES["rft"])
     args = parsed(parser)
     if args.quick:
-        args.questions, args.answers = min(args.questions, 60), 3
+        args.questions, args.answers = min(args.questions, 60), min(args.answers, 3)
     torch.set_num_threads(args.threads)
     control = args.out.with_name(args.out.stem + "_random.pt")
     inputs = [args.sft, args.reward, args.train, args.tokenizer]
-    job = Job(__file__, vars(args), reads=inputs, writes=[args.out, control,
-                                                          result("rft_result.json")])
+    job = Job(__file__, vars(args), reads=inputs, writes=[
+        args.out, control, beside(args.out, "result.json")])
     if job.up_to_date():
         return
     sft, digest = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
@@ -116,7 +116,7 @@ def main() -> None:
         save_stage(path, policy, "rft", digest, len(rows))
     scores = {name: float(score_rows(reward.score, rows, pad).mean())
               for name, rows in kept.items()}
-    write_json(result("rft_result.json"), {"kept": len(kept["rft"]), "scores": scores})
+    write_json(beside(args.out, "result.json"), {"kept": len(kept["rft"]), "scores": scores})
     print(f"kept {len(kept['rft']):,} answers; the reward model gives the best of {args.answers} "
           f"{scores['rft']:+.2f}, the random ones {scores['rft_random']:+.2f}")
     print(f"wrote {shown(args.out)} and {shown(control)}")

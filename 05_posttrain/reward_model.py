@@ -32,7 +32,7 @@ from responses import (answer_logits, by_question, collate, distinct_rows, only_
 from reward_quality import examine
 from rollouts import sample_answers
 from sound_step import last_good_kept, save_stage, take_step
-from training_stage import (Progress, add_common, batch_indices, fresh_questions,
+from training_stage import (Progress, add_common, batch_indices, beside, fresh_questions,
                             in_precision, open_model, open_tokenizer, optimizer_for,
                             planned_precision, rate_for, read_conversations, result, set_rate,
                             write_jsonl)
@@ -190,7 +190,7 @@ def train_reward_model(model: RewardModel, pairs: list[tuple], pad: int, *, step
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         take_step(optimizer, model.parameters(), loss, step)
-        right = (chosen > rejected).float().mean()
+        right = torch.heaviside((chosen - rejected).detach(), chosen.new_tensor(0.5)).mean()
         log.append({"step": step + 1, "loss": loss.item(), "accuracy": float(right)})
         if progress:
             progress.save(step + 1, model, optimizer, log)
@@ -220,7 +220,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     inputs = [args.sft, args.preferences, args.train, args.tokenizer]
     job = Job(__file__, vars(args), reads=inputs, writes=[
-        args.out, result("reward_log.jsonl"), result("reward_result.json")])
+        args.out, beside(args.out, "log.jsonl"), beside(args.out, "result.json")])
     if job.up_to_date():
         return
     sft, digest = open_model(args.sft, args.tokenizer, "05_posttrain/sft.py")
@@ -248,8 +248,8 @@ def main() -> None:
     model.centre([a.row for a in own if a.ids], pad)
     numbers = examine(model, val, val_pairs, pad) | {"train_pairs": len(train)}
     save_stage(args.out, model, "reward", digest, len(log))
-    write_jsonl(result("reward_log.jsonl"), log)
-    write_json(result("reward_result.json"), numbers)
+    write_jsonl(beside(args.out, "log.jsonl"), log)
+    write_json(beside(args.out, "result.json"), numbers)
     ceiling = f" (ceiling {numbers['ceiling']:.3f})" if numbers["ceiling"] else ""
     longer = numbers["longer_preferred"]
     print(f"accuracy on {numbers['pairs']} held-out pairs {numbers['accuracy']:.3f}{ceiling}, "

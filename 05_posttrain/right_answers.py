@@ -125,7 +125,7 @@ def main() -> None:
     add_workers(parser)
     args = parsed(parser)
     if args.quick:
-        args.questions, args.workers = 12, 1
+        args.questions, args.workers = min(args.questions, 12), 1
     torch.set_num_threads(args.threads)
     paths, asked_of = checkpoints(args.base, args.folder), args.folder / "sft_val.jsonl"
     job = Job(__file__, vars(args), reads=[args.tokenizer, asked_of, *paths.values()],

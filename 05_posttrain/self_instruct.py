@@ -124,7 +124,7 @@ def main() -> None:
     add_common(parser)
     args = parsed(parser)
     if args.quick:
-        args.wanted, args.steps = 50, 15
+        args.wanted, args.steps = min(args.wanted, 50), min(args.steps, 15)
     torch.set_num_threads(args.threads)
     inputs = [args.base, args.train, args.tokenizer]
     job = Job(__file__, vars(args), reads=inputs, writes=[

@@ -32,7 +32,7 @@ from responses import (answer_logits, collate, in_order_of_length, only_real, re
                        token_logprobs)
 from rollouts import sample_answers
 from sound_step import last_good_kept, save_stage, take_step
-from training_stage import (RATES, Progress, add_common, add_lora_option, batch_indices,
+from training_stage import (RATES, Progress, add_common, add_lora_option, batch_indices, beside,
                             in_precision, open_model, open_tokenizer, optimizer_for, planned,
                             planned_precision, read_conversations, result, set_rate, with_lora,
                             write_jsonl)
@@ -177,7 +177,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     inputs = [args.base, args.train, args.val, args.tokenizer]
     job = Job(__file__, vars(args), reads=inputs, writes=[
-        args.out, result("sft_log.jsonl"), result("sft_result.json")])
+        args.out, beside(args.out, "log.jsonl"), beside(args.out, "result.json")])
     if job.up_to_date():
         return
     model, digest = open_model(args.base, args.tokenizer, "04_model_pretrain/pretrain.py")
@@ -203,9 +203,10 @@ def main() -> None:
                         progress=Progress(args.out, vars(args), inputs, args.fresh))
     after = examine(model, tokenizer, val, val_rows, windows, pad, answers, args.seed)
     save_stage(args.out, model, "sft", digest, args.steps)
-    write_jsonl(result("sft_log.jsonl"), log)
-    write_json(result("sft_result.json"), {"base": before, "sft": after, "examples": len(rows),
-                                           "steps": args.steps, "too_long": too_long})
+    write_jsonl(beside(args.out, "log.jsonl"), log)
+    write_json(beside(args.out, "result.json"), {
+        "base": before, "sft": after, "examples": len(rows), "steps": args.steps,
+        "too_long": too_long})
     for name in before:
         print(f"{name:20}{before[name]:10.3f} -> {after[name]:.3f}")
     for answer in sample_answers(model, tokenizer, ["What does numpy.argsort do?"] + [

@@ -17,7 +17,7 @@ import torch
 from artifacts import BadInput, need, out, read_json, shown, whole
 from bpe import Tokenizer
 from checkpoint import check_tokenizer, load_checkpoint, load_model, save_checkpoint
-from instruction_files import conversation, parse_json
+from instruction_files import as_one_value, conversation, open_text, parse_json
 from lora import EVERYWHERE, add_lora
 from side_by_side import usable_cores
 
@@ -48,6 +48,12 @@ def rate_for(stage: str, width: int) -> float:
 def result(name: str) -> Path:
     """The path of one result of this chapter, `result("sft.pt")`."""
     return out(FOLDER, name)
+
+
+def beside(path: Path, what: str) -> Path:
+    """A file that tells about a result, beside it and under its name, so that two results have two:
+    `beside("a/sft.pt", "log.jsonl")` is a/sft_log.jsonl."""
+    return path.with_name(f"{path.stem}_{what}")
 
 
 def add_common(parser: argparse.ArgumentParser, threads: int = 1) -> None:
@@ -100,12 +106,12 @@ def open_model(path: Path, tokenizer_path: Path, made_by: str):
 
 def read_jsonl(path: Path, made_by: str) -> list[dict]:
     """The records of one of this chapter's files, or of somebody's: a JSON object a line, or one
-    JSON list. BadInput names file and line of a damaged one."""
-    number, way_out = 1, f"delete the file and run python {made_by}"
+    JSON value that holds them; gzip or not. BadInput names file and line of a damaged one."""
+    number, way_out = 1, f"mend it, or delete it and run python {made_by}"
     try:
-        text = need(path, made_by).read_text(encoding="utf-8-sig")
-        if text.lstrip().startswith("["):
-            return parse_json(text)
+        text = open_text(need(path, made_by))
+        if (records := as_one_value(text)) is not None:
+            return records
         records = []
         for number, line in enumerate(text.split("\n"), 1):
             if line.strip():

@@ -17,7 +17,7 @@ from typing import Iterable, Mapping, Sequence
 import numpy as np
 
 from artifacts import BadInput
-from who_met_whom import check_sizes, islands, leagues, no_order, unbeaten
+from who_met_whom import check_sizes, islands, leagues, no_bound, no_order, unbeaten
 
 WINS = {"a": 1.0, "model_a": 1.0, "b": 0.0, "model_b": 0.0,
         "tie": 0.5, "both_bad": 0.5, "tie (bothbad)": 0.5}
@@ -73,6 +73,7 @@ def elo(battles: Iterable, k: float = 4.0, start: float = 1000.0,
     a is expected to score 1 / (1 + 10^((R_b - R_a) / scale)); each battle moves k times the
     surprise from one side to the other, so the sum of all ratings never changes.
     Example: one win between equals with k = 4 gives {"winner": 1002.0, "loser": 998.0}.
+    Ratings further apart than 10 to the power of a float leave nothing to expect: 0 or 1.
     ValueError for a k, start or scale that is no size: not finite, below 0, or a scale of 0.
     Source: Elo, The Rating of Chessplayers, 1978; the Chatbot Arena used K = 4.
     """
@@ -81,7 +82,7 @@ def elo(battles: Iterable, k: float = 4.0, start: float = 1000.0,
     ratings = [float(start)] * len(names)
     for a, b, won in zip(first.tolist(), second.tolist(), score.tolist()):
         # What the ratings before this battle led us to expect of a, between 0 and 1.
-        expected = 1.0 / (1.0 + 10.0 ** ((ratings[b] - ratings[a]) / scale))
+        expected = 1.0 / (1.0 + 10.0 ** min((ratings[b] - ratings[a]) / scale, 300.0))
         # One side gains exactly what the other loses.
         ratings[a] += k * (won - expected)
         ratings[b] -= k * (won - expected)
@@ -139,7 +140,8 @@ def bradley_terry(battles: Iterable, bootstrap: int = 0, scale: float = 400.0,
     P(a beats b) = 1 / (1 + 10^((R_b - R_a) / scale)), draws half a win each. `anchor`
     ("model", rating) pins one model; without it the mean is 1000. bootstrap = 0 gives normal-theory
     intervals from the curvature, narrower by what draws take from the variance; bootstrap = n
-    refits n resamples and takes 2.5 and 97.5 percent. Example: three wins to one -> ratings
+    refits n resamples and takes 2.5 and 97.5 percent; where all votes agree, so that
+    all resamples are alike, no less than the curvature says. Example: three wins to one -> ratings
     400 * log10(3) = 190.8 apart. No battles -> empty.
 
     Models that never met, not even through others, are rated and ranked apart, each island by
@@ -172,8 +174,7 @@ def _rate_island(names: list[str], first: np.ndarray, second: np.ndarray, score:
     """The leaderboard of models that can all be compared, at least through others."""
     wins = win_matrix(first, second, score, len(names))
     never_lost, core = unbeaten(wins), max(leagues(wins), key=len)
-    remarks = [f"{' and '.join(names[i] for i in group)} never lost to the others: by these votes "
-               "the rating has no upper bound" for group in never_lost]
+    remarks = [no_bound(names[i] for i in group) for group in never_lost]
     # Ratings are only known up to a shift: subtract the mean, or the anchor's own strength. The
     # mean is of those that have a rating: one without bound would drag all the others along.
     reference = np.ones(len(names))
@@ -187,18 +188,21 @@ def _rate_island(names: list[str], first: np.ndarray, second: np.ndarray, score:
     def rating(strengths: np.ndarray) -> np.ndarray:
         return base + unit * (strengths - (strengths @ reference)[..., None])
 
-    theta, hessian = fit_strengths(wins, 1e-7 if prior is None else prior)
+    theta, hessian = fit_strengths(wins, 1e-7 if prior is None else max(prior, 1e-7))
+    # Covariance of the differences to the reference, from the inverse curvature.
+    contrast = np.eye(len(names)) - reference[None, :]
+    covariance = contrast @ np.linalg.pinv(hessian, hermitian=True) @ contrast.T
+    covariance *= variance_left_by_draws(score, theta[first] - theta[second])
+    half = 1.96 * unit * np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    low, high = rating(theta) - half, rating(theta) + half
     if bootstrap:       # in some resample somebody never loses: there a weak prior must hold
         rounds = rating(_resampled_strengths(first, second, score, len(names), bootstrap,
-                                             0.1 if prior is None else prior, seed))
-        low, high = np.percentile(rounds, [2.5, 97.5], axis=0)
-    else:
-        # Covariance of the differences to the reference, from the inverse curvature.
-        contrast = np.eye(len(names)) - reference[None, :]
-        covariance = contrast @ np.linalg.pinv(hessian, hermitian=True) @ contrast.T
-        covariance *= variance_left_by_draws(score, theta[first] - theta[second])
-        half = 1.96 * unit * np.sqrt(np.maximum(np.diag(covariance), 0.0))
-        low, high = rating(theta) - half, rating(theta) + half
+                                             0.1 if prior is None else max(prior, 1e-7), seed))
+        drawn = np.percentile(rounds, [2.5, 97.5], axis=0)
+        # Votes that all agree are the same votes in every resample, and say little all the same.
+        agreed = ~np.isin(np.arange(len(names)), core) | (np.ptp(drawn, axis=0) < 1e-9)
+        low = np.where(agreed, np.minimum(low, drawn[0]), drawn[0])
+        high = np.where(agreed, np.maximum(high, drawn[1]), drawn[1])
     return Leaderboard(names, rating(theta), low, high, remarks)
 
 
@@ -315,7 +319,8 @@ def simulate_votes(strengths: Mapping[str, float], votes: int, seed: int, ties: 
     battles = []
     for draw, coin in rng.random((votes, 2)):
         a, b = rng.choice(len(names), size=2, replace=False)
-        chance = 1.0 / (1.0 + 10.0 ** ((strengths[names[b]] - strengths[names[a]]) / scale))
+        gap = (strengths[names[b]] - strengths[names[a]]) / scale
+        chance = 1.0 / (1.0 + 10.0 ** min(gap, 300.0))
         winner = "tie" if draw < ties else ("a" if coin < chance else "b")
         battles.append((names[a], names[b], winner))
     return battles

@@ -12,14 +12,15 @@ import numpy as np
 
 def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
     """95 % interval (low, high) for a share of `successes` out of n; n = 0 gives (0, 1). ValueError
-    unless successes lie between 0 and n.
+    unless successes lie between 0 and n, and for a z that is below 0 or not finite.
 
     Solves |share - p| = z * sqrt(p (1 - p) / n) for p, so it stays inside [0, 1] and is never
     empty, not even at 0 of n. Example: 5 of 10 -> (0.2366, 0.7634); 0 of 10 -> (0.0, 0.2775).
     Source: Wilson 1927, J. Am. Stat. Assoc. 22.
     """
-    if not 0 <= successes <= n:
-        raise ValueError(f"{successes} of {n} is no share")
+    if not (0 <= successes <= n and 0 <= z < math.inf):
+        raise ValueError(f"{successes} of {n} is no share, or {z} no number of standard errors")
+    n = int(n)          # numpy's 32-bit numbers overflow in the squares below
     if n == 0:
         return 0.0, 1.0
     share = successes / n
@@ -73,11 +74,14 @@ def checked_answers(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarr
 def selective_accuracy(confidence: np.ndarray, right: np.ndarray, coverage: float = 0.1) -> float:
     """Accuracy on the share `coverage` of answers of which the model is surest (at least one).
 
-    Example: the surest tenth of 50 answers is 5 answers; 4 of them right -> 0.8. ValueError as
+    Example: the surest tenth of 50 answers is 5 answers; 4 of them right -> 0.8. Of answers that
+    are equally sure at the border, each counts in part: their order says nothing. ValueError as
     `expected_calibration_error`, and for a coverage that is not in [0, 1].
     """
     confidence, right = checked_answers(confidence, right)
     if not 0 <= coverage <= 1:
         raise ValueError(f"coverage {coverage:g} is no share of the answers")
     keep = max(1, round(coverage * len(confidence)))
-    return float(right[np.argsort(-confidence, kind="stable")[:keep]].mean())
+    border = np.sort(confidence)[-keep]
+    surer, level = right[confidence > border], right[confidence == border]
+    return float((surer.sum() + level.mean() * (keep - len(surer))) / keep)

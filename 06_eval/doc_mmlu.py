@@ -190,7 +190,7 @@ def split_questions(questions: Sequence[Question], limit: int, seed: int, smalle
 
 
 def write_archive(folder: Path, subjects: dict[str, dict[str, list[Question]]]) -> None:
-    """Write MMLU's layout under `folder`, replacing what was there."""
+    """Write MMLU's layout under `folder`, replacing what was there; no subjects, no folder."""
     shutil.rmtree(folder, ignore_errors=True)
     for subject, splits in subjects.items():
         for split, questions in splits.items():
@@ -205,11 +205,12 @@ def build_doc_mmlu(corpus: Path | str, folder: Path | str, limit: int = 400, see
     """
     facts, leaked = held_out_facts(progress(read_corpus(corpus), desc="reading", unit=" documents"))
     summary = {"facts": len(facts), "left_out_because_trained_on": leaked, "scenarios": {}}
-    for scenario in SCENARIOS:
-        subjects = split_questions(build_scenario(facts, scenario, seed), limit, seed)
-        if not subjects:
-            continue
+    found = {scenario: split_questions(build_scenario(facts, scenario, seed), limit, seed)
+             for scenario in SCENARIOS}
+    for scenario, subjects in found.items() if any(found.values()) else ():
         write_archive(Path(folder) / scenario, subjects)
+        if not subjects:        # what an earlier corpus gave is gone as well
+            continue
         summary["scenarios"][scenario] = {
             "subjects": len(subjects), **{split: sum(len(s[split]) for s in subjects.values())
                                           for split in ("dev", "val", "test")}}
@@ -235,14 +236,15 @@ def main() -> None:
     if job.up_to_date():
         return
     from tqdm import tqdm
-    summary = build_doc_mmlu(args.corpus, args.out, 80 if args.quick else args.limit, args.seed,
-                             tqdm)
+    summary = build_doc_mmlu(args.corpus, args.out, min(args.limit, 80) if args.quick else
+                             args.limit, args.seed, tqdm)
     print(f"{summary['facts']} held-out facts; {summary['left_out_because_trained_on']} left out "
           "because their line stands in the training split")
     for scenario, counts in summary["scenarios"].items():
         print(f"  {scenario:13} {counts['test']:4} test questions, {counts['subjects']} subjects")
     print(f"wrote {shown(args.out)}")
-    job.done()
+    job.done(path for name in summary["scenarios"]
+             for path in sorted((Path(args.out) / name).rglob("*.csv")))
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def parse() -> argparse.Namespace:
                        help="questions each model answers")
     group.add_argument("--choices", type=within(int, low=1), default=200,
                        help="questions of the format study")
-    group.add_argument("--shots", type=int, nargs="+", default=[0, 2], metavar="K",
+    group.add_argument("--shots", type=within(int, low=0), nargs="+", default=[0, 2], metavar="K",
                        help="worked examples in the format study, such as 0 1 5 (as many as fit)")
     group.add_argument("--scenario-questions", type=within(int, low=1), default=100,
                        help="of each scenario")
@@ -68,7 +68,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--fresh", action="store_true", help="measure again even if up to date")
     args = parser.parse_args()
     if args.quick:
-        args.tokens, args.asked, args.choices, args.scenario_questions = 3_000, 16, 16, 8
+        for name, most in (("tokens", 3_000), ("asked", 16), ("choices", 16),
+                           ("scenario_questions", 8)):
+            setattr(args, name, min(getattr(args, name), most))
         args.shots = args.shots[:1]
     return args
 

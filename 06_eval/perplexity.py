@@ -23,11 +23,11 @@ def bits_per_byte(total_nats: float, total_bytes: int) -> float:
     """Bits the model needs per byte of UTF-8 text: total_nats / (ln 2 * total_bytes).
 
     Nats and bytes must cover the same tokens; special tokens count in neither. A uniform guess
-    over 256 bytes is 8 bits. No bytes, or nan nats: ValueError.
+    over 256 bytes is 8 bits. No bytes, or nats or bytes that are nan: ValueError.
     Example: 693.147 nats over 500 bytes -> 2.0.
     """
     # Nothing over nothing is no number: refuse before dividing.
-    if total_bytes <= 0:
+    if not total_bytes > 0:
         raise ValueError("bits per byte of no text is not defined")
     if math.isnan(total_nats):
         raise ValueError("the nats are nan: the model gave a token no probability")

@@ -53,9 +53,11 @@ def parse() -> argparse.Namespace:
     parser = CommandLine(__doc__)
     group = parser.add_argument_group("who may come")
     group.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets the network in")
-    group.add_argument("--port", type=int, default=8000, help="0 takes any free one")
+    group.add_argument("--port", type=within(int, low=0, high=65535), default=8000,
+                       help="0 takes any free one")
     group.add_argument("--token", help="the class token (default with --host: a random one)")
-    group.add_argument("--per-minute", type=int, default=60, help="requests of one reader")
+    group.add_argument("--per-minute", type=within(int, low=1), default=60,
+                       help="requests of one reader")
     group = parser.add_argument_group("what is served")
     group.add_argument("--model", action="append", metavar="NAME=PATH", default=[])
     group.add_argument("--published", action="append", metavar="MODEL", default=[],

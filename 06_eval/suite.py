@@ -83,11 +83,12 @@ def perturb(questions: Sequence[Question], name: str, seed: int) -> list[Questio
 def worst_case(right: Sequence[Sequence[bool]]) -> float:
     """Share of questions answered rightly in every version: HELM's robustness.
 
-    `right` holds one row of booleans per version of the questions; ValueError if there is none.
+    `right` holds one row of booleans per version of the questions; ValueError if there is none, or
+    no question.
     Example: [[1, 1, 0], [1, 0, 0]] -> 1/3.
     """
-    if not len(right):
-        raise ValueError("no version of the questions was asked")
+    if not len(right) or not len(right[0]):
+        raise ValueError("no version of the questions was asked, or no question")
     # One wrong version spoils a question: the worst case is what counts.
     # Over the versions (axis 0) every one must be right; over the questions, the mean.
     return float(np.asarray(right, dtype=bool).all(axis=0).mean())
@@ -168,7 +169,7 @@ def centred(accuracy: float, chance: float = 0.25) -> float:
 def _choices_of(record: dict) -> tuple[str, list[str], int]:
     """(question, options, place of the right one) of one record, in any of the known forms."""
     if "endings" in record:
-        return record["ctx"], list(record["endings"]), _place_of(record["label"])
+        return record["ctx"], _listed(record["endings"]), _place_of(record["label"])
     inner = record["question"] if isinstance(record.get("question"), dict) else record
     text = inner["stem"] if "stem" in inner else inner.get("question_stem", inner.get("question"))
     choices = inner["choices"]
@@ -177,8 +178,17 @@ def _choices_of(record: dict) -> tuple[str, list[str], int]:
     elif isinstance(choices[0], dict):
         options, labels = zip(*((choice["text"], choice["label"]) for choice in choices))
     else:
-        return text, list(choices), _place_of(record["answer"])
-    return text, list(options), list(labels).index(record["answerKey"])
+        return text, _listed(choices), _place_of(record["answer"])
+    if len(options) != len(labels) or len(set(labels)) < len(labels):
+        raise ValueError(f"{len(options)} options have the labels {', '.join(map(str, labels))}")
+    return text, list(options), list(labels).index(record["answerKey"].strip())
+
+
+def _listed(options) -> list[str]:
+    """The options as a list; TypeError for a text, whose letters would pass for options."""
+    if isinstance(options, str):
+        raise TypeError("the options are one text, not a list")
+    return list(options)
 
 
 def _place_of(answer) -> int:

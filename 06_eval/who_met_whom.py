@@ -30,6 +30,12 @@ def no_order(groups: Sequence[Iterable[str]]) -> str:
             "is no order, each group is rated and ranked by itself")
 
 
+def no_bound(group: Iterable[str]) -> str:
+    """The remark about models that nobody outside of their group has taken a point from."""
+    return (f"{' and '.join(group)} never lost to the others: by these votes the rating has no "
+            "upper bound")
+
+
 def reachable(arrows: np.ndarray) -> np.ndarray:
     """Which models are reached from which along arrows, themselves included: (M, M) bool.
 

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from artifacts import CommandLine, BadInput, command
+from artifacts import CommandLine, BadInput, command, within
 
 SHARED_MEMORY = 227 * 1024          # bytes that one program may have on sm_90
 PROCESSOR = {"registers": 65_536, "shared": 228 * 1024, "warps": 64}    # what its programs share
@@ -144,7 +144,8 @@ def in_a_child(calls: str) -> list[dict]:
 def main() -> None:
     """Print the table."""
     parser = CommandLine(__doc__)
-    parser.add_argument("--heads", type=int, nargs="+", default=list(HEADS), help="head sizes")
+    parser.add_argument("--heads", type=within(int, low=1), nargs="+",
+                        default=list(HEADS), help="head sizes")
     parser.add_argument("--full", action="store_true", help="without the causal mask")
     parser.add_argument("--rung", type=int, choices=(3, 4), default=3, help="of the ladder")
     args = parser.parse_args()

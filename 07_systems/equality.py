@@ -205,7 +205,7 @@ def compare(method: str, ranks: int = 2, steps: int = 5, config: GPTConfig = TIN
 def main() -> None:
     """Print the table of all methods."""
     parser = CommandLine(__doc__)
-    parser.add_argument("--ranks", type=int, default=2, help="processes")
+    parser.add_argument("--ranks", type=within(int, low=1, high=64), default=2, help="processes")
     parser.add_argument("--steps", type=within(int, low=1), default=5)
     args = parser.parse_args()
     print(f"{'method':14s}{'loss gap':>12s}{'weight gap':>12s}{'calls':>8s}{'bytes sent':>12s}")

@@ -74,7 +74,8 @@ def loss_and_gradient_(logits: Tensor, targets: Tensor, scale: float | Tensor) -
     logits (n, V), changed in place; targets (n,), where -100 means no loss and no gradient.
     Plain torch. 16 bits are computed in fp32, and their losses are fp32; fp32 and fp64 stay. For
     logits [0, 0] and target 1 the loss is ln 2 and, with scale 1, the logits become [0.5, -0.5].
-    A target outside of 0 .. V-1 is an IndexError.
+    A row of -100 gives 0 whatever stands in it, nan too. A target outside of 0 .. V-1 is an
+    IndexError.
     """
     check_targets(targets, logits.shape[1])
     counted = targets != -100
@@ -83,13 +84,13 @@ def loss_and_gradient_(logits: Tensor, targets: Tensor, scale: float | Tensor) -
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     # The loss first: log-sum-exp minus the target's logit. After this the logits may go.
     lse = torch.logsumexp(wide, dim=1)
-    losses = (lse - wide[rows, columns]) * counted
+    losses = (lse - wide[rows, columns]).masked_fill(~counted, 0)
     # Softmax in place: no second (n, V) tensor.
     wide.sub_(lse[:, None]).exp_()
     # Minus one at the target.
     wide[rows, columns] -= 1
     # Rows that do not count have no gradient at all.
-    wide.mul_(counted[:, None] * scale)
+    wide.masked_fill_(~counted[:, None], 0).mul_(scale)
     logits.copy_(wide)
     return losses
 

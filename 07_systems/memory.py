@@ -15,7 +15,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from artifacts import CommandLine, BadInput, command
+from artifacts import CommandLine, BadInput, command, within
 from gpt import GPT, GPTConfig
 
 # Bytes per parameter of (weights, gradients, optimizer).
@@ -159,7 +159,8 @@ def main() -> None:
     parser = CommandLine(__doc__)
     parser.add_argument("--parameters", type=float, default=7e9, help="number of parameters")
     parser.add_argument("--gpu-gb", type=float, default=80, help="memory of one GPU, 10^9 bytes")
-    parser.add_argument("--activations-gb", type=float, default=0, help="of one rank's batch")
+    parser.add_argument("--activations-gb", type=within(low=0), default=0,
+                        help="of one rank's batch")
     args = parser.parse_args()
     if args.parameters < 1 or args.gpu_gb <= 0:
         raise BadInput("--parameters and --gpu-gb must be positive, as in --parameters 7e9")

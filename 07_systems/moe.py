@@ -29,7 +29,8 @@ def route(scores: Tensor, k: int, bias: Tensor | None = None) -> tuple[Tensor, T
     Chosen are the k largest of scores + bias; `bias` (E,) steers the choice only, the shares are
     the scores of the chosen, made to sum to 1 if k > 1. For k = 1 the share is the score itself:
     divided by its own sum it would be 1 for every token, and the router would have no gradient.
-    Best expert first. scores [0.5, 0.3, 0.2], k = 2: experts [0, 1], shares [0.625, 0.375].
+    Chosen experts whose scores are all 0 have the shares 0, not nan. Best expert first.
+    scores [0.5, 0.3, 0.2], k = 2: experts [0, 1], shares [0.625, 0.375].
     Source: Wang et al. 2024, equation 3; Fedus et al. 2021, equation 2 (k = 1).
     """
     # Choose with the bias ...
@@ -40,7 +41,9 @@ def route(scores: Tensor, k: int, bias: Tensor | None = None) -> tuple[Tensor, T
     # One choice: its probability says how sure the router was, and that is what it learns from.
     if k == 1:
         return shares, experts
-    return shares / shares.sum(dim=1, keepdim=True), experts
+    # The bias may choose experts whose scores have all rounded to 0: 0/0 would be nan.
+    total = shares.sum(dim=1, keepdim=True).clamp(min=torch.finfo(shares.dtype).tiny)
+    return shares / total, experts
 
 
 def within_capacity(experts: Tensor, count: int, capacity: int) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from artifacts import BadInput, CommandLine, command, within
 from collectives import receive, send
 from gpt import GPT
-from target_range import check_targets
+from target_range import check_targets, check_tokens
 
 Schedule = list[list[tuple[str, int]]]      # per stage: ("F" or "B", micro-batch), in order
 
@@ -178,7 +178,7 @@ class PipelineStage(nn.Module):
         micro-batches really held."""
         # On every rank, not on the last alone: the others would wait for it.
         check_targets(targets, self.vocab_size)
-        check_targets(ids, self.vocab_size)
+        check_tokens(ids, self.vocab_size)
         order = schedule[self.stage]
         micros, counted = len(order) // 2, (targets != -100).sum().clamp(min=1)
         ids, targets = ids.chunk(micros), targets.chunk(micros)

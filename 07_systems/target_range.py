@@ -4,6 +4,12 @@ import torch
 from torch import Tensor
 
 
+def check_tokens(ids: Tensor, vocab_size: int) -> None:
+    """IndexError unless every id is a token 0 .. vocab_size - 1, as F.embedding says it where the
+    table is whole: split over ranks, nobody has the row, and all would add up zeros."""
+    check_targets(torch.where(ids == -100, -1, ids), vocab_size)
+
+
 def check_targets(targets: Tensor, vocab_size: int) -> None:
     """IndexError unless every target is -100 (ignored) or a token 0 .. vocab_size - 1.
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from collectives import all_gather, all_reduce, reduce_scatter
 from gpt import GPT
-from target_range import check_targets
+from target_range import check_targets, check_tokens
 
 FIRST = ("query", "key", "value", "up", "gate")         # split by output: heads, hidden channels
 SECOND = ("out", "down")                                # split by input: what FIRST produced
@@ -143,13 +143,14 @@ def lookup_own_rows(ids: Tensor, rows: Tensor, first: int) -> Tensor:
     """One rank's share of an embedding: its rows for its own tokens, zeros for the others'.
 
     ids (B, T) of the whole vocabulary, rows (V/N, C) are tokens first, first + 1, ... ->
-    (B, T, C). The sum over the ranks is the whole embedding. Gradients reach own rows only.
+    (B, T, C). The sum over the ranks is the whole embedding. Gradients reach own rows only, and
+    what stands in a row (nan) reaches its own tokens only.
     """
     # Whose token is it?
     own = (ids >= first) & (ids < first + len(rows))
     # Look up something that exists for every token, then wipe out what is not ours.
     found = F.embedding(torch.where(own, ids - first, 0), rows)
-    return found * own[..., None]
+    return torch.where(own[..., None], found, 0.0)
 
 
 class VocabEmbedding(nn.Module):
@@ -197,7 +198,9 @@ class VocabCrossEntropy(torch.autograd.Function):
         probabilities, column, own, counted = ctx.saved_tensors
         # Softmax minus one at the target, on the rank that has the target.
         grad = probabilities.scatter_add(1, column[:, None], -own[:, None].to(probabilities.dtype))
-        return grad * (counted[:, None] * gradient / counted.sum().clamp(min=1)), None, None
+        # Rows that do not count have no gradient, whatever stands in them: nan * 0 is nan.
+        grad = torch.where(counted[:, None], grad, 0.0)
+        return grad * (gradient / counted.sum().clamp(min=1)), None, None
 
 
 class TensorParallelGPT(nn.Module):
@@ -251,6 +254,11 @@ class TensorParallelGPT(nn.Module):
                 p.register_hook(lambda gradient: _Sum.apply(gradient, self.group))
 
     def forward(self, ids: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        check_tokens(ids, self.model.config.vocab_size)
+        ranks = dist.get_world_size(self.group)
+        if self.sequence and ids.shape[1] % ranks:
+            raise ValueError(f"{ids.shape[1]} positions do not split over {ranks} ranks, as "
+                             "sequence parallel has to")
         self.sum_partial_gradients()
         logits = self.model.head(self.enter(self.model.hidden(ids)))        # (B, T, V/N)
         return logits, VocabCrossEntropy.apply(logits.flatten(0, 1), targets.flatten(), self.group)

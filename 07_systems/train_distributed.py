@@ -12,9 +12,11 @@ AdamW everywhere, at the plan's learning rate for it: Muon's whole matrices cann
 """
 
 import argparse
+import json
 import math
 import shutil
 import signal
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -29,7 +31,7 @@ from gpt import GPT
 from parallelise import METHODS, Method, parallelise
 from plan_file import Plan, make_plan
 from ranks import Ranks, join, leave_group
-from run_files import Journal
+from run_files import Journal, differences
 from sharded_checkpoint import load, save
 from training_loop import rate_at
 
@@ -49,13 +51,15 @@ def arguments() -> argparse.Namespace:
         plan.add_argument(f"--{name}", type=int)
     plan.add_argument("--precision", choices=["fp32", "bf16"])
     run = parser.add_argument_group("the run")
-    run.add_argument("--learning-rate-adamw", type=float, default=3e-3, help="peak rate")
-    run.add_argument("--micros", type=int, default=4, help="micro-batches of the pipeline")
+    run.add_argument("--learning-rate-adamw", type=within(above=0), default=3e-3, help="peak rate")
+    run.add_argument("--micros", type=within(int, low=1), default=4,
+                     help="micro-batches of the pipeline")
     run.add_argument("--attention", choices=["torch", "flash"], default="torch",
                      help="kernel of the attention")
     run.add_argument("--device", default="cpu", help="cpu or cuda")
-    run.add_argument("--checkpoint-every", type=int, default=50, help="steps")
-    run.add_argument("--timeout", type=int, default=60, help="seconds until a silent rank is dead")
+    run.add_argument("--checkpoint-every", type=within(int, low=1), default=50, help="steps")
+    run.add_argument("--timeout", type=within(int, low=1), default=60,
+                     help="seconds until a silent rank is dead")
     run.add_argument("--fresh", action="store_true", help="delete what an earlier run has left")
     return parser.parse_args()
 
@@ -73,10 +77,28 @@ def build(args: argparse.Namespace, plan: Plan, ranks: Ranks) -> Method:
         raise BadInput(f"--parallel {args.parallel} on {ranks.world} ranks: {why}") from why
 
 
+def settings_of(args: argparse.Namespace, plan: Plan, shard: Shard) -> dict:
+    """What a run computes, as plain values. How many ranks share it, and by which method, is none
+    of it: any may go on with another's checkpoint."""
+    named = {name: value for name, value in asdict(plan).items()
+             if name not in ("forecast", "speed", "threads", "compile")}
+    return json.loads(json.dumps(named | {
+        "learning_rate_adamw": args.learning_rate_adamw, "corpus_sha256": shard.corpus_sha256,
+        "tokenizer_sha256": shard.tokenizer_sha256}))
+
+
 def train(args: argparse.Namespace, plan: Plan, ranks: Ranks, method: Method,
           batches: PackedBatches) -> bool:
     """From the newest checkpoint to the plan's last step; False if stopped by SIGTERM before."""
     start, state, notes = load(args.out, method.state())
+    mine = settings_of(args, plan, batches.shard)
+    said = differences(notes.get("settings", mine), mine | {"steps": max(plan.steps, start)})
+    if said and not said.startswith("steps ") or plan.steps < start:
+        raise BadInput(f"{shown(args.out)} stopped at step {start} of a run with other settings "
+                       f"({said or f'{start} steps or more, now {plan.steps}'}): give those, "
+                       "another --out, or --fresh, which deletes it")
+    if said and ranks.first:
+        print(f"{shown(args.out)} goes on at step {start} as a run of other length ({said})")
     if state:
         method.load(state, start)
     log = Journal(args.out / "log.jsonl", notes.get("log_bytes", 0)) if ranks.first else None
@@ -103,7 +125,7 @@ def train(args: argparse.Namespace, plan: Plan, ranks: Ranks, method: Method,
         stopped = ranks.any(bool(stop))
         if stopped or (step + 1) % args.checkpoint_every == 0 or step + 1 == plan.steps:
             save(args.out, step + 1, method.state(), {"log_bytes": log.length() if log else 0,
-                                                      "method": args.parallel})
+                                                      "method": args.parallel, "settings": mine})
         if stopped:
             return step + 1 == plan.steps
     return True

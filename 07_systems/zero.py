@@ -233,9 +233,12 @@ def clip_sharded(pieces: Iterable[nn.Parameter], max_norm: float, group=None) ->
     """Clip gradients of which every rank has only its pieces; gives the joint norm.
 
     As `clip_gradients` of chapter 4 on the whole: the squares of all ranks' pieces add up to the
-    square of the joint norm (padding is zero), so ONE number has to be exchanged.
+    square of the joint norm (padding is zero), so ONE number has to be exchanged. The norm is in 64
+    bits for gradients of 64; ValueError for a `max_norm` below 0 or nan.
     """
-    pieces = list(pieces)
+    if not max_norm >= 0:
+        raise ValueError(f"max_norm is {max_norm}: it must be 0 or more")
+    pieces = [pieces] if isinstance(pieces, Tensor) else list(pieces)
     grads = [p.grad for p in pieces if p.grad is not None]
     # Each rank's own sum of squares, then everybody's. Without gradients: zero.
     device = pieces[0].device if pieces else None
@@ -246,4 +249,4 @@ def clip_sharded(pieces: Iterable[nn.Parameter], max_norm: float, group=None) ->
     # The same scale on every rank: the direction of the whole gradient stays.
     for g in grads:
         g.mul_((max_norm / norm.clamp(min=1e-12)).clamp(max=1.0).to(g.dtype))
-    return norm.float()
+    return norm if any(g.dtype == torch.float64 for g in grads) else norm.float()

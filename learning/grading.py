@@ -12,7 +12,8 @@ from learning.clean_runs import CleanRuns
 from learning.exercises import fail, load_exercises, read, work_file
 from learning.function_bodies import UNREADABLE, find_function, graft, salvage, why_unreadable
 from learning.number_answers import compute_answers
-from learning.submissions import (Submission, given, helper_files, students_in, submitted_text)
+from learning.submissions import (Submission, given, helper_files, named_apart, students_in,
+                                  submitted_text)
 
 RUNS = local()                          # each thread of grade has a server of its own
 
@@ -33,7 +34,8 @@ def grade(paths: list[Path], chapter: int | None = None, limit: float = 60,
     listed = load_exercises(chapter)
     chosen = [e for e in listed if only in (None, e["id"])] or fail(f"no exercise {only}")
     try:
-        handed_in = [s for p in paths for s in students_in(p)] if class_of else given(paths)
+        handed_in = (named_apart([s for p in paths for s in students_in(p)]) if class_of
+                     else given(paths))
     except ValueError as error:
         fail(str(error))
     computed, rows, servers = compute_answers(chosen), {}, []

@@ -59,9 +59,11 @@ def number_in(given: str, unit: str) -> float:
     A trailing unit is dropped. ValueError says what to write where there are two readings (7,814
     and 2.457.000) or none.
     """
-    text = given.strip().replace("−", "-")
+    text = re.sub("^[−–]", "-", given.strip()).replace("−", "-")
     if unit and text.casefold().endswith(unit.casefold()):
         text = text[:-len(unit)]
+    if re.search(r"\d[\s_'’]+(?!\d{3}(?!\d))\d", text.strip()):      # two numbers: 12 34
+        raise ValueError(f"{given[:40]!r} is no number: write one, for example 1.5e9")
     text = re.sub(r"[\s_'’]", "", text)
     text = re.sub(r"(?i)[x×*·]10(?:\^|\*\*)\+?(-?\d+)$", r"e\1", text)
     sign, body, rest = re.fullmatch(r"([+-]?)([\d.,]*)(.*)", text, re.S).groups()

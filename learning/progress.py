@@ -14,6 +14,7 @@ from learning.exercises import (ROOT, chapter_folders, load_exercises, read, rem
 from learning.function_bodies import find_function
 from learning.number_answers import compute_answers
 from learning.stand_ins import isolate, stand_in
+from learning.submissions import as_text
 from learning.workflows import report
 
 
@@ -78,7 +79,7 @@ def marks_of(exercises: list[dict]) -> dict[str, str]:
     computed = compute_answers(begun)
     for exercise in begun:
         if exercise["kind"] != "write":
-            text = student_file(exercise).read_text("utf-8", "replace")
+            text = as_text(student_file(exercise).read_bytes())
             right = judge_other(exercise, text, computed)[0]
             marks[exercise["id"]] = {None: "-", True: "o", False: "x"}[right]
     return {e["id"]: marks.get(e["id"], "x") for e in begun}

@@ -20,6 +20,7 @@ from learning.function_bodies import (UNREADABLE, blank_chapter, body_span, find
                                       hints, lines_of)
 from learning.number_answers import compute_answers, with_path
 from learning.stand_ins import stand_in
+from learning.submissions import as_text
 
 
 def start(chapter: int) -> None:
@@ -128,7 +129,7 @@ def check(name: str, limit: float = 180, every: bool = False) -> int:
     if not student_file(exercise).exists():
         fail(f"not started: run python learn.py start {exercise['chapter']}")
     if exercise["kind"] != "write":
-        right, said = judge_other(exercise, student_file(exercise).read_text("utf-8", "replace"))
+        right, said = judge_other(exercise, as_text(student_file(exercise).read_bytes()))
         print(f"{name}: {said}")
         note(name, {None: "-", True: "o", False: "x"}[right])
         return 0 if right else 1

@@ -5,10 +5,12 @@ archive says so; a file under another name is found where there is no doubt what
 """
 
 import ast
+import gzip
 import io
 import re
 import sys
 import tarfile
+import unicodedata
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,11 +28,11 @@ NOT_THEIRS = sys.stdlib_module_names | {"numpy", "torch", "triton", "tqdm", "pyt
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 WAYS = {".7z": ": pack it as .zip", ".rar": ": pack it as .zip",
         ".ipynb": ": copy the functions from the notebook into the file"}
-CANVAS = re.compile(r"(?P<who>[^/]+?)(?:_LATE)?_\d+_\d+_(?P<file>[^/]+)$")
+CANVAS = re.compile(r"(?P<who>[^/]+?)(?:_LATE)?_(?P<id>\d+)_\d+_(?P<file>[^/]+)$")
 # What is put behind a name when a second file of that name comes, or a second version.
-MARK = re.compile(r"(?:[ _-]*\(\d+\)|[ _-]\d+|[ _–-]+(?:cop(?:y|ie|ia)|kopie)(?:[ _-]?\d+)?"
-                  r"|[ _-]+(?:v\d+|final|new))$")
-MOODLE = re.compile(r"(?P<who>[^/]+?)_\d+_assignsubmission_[a-z]+_/?(?P<file>.*)$")
+MARK = re.compile(r"(?:[ _-]*[(\[]\d+[)\]]|[ _-]\d+|[ _-]+(?:v\d+|final|new|late)|\.py| |~"
+                  r"|[ _–-]+(?:cop(?:y|ie|ia)|kopi[ae]|коп[иі]я|コピー|副本|복사본)(?:[ _-]?\d+)?)$")
+MOODLE = re.compile(r"(?P<who>[^/]+?)_(?P<id>\d+)_assignsubmission_[a-z]+_?/?(?P<file>.*)$")
 
 
 @dataclass
@@ -46,8 +48,12 @@ def is_archive(name: str) -> bool:
 
 
 def harmless(name: str) -> bool:
-    return not (".." in name.split("/") or name.startswith("/") or re.match(r"[A-Za-z]:", name)
-                or "__MACOSX" in name or not name or name.endswith("/"))
+    """Whether a path stays inside and can be somebody's work: no hidden file or folder (.git, and
+    the ._dpo.py that a Mac packs beside each dpo.py), and no installed package."""
+    parts = name.split("/")
+    return not (".." in parts or name.startswith("/") or re.match(r"[A-Za-z]:", name)
+                or not name or name.endswith("/") or {"__MACOSX", "site-packages"} & set(parts)
+                or any(part.startswith(".") and part != "." for part in parts))
 
 
 def archive_files(file: Path | io.BytesIO) -> dict[str, tuple[int, Callable[[], bytes]]]:
@@ -64,7 +70,9 @@ def archive_files(file: Path | io.BytesIO) -> dict[str, tuple[int, Callable[[], 
         return {m.name.removeprefix("./"): (m.size, lambda m=m: tar.extractfile(m).read())
                 for m in tar.getmembers() if m.isfile()}
     except Exception as error:          # whatever a broken archive can raise
-        raise ValueError(f"the archive is cut or damaged: {error}") from None
+        first = str(error).partition("\n")[0]           # tarfile tells a line for each kind
+        raise ValueError(f"the archive is cut or damaged, or of another kind than its name says: "
+                         f"{first}; pack it again as .zip") from None
 
 
 def folder_files(folder: Path) -> dict[str, tuple[int, Callable[[], bytes]]]:
@@ -99,6 +107,8 @@ def files_of(path: Path) -> dict:
         return folder_files(path)
     with open(path, "rb") as file:
         magic = file.read(265)
+    if magic[:2] == b"\x1f\x8b" and path.name.lower().endswith((".py.gz", ".txt.gz")):
+        return {path.name[:-3]: (path.stat().st_size, lambda: gzip.open(path).read(LARGEST + 1))}
     if is_archive(path.name) or magic[:4] == b"PK\3\4" or magic[:2] == b"\x1f\x8b" \
             or magic[257:262] == b"ustar":
         return archive_files(path)
@@ -139,14 +149,40 @@ def given(paths: list[Path]) -> list[Submission]:
     for name, path in zip(names, paths):
         mark = path.is_file() and not is_archive(path.name) and (
             CANVAS.match(path.name) or MOODLE.match(path.name))
-        if mark:
-            parts.setdefault(mark["who"], []).append((mark["file"], path))
+        if mark:        # two students may have one name: their numbers tell them apart
+            parts.setdefault((mark["who"], mark["id"]), []).append((mark["file"], path))
         else:
             found.append(open_submission(name, lambda path=path: files_of(path)))
-    for who, files in parts.items():
+    for (who, _), files in parts.items():
         found.append(open_submission(who, lambda files=files: {
             file: (path.stat().st_size, path.read_bytes) for file, path in files}))
+    return named_apart(found)
+
+
+def named_apart(found: list[Submission]) -> list[Submission]:
+    """The submissions, each name once whatever the case: a second "anna" becomes "anna_2"."""
+    taken = set()
+    for submission in found:
+        name, number = submission.name, 1
+        while submission.name.casefold() in taken:
+            number += 1
+            submission.name = f"{name}_{number}"
+        taken.add(submission.name.casefold())
     return found
+
+
+def one_students(names: list[str]) -> bool:
+    """Whether these paths in one folder are one student's: a file of an exercise, or a folder of a
+    chapter, lies right there."""
+    known = modules() | {"answers"}
+    tops = {name.split("/")[0] for name in names if "/" in name}
+    works = [name for name in names if "/" not in name and not CANVAS.match(name)
+             and not MOODLE.match(name)]
+    stems = [original_name(name, known).rpartition(".")[0] for name in works]
+    found = [stem for stem in stems if stem in known]
+    # anna_dpo.py beside bob_dpo.py: nobody hands in one file twice.
+    return bool(tops & ({"mine"} | {f.name for f in chapter_folders().values()})) or (
+        0 < len(found) == len(set(found)))
 
 
 def students_in(path: Path) -> list[Submission]:
@@ -154,15 +190,19 @@ def students_in(path: Path) -> list[Submission]:
     student, or files whose names begin with the student's."""
     files = {name: entry for name, entry in files_of(path).items() if harmless(name)}
     while len({name.split("/")[0] for name in files}) == 1 and all("/" in name for name in files):
-        files = {name.split("/", 1)[1]: entry for name, entry in files.items()}
+        inside = {name.split("/", 1)[1]: entry for name, entry in files.items()}
+        if MOODLE.match(next(iter(files))) or one_students(list(inside)):
+            break               # a class of one
+        files = inside
     groups = {}
     for name, entry in files.items():
         top, _, rest = name.partition("/")
         mark = MOODLE.match(top + "/" * bool(rest)) or (None if rest else CANVAS.match(top))
         who = mark["who"] if mark else top if rest else plain_name_of(top)
         file = rest or (mark["file"] if mark else top)
-        groups.setdefault(who, {})[file] = entry
-    return [open_submission(who, lambda inside=inside: inside) for who, inside in groups.items()]
+        groups.setdefault((who, mark["id"] if mark else ""), {})[file] = entry
+    return named_apart([open_submission(who, lambda inside=inside: inside)
+                        for (who, _), inside in groups.items()])
 
 
 def plain_name_of(name: str) -> str:
@@ -176,15 +216,18 @@ def modules() -> set[str]:
 
 def original_name(name: str, known: set[str]) -> str:
     """The name that a platform, a browser or a person has changed: dpo-1.py, dpo (2).py, DPO.PY,
-    anna_12_34_dpo.py, "dpo - Kopie.py", dpo_v2.py, dpo.py.txt. A name that is known already
-    stays."""
-    stem, dot, ending = re.sub(r"(?i)\.py\.txt$", ".py", name).rpartition(".")
+    anna_12_34_dpo.py, dpo_anna.py, "dpo - Kopie.py", dpo_v2.py, dpo.py.txt. A name that is known
+    already stays."""
+    # Wide brackets and hard blanks of other keyboards become plain ones.
+    name = unicodedata.normalize("NFKC", name).replace("%20", " ").strip()
+    stem, dot, ending = re.sub(r"(?i)\.(py|txt)\.txt$", r".\1", name).rpartition(".")
     if stem in known:
         return stem + dot + ending.lower()
     plain, before = stem.lower(), ""
     while plain != before and plain not in known:       # one mark after the other: "dpo (1) (1)"
         before, plain = plain, MARK.sub("", plain)
     fits = [k for k in known if plain == k or re.search(rf"[^A-Za-z0-9]{re.escape(k)}$", plain)]
+    fits = fits or [k for k in known if re.match(rf"{re.escape(k)}[^A-Za-z0-9]", plain)]
     return max(fits, key=len) + dot + ending.lower() if fits else name
 
 
@@ -211,6 +254,13 @@ def find(submission: Submission, exercise: dict) -> str | None:
     return min(fits, key=rank, default=None)
 
 
+def as_text(data: bytes) -> str:
+    """What a person's editor has saved: UTF-8, or UTF-16 with its mark, as Notepad and PowerShell
+    write it; what is neither is shown as a sign for "unknown"."""
+    utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+    return data.decode("utf-16" if utf16 else "utf-8-sig", "replace")
+
+
 def text_at(submission: Submission, path: str) -> str:
     """One file's text; ValueError if it is too large or cannot be read."""
     size, read = submission.files[path]
@@ -222,8 +272,7 @@ def text_at(submission: Submission, path: str) -> str:
         raise ValueError(f"cannot be read (cut or damaged?): {error}") from None
     if len(data) > LARGEST:
         raise ValueError(f"unpacks to more than {LARGEST:,} bytes")
-    utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
-    return unseal(data.decode("utf-16" if utf16 else "utf-8-sig", "replace"))
+    return unseal(as_text(data))
 
 
 def submitted_text(submission: Submission, exercise: dict) -> str:

@@ -93,6 +93,30 @@ def test_current_until_input_settings_code_or_an_output_change(program, tmp_path
     assert not job().is_current(), "the code of a module that a late import brings changed"
 
 
+def test_claims_and_files_named_after_the_work_are_outputs_too(program, tmp_path, monkeypatch):
+    monkeypatch.setattr(artifacts, "OUT", tmp_path)
+    target, table = tmp_path / "out.txt", tmp_path / "subject.csv"
+    old = dict(measured="", value=1, expected="", verdict="holds")
+    artifacts.record_claim("others", command="python 01_x/other.py", **old)
+
+    def made():
+        job = artifacts.Job(program, {}, [], [target])
+        current = job.is_current()
+        if not current:
+            for path in (target, table):
+                path.write_text("made", encoding="utf-8")
+            artifacts.record_claim("ours", command="python 01_x/make.py --quick", **old)
+            job.done([table])
+        return current
+    assert not made() and made()
+    for lost in (artifacts.out("claims", "ours.json"), table):
+        lost.unlink()
+        assert not made(), f"{lost.name} deleted: it is an output too"
+        assert made() and lost.exists()
+    artifacts.out("claims", "others.json").unlink()
+    assert made(), "the claim of another command is none of its outputs"
+
+
 def test_fresh_work_that_was_stopped_is_not_up_to_date(program, tmp_path):
     target = tmp_path / "out.txt"
     target.write_text("made", encoding="utf-8")
@@ -192,3 +216,32 @@ def test_help_prints_the_whole_docstring_and_every_default(capsys):
     line.add_argument("--rate", type=float, default=0.1, help="100 % of it")
     text = line.format_help()
     assert "Reads x; writes y." in text and "of every random draw (default: 0)" in text, text
+
+
+@pytest.mark.parametrize("options", ["--rate nan", "--rate inf", "--seed -1", "--many 1 nan"])
+def test_numbers_that_mean_nothing_anywhere_are_one_line_that_names_the_option(options, capsys):
+    parser = artifacts.CommandLine("A command.")
+    parser.add_argument("--rate", type=float, default=1.0)
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--many", type=float, nargs="+")
+    assert parser.parse_args([]).seed is None and parser.parse_args(["--seed", "0"]).seed == 0
+    with pytest.raises(SystemExit) as stopped:
+        parser.parse_args(options.split())
+    told = capsys.readouterr().err
+    assert stopped.value.code == 2 and options.split()[0] in told and told.count("\n") == 1, told
+
+
+@pytest.mark.parametrize("script, options", [
+    ("07_systems/memory.py", "--parameters inf"), ("07_systems/memory.py", "--activations-gb -5"),
+    ("07_systems/equality.py", "--ranks 0"), ("07_systems/ahead_of_time.py", "--heads 0"),
+    ("07_systems/train_distributed.py", "--checkpoint-every 0"),
+    ("04_model_pretrain/pretrain.py", "--learning-rate -1"), ("06_eval/serve.py", "--port 99999"),
+    ("04_model_pretrain/real_model_benchmark.py", "--rounds 0"),
+    ("03_scaling/power_laws.py", "--drop-worst -1"), ("06_eval/evaluate.py", "--shots -1")])
+def test_options_out_of_range_are_refused_before_any_work(script, options, monkeypatch, capsys):
+    import importlib
+    monkeypatch.setattr(sys, "argv", [script, *options.split()])
+    with pytest.raises(SystemExit) as stopped:
+        importlib.import_module(script.split("/")[1].removesuffix(".py")).main()
+    told = capsys.readouterr().err
+    assert stopped.value.code == 2 and options.split()[0] in told and told.count("\n") == 1, told

@@ -1,5 +1,6 @@
 """What is handed in, as platforms and people name and pack it: read, or told why not."""
 
+import gzip
 import io
 import tarfile
 import zipfile
@@ -15,7 +16,8 @@ from learning.grading import why
 from learning.number_answers import number_in
 from learning.sealed_bodies import seal, unseal
 from learning.stand_ins import isolate
-from learning.submissions import (given, helper_files, original_name, students_in, submitted_text)
+from learning.submissions import (as_text, given, helper_files, original_name, students_in,
+                                  submitted_text)
 from learning.workflows import gradescope, junit
 
 EXERCISE = next(e for e in load_exercises(3) if e["file"] == "data_limited.py")
@@ -52,7 +54,13 @@ def tarred(files, mode="w:gz"):
     ("data_limited_v2.py", BYTES), ("Copie de data_limited_final.py", BYTES),
     ("a.zip", zipped({"C:\\Users\\anna\\data_limited.py": BYTES})),
     ("b.zip", zipped({"/home/anna/data_limited.py": BYTES})), ("smithanna_LATE_123_456_data_limited-2.py", BYTES),
-    ("Anna Smith_77_assignsubmission_file_data_limited.py", BYTES)])
+    ("Anna Smith_77_assignsubmission_file_data_limited.py", BYTES),
+    ("data_limited[1].py", BYTES), ("data_limited（1）.py", BYTES), ("data_limited.py.py", BYTES),
+    ("data_limited - Копия (2).py", BYTES), ("data_limited - コピー.py", BYTES),
+    ("data_limited\u00a0(1).py", BYTES), ("data_limited_anna.py", BYTES),
+    ("data_limited_LATE.py", BYTES), ("data_limited.py.gz", gzip.compress(BYTES)),
+    ("mac.zip", zipped({"._data_limited (1).py": b"\0\5\x16\7", "data_limited (1).py": BYTES})),
+    ("git.zip", zipped({".git/data_limited.py": b"old", "a/b/c/data_limited.py": BYTES}))])
 def test_one_submission_under_any_name(tmp_path, name, data):
     (tmp_path / name).write_bytes(data)
     assert submitted_text(given([tmp_path / name])[0], EXERCISE) == BYTES.decode()
@@ -111,6 +119,57 @@ def test_a_class_as_moodle_and_canvas_give_it_out(tmp_path):
                 assert submitted_text(submission, EXERCISE) == BYTES.decode()
 
 
+@pytest.mark.parametrize("files, students", [
+    ({"anna/data_limited.py": BYTES, "anna/flops.py": b"x"}, {"anna"}),
+    ({"class/anna/data_limited.py": BYTES}, {"anna"}),
+    ({"anna/03_scaling/data_limited.py": BYTES}, {"anna"}),
+    ({"Anna Ab_1_assignsubmission_file_/data_limited.py": BYTES}, {"Anna Ab"}),
+    ({"Anna Ab_1_assignsubmission_file/data_limited.py": BYTES}, {"Anna Ab"}),
+    ({"anna_1_2_data_limited.py": BYTES}, {"anna"}),
+    ({".DS_Store": b"x", "anna/data_limited.py": BYTES}, {"anna"}),
+    ({"hw/an_data_limited.py": BYTES, "hw/bo_data_limited.py": BYTES},
+     {"an_data_limited.py", "bo_data_limited.py"})])
+def test_a_class_of_one_or_two_has_so_many_students(tmp_path, files, students):
+    (tmp_path / "c.zip").write_bytes(zipped(files))
+    found = students_in(tmp_path / "c.zip")
+    assert {s.name for s in found} == students
+    assert submitted_text(found[0], EXERCISE) == BYTES.decode()
+
+
+def test_two_students_of_one_name_are_two(tmp_path):
+    moodle = {f"Anna Ab_{i}_assignsubmission_file_/data_limited.py": b"%d" % i for i in (1, 2)}
+    canvas = {f"annaab_{i}_1{i}_data_limited.py": b"%d" % i for i in (1, 2)}
+    for files in (moodle, canvas):
+        (tmp_path / "c.zip").write_bytes(zipped(files))
+        found = students_in(tmp_path / "c.zip")
+        assert len({s.name for s in found}) == 2, [s.name for s in found]
+        assert {submitted_text(s, EXERCISE) for s in found} == {"1", "2"}, "each has a file"
+    for name, data in canvas.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "annaab").mkdir()
+    found = given([*(tmp_path / name for name in canvas), tmp_path / "annaab"])
+    assert len({s.name.casefold() for s in found}) == 3, [s.name for s in found]
+
+
+def test_two_archives_with_one_name_in_both_have_two_lines(tmp_path, monkeypatch):
+    from learning import grading
+    for course in ("a", "b"):
+        (tmp_path / f"{course}.zip").write_bytes(zipped({f"{n}/x.py": b"" for n in ("Kim", "Lee")}))
+    monkeypatch.setattr(grading, "compute_answers", lambda chosen: {})
+    monkeypatch.setattr(grading, "prepare", lambda *_: None)
+    monkeypatch.setattr(grading, "grade_one", lambda *_: {
+        "name": "3.1 x", "score": 1.0, "max_score": 1.0, "output": ""})
+    grading.grade([tmp_path / "a.zip", tmp_path / "b.zip"], chapter=3, only="3.1", class_of=True,
+                  report=tmp_path / "out", table=tmp_path / "m.csv")
+    assert sorted(p.stem for p in (tmp_path / "out").iterdir()) == ["Kim", "Kim_2", "Lee", "Lee_2"]
+    assert len((tmp_path / "m.csv").read_text(encoding="utf-8").splitlines()) == 6
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_an_answer_sheet_of_any_editor_is_read(encoding):
+    assert as_text("3.1 = 5".encode(encoding)) == "3.1 = 5"
+
+
 def test_a_known_name_is_never_taken_for_another():
     known = {"experiment", "moe_experiment", "gpt", "gpt2_weights"}
     assert original_name("moe_experiment.py", known) == "moe_experiment.py"
@@ -130,13 +189,14 @@ def test_own_modules_come_along_but_none_that_shadows_a_judge(tmp_path):
     ("7,8144", "GB", 7.8144), ("7.814", "GB", 7.814), ("0,814", "", 0.814), ("1,234.5", "", 1234.5),
     ("1.234,5", "", 1234.5), ("1,234,567", "", 1234567), ("2.457,0", "", 2457.0), ("1 234", "", 1234),
     ("1.5e9", "", 1.5e9), ("1,5e9", "", 1.5e9), ("3 x 10^8", "", 3e8), ("2·10^-3", "", 2e-3),
-    ("−5", "", -5), ("12 gb", "GB", 12), ("1'234", "", 1234)])
+    ("−5", "", -5), ("12 gb", "GB", 12), ("1'234", "", 1234), ("–5", "", -5), ("1 234 567", "", 1234567), ("1.5 e 9", "", 1.5e9)])
 def test_numbers_of_many_countries(given_, unit, value):
     assert number_in(given_, unit) == value
 
 
 @pytest.mark.parametrize("given_, said", [("7,814", "write 7.814 or 7814"), ("twelve", "no number"),
-                                          ("2.457.000", "no number"), ("inf", "no number")])
+                                          ("2.457.000", "no number"), ("inf", "no number"),
+                                          ("5 6", "no number"), ("7 8144", "no number")])
 def test_two_readings_or_none_are_told(given_, said):
     with pytest.raises(ValueError, match=said):
         number_in(given_, "")

@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 
 from artifacts import BadInput
-from data_limited import effective_tokens, limited_allocation
+from data_limited import effective_tokens, epochs_at_price, limited_allocation
 from hyperparameters import best_rate, mup_rates
-from inference_aware import demand_for_ratio
+from inference_aware import cheapest, demand_for_ratio, tokens_to_reach
+from isoflop import parabola_minimum
 from on_paper import gpu_flops
 from power_laws import ParametricFit, fit_parametric, optimal_allocation, predict
 from run_table import load_points
 
 LAW = ParametricFit(1.8, 400, 400, 0.34, 0.28)
+GRID = np.repeat([1e6, 3e6, 1e7], 3), np.tile([1e8, 1e9, 1e10], 3)
 ROWS = "\n".join(f"{n},{n * 20},{3 - 0.1 * i}" for i, n in enumerate(range(1000, 9000, 1000)))
 
 
@@ -29,11 +31,25 @@ ROWS = "\n".join(f"{n},{n * 20},{3 - 0.1 * i}" for i, n in enumerate(range(1000,
     lambda: best_rate([0.01, 0.1, 1], [2, 1]), lambda: best_rate([math.nan, .01, .1], [0, 2, 1]),
     lambda: best_rate([-0.01, 0.1, 1, 10], [3, 2, 1, 2]), lambda: predict(LAW, 0, 1e9),
     lambda: predict(LAW, np.array([1e6, -5]), 1e9), lambda: predict(LAW, 1e6, math.nan),
-    lambda: fit_parametric(np.repeat([1e6, 3e6, 1e7], 3), np.tile([1e8, 1e9, 1e10], 3),
-                           np.full(9, 3.0))])
+    lambda: fit_parametric(*GRID, np.full(9, 3.0)),
+    lambda: fit_parametric(*GRID, predict(LAW, *GRID), delta=0),
+    lambda: fit_parametric(*GRID, predict(LAW, *GRID), delta=math.nan),
+    lambda: fit_parametric(*GRID, predict(LAW, *GRID), -1),
+    lambda: parabola_minimum(np.array([1e6, 2e6, 4e6, 8e6]), np.full(4, 2.3)),
+    lambda: epochs_at_price(0.1, -3), lambda: epochs_at_price(0.1, math.nan),
+    lambda: cheapest(ParametricFit(1.8, 400, 400, -0.3, 0.3), 2.0, 0),
+    lambda: tokens_to_reach(LAW, math.nan, 1e9), lambda: tokens_to_reach(LAW, 2.0, 0),
+    lambda: best_rate([0.1, 1, math.inf], [2, 1, 2])])
 def test_no_answer_is_a_nan(asked):
     with pytest.raises((ValueError, BadInput)):
         asked()
+
+
+@pytest.mark.parametrize("half_life", [1e9, 1e17, 1e30, math.inf])
+def test_where_repeating_costs_nothing_a_token_is_a_token(half_life):
+    got = float(effective_tokens(4e9, 1e9, half_life))
+    assert abs(got / 4e9 - 1) < 1e-8, f"R* = {half_life:g}: four epochs are worth {got / 1e9} texts"
+    assert effective_tokens(4e9, math.inf, half_life) == 4e9, "text without end is never repeated"
 
 
 @pytest.mark.parametrize("text, line", [

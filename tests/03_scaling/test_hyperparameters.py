@@ -88,3 +88,16 @@ def test_a_rate_that_diverged_is_left_out_and_seeds_are_averaged(lost):
 def test_the_only_neighbour_diverged_is_said():
     with pytest.raises(ValueError, match="largest.*1 rates diverged"):
         hyperparameters.best_rate([0.01, 0.02, 0.04], [3.0, 2.0, np.nan])
+
+
+def test_runs_on_other_data_are_put_aside(tmp_path, monkeypatch, capsys):
+    from types import SimpleNamespace
+    import sweep
+    path = tmp_path / "rates.csv"
+    path.write_text("run,loss\nrate-32,1\n", encoding="utf-8")
+    for corpus, there in (("a", True), ("a", True), ("b", False)):
+        monkeypatch.setattr(sweep, "Shard", lambda *_: SimpleNamespace(
+            tokenizer_sha256="t", corpus_sha256=corpus))
+        sweep.keep_runs_of(tmp_path, path)
+        assert path.exists() == there, f"runs on corpus a, now {corpus}"
+    assert (tmp_path / "rates.other.csv").exists() and "other data" in capsys.readouterr().out

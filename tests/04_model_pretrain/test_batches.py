@@ -142,3 +142,18 @@ def test_a_damaged_index_or_shard_is_named(tmp_path):
         Shard(folder, "train")
     with pytest.raises(BadInput, match="missing"):
         Shard(tmp_path / "nowhere", "train")
+
+
+@pytest.mark.parametrize("mixture", [[0.0, 1.0], [-1.0, 2.0], [float("nan"), 1.0], [0.0, 0.0]])
+def test_a_mixture_that_reads_nothing_is_refused(mixture):
+    domain = np.array([0, 0])
+    with pytest.raises(ValueError, match="mixture's weights"):
+        copies(domain, np.array([5, 5]), np.array(mixture), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("rank", [-1, 2])
+def test_a_rank_that_is_none_gets_no_rows(shard, rank):
+    with pytest.raises(ValueError, match="not one of 2"):
+        PackedBatches(shard, 8, 4, rank=rank, ranks=2)
+    with pytest.raises(BadInput, match="0 rows"):
+        PackedBatches(shard, 8, 0)

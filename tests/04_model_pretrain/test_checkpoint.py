@@ -156,3 +156,12 @@ def test_what_is_not_plain_comes_back_or_is_refused(tmp_path):
         with pytest.raises(TypeError, match=r"extra\['it'\]\[1\] is a"):
             save_checkpoint(path, model=model, extra={"it": [1, wrong]})
         assert path.read_bytes() == before, "the old file stays"
+
+
+def test_numbers_that_torch_has_no_type_for_come_back_as_plain_ones(tmp_path):
+    extra = {"long": np.longdouble(2.5), "many": np.array([1, 2], np.longdouble),
+             "foreign": np.arange(3, dtype=">i4"), "turned": np.arange(3)[::-1]}
+    save_checkpoint(tmp_path / "x.pt", model=torch.nn.Linear(2, 2), extra=extra)
+    got = load_checkpoint(tmp_path / "x.pt")["extra"]
+    assert got["long"] == 2.5 and got["many"].tolist() == [1, 2]
+    assert got["foreign"].tolist() == [0, 1, 2] and got["turned"].tolist() == [2, 1, 0]

@@ -91,6 +91,20 @@ def test_a_target_outside_the_vocabulary_is_refused(target):
             training_loss(model, ids, targets)
 
 
+@pytest.mark.parametrize("gradients", [True, False])
+def test_rows_without_a_target_count_nowhere_whatever_stands_in_them(gradients):
+    hidden, weight = torch.ones(3, 4), torch.ones(5, 4)
+    hidden[1] = float("nan")
+    targets = torch.tensor([1, -100, 2])
+    make = head_loss.HeadLoss.apply if gradients else head_loss.loss_alone
+    hidden.requires_grad_(gradients)
+    loss = make(hidden, weight, targets, torch.float32)
+    assert torch.isfinite(loss), "nan times 0 is nan"
+    if gradients:
+        loss.backward()
+        assert not hidden.grad[1].any(), f"{hidden.grad[1]}: a row that does not count"
+
+
 def test_large_logits_stay_finite():
     model, ids, targets = model_and_batch()
     with torch.no_grad():

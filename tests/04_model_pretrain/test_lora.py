@@ -119,3 +119,11 @@ def test_what_makes_no_lora_is_said():
         add_lora(small_model(), rank=0)
     with pytest.raises(ValueError, match="named q_proj"):
         lora.add_lora(small_model(), targets=("q_proj",))
+
+
+def test_a_refused_model_is_left_as_it_was():
+    model = GPT(GPTConfig(vocab_size=8, width=16, heads=2, layers=1))
+    for rank, alpha, names in ((2, 4.0, ("nothing",)), (2, float("nan"), ATTENTION)):
+        with pytest.raises(ValueError):
+            add_lora(model, rank, alpha, names)
+        assert all(p.requires_grad for p in model.parameters()), "frozen, and nothing to train"

@@ -220,6 +220,27 @@ def test_lazy_rows_equal_torch_sparse_adam():
                               "2 to 4 had gradients, the others must not move at all")
 
 
+@pytest.mark.parametrize("wrong", [-1.0, float("nan")])
+def test_a_length_below_zero_does_not_turn_the_gradients_round(wrong):
+    p = torch.nn.Parameter(torch.ones(2))
+    p.grad = torch.tensor([3.0, 4.0])
+    with pytest.raises(ValueError):
+        clip_gradients([p], wrong)
+    assert p.grad.tolist() == [3, 4]
+
+
+def test_a_single_tensor_is_one_parameter():
+    p = torch.nn.Parameter(torch.ones(2))
+    p.grad = torch.tensor([3.0, 4.0])
+    assert clip_gradients(p, 1.0) == 5 and abs(p.grad.norm() - 1) < 1e-5, "not its rows"
+
+
+def test_muon_refuses_a_vector_that_is_added_later():
+    muon = Muon([torch.nn.Parameter(torch.ones(2, 2))])
+    with pytest.raises(ValueError, match="belongs to AdamW"):
+        muon.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))]})
+
+
 def test_clipping_nothing_is_a_length_of_zero():
     assert clip_gradients([torch.nn.Parameter(torch.ones(2))], 1.0) == 0
 

@@ -43,7 +43,8 @@ def test_logits_that_are_no_numbers_are_said_and_not_drawn(bad, temperature):
 
 
 @pytest.mark.parametrize("options", [dict(temperature=math.inf), dict(temperature=math.nan),
-                                     dict(repetition_penalty=math.inf)])
+                                     dict(repetition_penalty=math.inf), dict(top_p=math.nan),
+                                     dict(min_p=math.nan)])
 def test_infinite_settings_are_refused(options):
     with pytest.raises(ValueError):
         choose(torch.zeros(1, 3), torch.tensor([[0]]), **options)

@@ -93,6 +93,7 @@ def test_first_step_is_ln_2_and_the_margin_grows(tiny_model):
     before = copy.deepcopy(tiny_model)
     log = train_dpo(tiny_model, PAIRS, 132, steps=12, batch=4, beta=0.5, learning_rate=3e-3, seed=0)
     assert log[0]["loss"] == pytest.approx(math.log(2), abs=1e-6) and log[0]["margin"] == 0
+    assert log[0]["accuracy"] == 0.5, "policy and reference agree: a draw is half right"
     assert log[-1]["loss"] < 0.3 and log[-1]["accuracy"] == 1
     old = pair_logprobs(before, PAIRS, 132, False)
     new = pair_logprobs(tiny_model, PAIRS, 132, False)

@@ -1,5 +1,6 @@
 """Files of other people are read, or named by line; nan at a pad leaves every gradient alone."""
 
+import gzip
 import json
 import math
 
@@ -11,7 +12,8 @@ from artifacts import BadInput
 from dpo import dpo_loss
 from grpo import grpo_loss
 from ppo import AdaptiveKL, policy_loss, value_loss
-from preference_files import read_pairs
+from instruction_files import load_instructions
+from preference_files import as_pair, read_pairs
 from reinforce import reinforce_loss
 from reward_quality import calibration
 from sft import sft_loss
@@ -42,6 +44,50 @@ def test_a_list_and_a_byte_order_mark_are_read(tmp_path, text):
     record = json.dumps({"messages": [ASKED, SAID]})
     (tmp_path / "x.jsonl").write_bytes((text % record).encode("utf-8"))
     assert len(read_conversations(tmp_path / "x.jsonl", "x.py")) == 1
+
+
+@pytest.mark.parametrize("inside", ['{"data": [%s, %s]}', '{"version": 1, "rows": [%s,%s]}',
+                                    "[%s, %s]", "%s\n%s"])
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_records_in_an_object_indented_or_gzipped_are_read(tmp_path, inside, indent, pack):
+    record = json.dumps({"messages": [ASKED, SAID]}, indent=indent)
+    if indent and inside == "%s\n%s":
+        inside, record = "%s%s", json.dumps({"messages": [ASKED, SAID]}) + "\n"
+    path = tmp_path / "x.json"
+    path.write_bytes(pack((inside % (record, record)).encode()))
+    assert len(read_conversations(path, "x.py")) == len(load_instructions(path)[0]) == 2
+    path.write_bytes(pack(json.dumps({"messages": [ASKED, SAID]}, indent=indent).encode()))
+    assert len(read_conversations(path, "x.py")) == len(load_instructions(path)[0]) == 1
+
+
+@pytest.mark.parametrize("name, content, told", [
+    ("x.csv", b"instruction,output\nHi?,Yes.\n", "is a table"), ("x.CSV.gz", b"a,b", "is a table"),
+    ("x", b"PAR1\x15\xff", "is a table"), ("x.jsonl.gz", gzip.compress(b"{}" * 99)[:20], "gzip")])
+def test_a_table_or_a_cut_gzip_is_named_with_the_way_out(tmp_path, name, content, told):
+    (tmp_path / name).write_bytes(content)
+    for read in (load_instructions, lambda path: read_conversations(path, "x.py")):
+        with pytest.raises(BadInput, match=told):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize("role", ["tool", "function", "User", "model"])
+def test_a_role_that_is_not_known_is_named(tmp_path, role):
+    record = {"messages": [ASKED, {"role": role, "content": "3"}, SAID]}
+    (tmp_path / "x.jsonl").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(BadInput, match=f"unknown role '{role}'"):
+        read_conversations(tmp_path / "x.jsonl", "x.py")
+
+
+@pytest.mark.parametrize("prompt", ["Hi?", [ASKED]])
+def test_turns_between_the_prompt_and_the_answers_are_kept(prompt):
+    more = [SAID, {"role": "user", "content": "Sure?"}]
+    want = [ASKED, *more]
+    for before in (more, want):         # what follows the prompt, or the whole talk
+        pair = as_pair({"prompt": prompt, "chosen": [*before, SAID], "rejected": [*before, OTHER]})
+        assert pair["prompt"] == want, f"the answers belong to {want}, not to {pair['prompt']}"
+    with pytest.raises(ValueError, match="differ before"):
+        as_pair({"prompt": prompt, "chosen": [*more, SAID], "rejected": [OTHER]})
 
 
 @pytest.mark.parametrize("content, told", [

@@ -68,8 +68,13 @@ def test_the_walk(world, monkeypatch, capsys):
     assert "ceiling" in run("preferences", "--quick")
     assert "accuracy on" in run("reward_model", "--quick")
     assert "0.6931" in run("dpo"), "DPO starts at ln 2"
+    told = (world / "05_posttrain" / "dpo_result.json").read_bytes()
+    run("dpo", "--out", str(world / "05_posttrain" / "ipo.pt"), "--kind", "ipo", "--epochs", "0.1")
+    assert (world / "05_posttrain" / "dpo_result.json").read_bytes() == told, "another --out's"
+    assert b"ipo" in (world / "05_posttrain" / "ipo_result.json").read_bytes()
     assert "explained_variance" in run("ppo_loop", "--quick")
-    assert "kept" in run("rejection_sampling", "--quick", "--answers", "2", "--questions", "12")
+    kept = run("rejection_sampling", "--quick", "--answers", "2", "--questions", "12")
+    assert "the best of 2" in kept, "--quick makes less, it does not ask for more"
     assert "end_rate" in run("reinforce", "--quick", "--iterations", "1")
     table = run("compare", "--quick")
     assert all(name in table for name in ("base", "sft", "best of 4", "dpo", "ppo", "reinforce",

@@ -135,6 +135,19 @@ def test_whitening_keeps_which_answer_was_better():
 
 
 @pytest.mark.exercise("5.11")
+@pytest.mark.parametrize("value, count", [(7300.3, 999), (0.1, 8)])
+def test_equal_values_are_no_spread(value, count):
+    values = torch.full((1, count + 1), value)
+    values[0, -1] = 99
+    mask = torch.ones_like(values)
+    mask[0, -1] = 0
+    got = masked_whiten(values, mask)
+    assert not got.any(), f"{count} times {value} has no spread, only a rounded mean: {got.max()}"
+    kept = masked_whiten(values, mask, shift_mean=False)[0, :-1]
+    assert torch.allclose(kept, torch.tensor(value)), f"the mean is kept: {kept[:3]}"
+
+
+@pytest.mark.exercise("5.11")
 def test_one_token_is_no_nan():
     close(masked_whiten(table([4.0, 9]), table([1.0, 0])), [[0, 0]], "one real token")
 

@@ -173,3 +173,12 @@ def test_a_taste_for_length_is_told_from_labels_that_have_it():
     got = longer_preferred(np.array([1.0, -1, -1, 1]), lengths)
     assert got == {"labels": pytest.approx(2 / 3), "model": 1}, "it takes the longer one always"
     assert longer_preferred(np.ones(1), np.array([[4, 4]])) == {"labels": 0.5, "model": 0.5}
+
+
+def test_equal_scores_are_half_right_and_the_order_of_pairs_does_not_matter():
+    untrained = np.zeros(12)
+    assert calibration(untrained)[1] == 0, "a guess that says 0.5 is calibrated"
+    assert longer_preferred(untrained, np.array([[1, 2]] * 12))["model"] == 0.5
+    pairs = np.array([1.0, -1] * 5)     # all of one confidence: one bin, whatever the order
+    errors = {round(calibration(p)[1], 6) for p in (pairs, np.sort(pairs), -np.sort(-pairs))}
+    assert len(errors) == 1, f"three orders of the same pairs have the errors {errors}"

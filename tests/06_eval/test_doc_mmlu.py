@@ -130,6 +130,20 @@ def test_the_archive_is_mmlus_own_layout(tmp_path):
         "the same command twice makes the same bytes")
 
 
+def test_a_lost_subject_is_made_again(tmp_path, monkeypatch, capsys):
+    import doc_mmlu
+    documents = [document("beta", m, "val", start=40 * i) for i, m in enumerate("abcdefg")]
+    monkeypatch.setattr("sys.argv", ["doc_mmlu", "--corpus", str(corpus(tmp_path, documents)),
+                                     "--out", str(tmp_path / "docmmlu"), "--quick"])
+    doc_mmlu.main()
+    lost = next((tmp_path / "docmmlu").rglob("*_test.csv"))
+    lost.unlink()
+    doc_mmlu.main()
+    assert lost.exists(), "each table is an output, not about.json alone"
+    doc_mmlu.main()
+    assert "up to date" in capsys.readouterr().out.splitlines()[-1]
+
+
 def test_bad_corpora(tmp_path):
     with pytest.raises(BadInput, match="build_corpus"):
         build_doc_mmlu(tmp_path / "none.jsonl.gz", tmp_path / "d")

@@ -21,7 +21,9 @@ NAN, ONE = math.nan, [("a", "b", "a")]
 
 @pytest.mark.parametrize("asked", [
     lambda: wilson_interval(-1, 10), lambda: wilson_interval(11, 10),
-    lambda: wilson_interval(0, -3),
+    lambda: wilson_interval(0, -3), lambda: wilson_interval(1, 2, -1.96),
+    lambda: wilson_interval(1, 2, NAN), lambda: worst_case([[]]), lambda: bits_per_byte(1.0, NAN),
+    lambda: style_control(ONE, np.ones((2, 1, 2))), lambda: style_control(ONE, -np.ones((1, 1, 2))),
     lambda: expected_calibration_error([NAN, 0.5], [1, 0]),
     lambda: expected_calibration_error([90, 80], [1, 0]),
     lambda: expected_calibration_error([0.5, 0.5], [1]), lambda: expected_calibration_error([], []),
@@ -55,7 +57,7 @@ def test_style_control_says_that_islands_have_no_order():
     apart = [("a", "b", "a"), ("b", "a", "a"), ("c", "d", "a"), ("d", "c", "a")]
     board, _ = style_control(apart, np.ones((4, 1, 2)))
     assert "{a, b} with {c, d}" in board.remarks[0] and set(board.rank.values()) == {1}
-    assert not style_control(ONE, np.ones((1, 1, 2)))[0].remarks
+    assert not style_control([*ONE, ("b", "a", "a")], np.ones((2, 1, 2)))[0].remarks
     assert list(style_control([], np.zeros((0, 1, 2)))[0]) == []
 
 
@@ -90,3 +92,50 @@ def test_the_page_shows_what_votes_cannot_say_and_what_models_wrote():
            "unclear": 0.5, "examples": ["", "<i>"]}
     assert "50%" in written_part([row]) and "&lt;i&gt;" in written_part([row])
     assert written_part([]) == ""
+
+
+@pytest.mark.parametrize("battles", [ONE, [("a", "b", "tie")], [("a", "b", "tie")] * 9, ONE * 9])
+def test_votes_that_agree_say_little_in_every_resample(battles):
+    board, plain = bradley_terry(battles, bootstrap=20), bradley_terry(battles)
+    width = board.high["b"] - board.low["b"]
+    assert width > 0.9 * (plain.high["b"] - plain.low["b"]) > 50, f"an interval of {width} points"
+    assert len(battles) > 1 or set(board.rank.values()) == {1}, "one vote orders nobody"
+
+
+def test_an_unbeaten_model_does_not_spoil_the_others_with_style_terms_either():
+    battles = [("a", "b", "a"), ("a", "c", "a")] * 5 + [("b", "c", "a")] * 6 + [("b", "c", "b")] * 4
+    board, _ = style_control(battles, np.ones((len(battles), 1, 2)))
+    assert board.high["b"] - board.low["b"] < 600, f"{board.low}, {board.high}"
+    assert "a never lost" in board.remarks[0] and board.rank["a"] == 1
+    plain = bradley_terry(battles)
+    assert all(abs(board[name] - plain[name]) < 1 for name in plain), f"{board} and {plain}"
+    with pytest.raises(BadInput, match="anchor 'z'"):
+        style_control(battles, np.ones((len(battles), 1, 2)), anchor=("z", 1000))
+    assert bradley_terry(battles, prior=0)["a"] > plain["b"], "no prior: large, not an error"
+
+
+def test_ratings_far_apart_are_no_overflow():
+    got = elo([("a", "b", "a"), ("b", "a", "a")] * 2, k=1e6)
+    assert all(math.isfinite(value) for value in got.values()) and sum(got.values()) == 2000
+
+
+def test_the_order_of_equally_sure_answers_says_nothing():
+    first, last = [1] + [0] * 9, [0] * 9 + [1]
+    got = {round(selective_accuracy([0.5] * 10, right), 9) for right in (first, last)}
+    assert got == {0.1}, f"one right of ten, all equally sure: {got}"
+    assert selective_accuracy([0.9, 0.5, 0.5], [0, 1, 0], 2 / 3) == 0.25, "(0 + half of 1) / 2"
+
+
+def test_shares_of_32_bit_counts_are_those_of_pythons():
+    want = wilson_interval(60_000, 100_000)
+    assert wilson_interval(np.int32(60_000), np.int32(100_000)) == pytest.approx(want)
+
+
+@pytest.mark.parametrize("record", [
+    {"question": "q", "choices": "wxyz", "answer": 1}, {"ctx": "q", "endings": "wxyz", "label": 1},
+    {"question": "q", "choices": {"text": list("wxyz"), "label": list("ABC")}, "answerKey": "C"},
+    {"question": "q", "choices": {"text": list("wxyz"), "label": list("AABC")}, "answerKey": "A"}])
+def test_options_that_are_no_list_or_whose_labels_do_not_fit_are_refused(tmp_path, record):
+    (tmp_path / "x.jsonl").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(BadInput, match="line 1"):
+        load_choices(tmp_path / "x.jsonl")

@@ -59,6 +59,14 @@ def test_cross_entropy_kernel_turns_logits_into_their_gradient():
 
 
 @pytest.mark.exercise("7.12")
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_stands_in_a_row_without_a_target_counts_nowhere(bad):
+    logits = torch.tensor([[0.0, 0.0], [bad, 1.0]])
+    losses = fused_kernels.loss_and_gradient_(logits, torch.tensor([1, -100]), 1.0)
+    assert losses[1] == 0 and logits[1].tolist() == [0, 0], f"nan times 0 is nan: {losses} {logits}"
+
+
+@pytest.mark.exercise("7.12")
 def test_loss_and_gradient_in_place():
     logits = torch.tensor([[0.0, 0.0], [5.0, 1.0], [1000.0, 0.0]])
     place = logits.data_ptr()

@@ -1,6 +1,7 @@
 """Split models: equal to one process, traffic as the formulas say, schedules as printed."""
 
 import functools
+import math
 from dataclasses import replace
 
 import pytest
@@ -79,6 +80,12 @@ def test_split_dimensions(name, want):
         f"{name}: expected {want}, got {got} (weights are stored (out, in))")
 
 
+def test_a_broken_row_reaches_its_own_tokens_only():
+    rows = torch.tensor([[float("nan")], [7.0]])
+    got = tensor_parallel.lookup_own_rows(torch.tensor([[0, 3, 9]]), rows, 2)
+    assert got.tolist() == [[[0.0], [7.0], [0.0]]], f"nan times 0 is nan: {got}"
+
+
 @pytest.mark.exercise("7.15")
 def test_shares_of_an_embedding_add_up_to_the_whole():
     table = torch.arange(1.0, 13).view(6, 2).requires_grad_()
@@ -90,6 +97,18 @@ def test_shares_of_an_embedding_add_up_to_the_whole():
     assert torch.equal(sum(parts), F.embedding(ids, table)), "the sum is the embedding"
     parts[1].sum().backward()
     assert table.grad[:, 0].tolist() == [0, 0, 1, 2, 0, 0], f"own rows only: {table.grad}"
+
+
+def split_loss_of_a_broken_row(rank):
+    logits = torch.tensor([[float("nan")] * 2, [1.0, 2.0]], requires_grad=True)
+    loss = tensor_parallel.VocabCrossEntropy.apply(logits, torch.tensor([-100, 1]), None)
+    loss.backward()
+    return loss.item(), logits.grad.isfinite().all().item(), logits.grad[0].any().item()
+
+
+def test_a_row_that_does_not_count_has_no_gradient_whatever_stands_in_it():
+    for loss, finite, any_gradient in run_ranks(split_loss_of_a_broken_row, 2):
+        assert math.isfinite(loss) and finite and not any_gradient
 
 
 def split_loss(rank):
@@ -107,6 +126,20 @@ def test_cross_entropy_over_a_split_vocabulary():
     (loss, left), (again, right) = run_ranks(split_loss, 2)
     assert loss == again and abs(loss - want.item()) < 1e-4 * want.item()
     assert torch.allclose(torch.cat([left, right], 1), logits.grad, rtol=0, atol=1e-6)
+
+
+def foreign_tokens(rank):
+    ids = torch.tensor([[1, 2, 3]])
+    split = tensor_parallel.TensorParallelGPT(GPT(TINY))
+    for token in (TINY.vocab_size, -1, -100):
+        with pytest.raises(IndexError, match="out of bounds"):
+            split(torch.tensor([[1, token, 2]]), ids)
+    with pytest.raises(ValueError, match="3 positions do not split over 2 ranks"):
+        tensor_parallel.TensorParallelGPT(GPT(TINY), sequence=True)(ids, ids)
+
+
+def test_tokens_that_nobody_has_and_positions_that_do_not_split_are_refused():
+    run_ranks(foreign_tokens, 2)
 
 
 def impossible(rank):

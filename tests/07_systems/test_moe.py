@@ -29,6 +29,11 @@ def test_the_bias_steers_the_choice_and_not_the_shares():
     assert torch.allclose(shares, torch.tensor([[5 / 7, 2 / 7]])), f"shares without bias: {shares}"
 
 
+def test_scores_that_have_rounded_to_zero_are_no_nan():
+    shares, experts = moe.route(torch.tensor([[1.0, 0, 0, 0]]), 2, torch.tensor([0.0, 0, 5, 4]))
+    assert experts.tolist() == [[2, 3]] and shares.tolist() == [[0, 0]], f"0/0: {shares}"
+
+
 @pytest.mark.exercise("7.20")
 def test_capacity_serves_first_choices_first():
     experts = torch.tensor([[0, 1], [0, 1], [1, 0]])

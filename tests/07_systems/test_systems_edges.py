@@ -111,3 +111,19 @@ def one_cycle(rank):
 
 def test_a_schedule_that_changes_betas_reaches_the_shards():
     assert max(run_ranks(one_cycle, 2)) < 1e-7
+
+
+def clipped(rank):
+    piece = nn.Parameter(torch.ones(2, dtype=torch.float64))
+    for wrong in (-1.0, math.nan):
+        with pytest.raises(ValueError, match="max_norm"):
+            zero.clip_sharded([piece], wrong)
+    piece.grad = torch.full((2,), 1 / 3, dtype=torch.float64)
+    norm = zero.clip_sharded(piece, 0.5)
+    return norm.dtype, norm.item(), piece.grad.norm().item()
+
+
+def test_clipping_of_pieces_keeps_64_bits_and_refuses_what_is_no_length():
+    for dtype, norm, after in run_ranks(clipped, 2):
+        assert dtype == torch.float64 and abs(norm - 2 / 3) < 1e-12, f"{norm} in {dtype}"
+        assert abs(after - 0.5 / math.sqrt(2)) < 1e-9, "a single tensor is clipped as well"

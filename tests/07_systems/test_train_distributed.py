@@ -1,6 +1,7 @@
 """The command for many processes: eight methods, other world sizes, kills, signals, dead ranks."""
 
 import argparse
+import functools
 import json
 import os
 import random
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -221,3 +223,23 @@ def test_a_full_disk_is_one_line_and_the_old_checkpoint_stays(tmp_path, capfd):
         assert answer and "\n" not in answer and "cannot be written" in answer, answer
     assert newest(tmp_path).name == "step-000001" and not list(tmp_path.glob("*.partial"))
     assert "Traceback" not in capfd.readouterr().err
+
+
+def another_run(rank, data, out, **changes):
+    plan = replace(Plan(MODEL, Recipe(warmup=0.1), steps=4, rows=8), **changes)
+    ranks = Ranks(rank, dist.get_world_size(), torch.device("cpu"))
+    done = train_distributed.run(settings(out, "ddp"), plan, ranks, Shard(data, "train"))
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    return done
+
+
+def test_a_run_of_other_settings_is_not_taken_for_this_one(data, tmp_path):
+    run_ranks(one_rank, 1, data, tmp_path, "ddp", 4, 2)
+    kept = (tmp_path / "log.jsonl").read_bytes()
+    for changes, told in (({"seed": 7}, "seed 0, now 7"), ({"steps": 3}, "now 3"),
+                          ({"recipe": Recipe(warmup=0.2)}, "recipe.warmup 0.1, now 0.2")):
+        with pytest.raises(RankFailed, match=f"other settings.*{told}"):
+            run_ranks(functools.partial(another_run, **changes), 1, data, tmp_path)
+        assert (tmp_path / "log.jsonl").read_bytes() == kept, "nothing is touched"
+    run_ranks(functools.partial(another_run, steps=6), 1, data, tmp_path)
+    assert len(log_of(tmp_path)) == 6, "a longer run goes on"
