@@ -69,6 +69,8 @@ def write_text(node: Node) -> str:
                 before = NEW_LINE + "- "
             elif item.tag in ("td", "th"):
                 before, after = "", " | "
+            if item.tag in ("td", "th"):
+                item = alone_in_cell(item)
             if not pre and len(item.children) == 1 and type(item.children[0]) is Run:  # most blocks
                 run = item.children[0]
                 pieces += (before, lines_of(run, pre) if run.mass >= 0 else "", after)
@@ -77,12 +79,20 @@ def write_text(node: Node) -> str:
             waiting.extend([(child, pre) for child in reversed(item.children)])
             pieces.append(before)
     text = re.sub(r"(?: \| )+(?=[\n\v]|$)", "", "".join(pieces))
+    # a row of one cell behind empty ones is no row
+    text = re.sub(r"(?:(?<=[\n\v])|^)(?: \| )+(?=[^\n\v|]*(?:[\n\v]|$))", "", text)
     text = re.sub(r"- [\n\v]+", "- ", text)
     text = re.sub(r"[\n\v]{2,}|\v", _gap, text).strip("\n")
     if not code:
         return text
     waiting = iter(code)
     return re.sub(CODE, lambda found: next(waiting), text).strip("\n")
+
+
+def alone_in_cell(cell: Node) -> Node:
+    """The paragraph that is all that a table's cell holds (Docutils writes them so), or the cell."""
+    inner = cell.children[0] if len(cell.children) == 1 else None
+    return inner if type(inner) is Node and inner.tag == "p" and not inner.dropped else cell
 
 
 def _gap(found: re.Match) -> str:

@@ -21,16 +21,14 @@ from mathml import mathml_tex
 # Only pages with one of these are looked at, one in a hundred: a word that is quick to look for,
 # and what it must be part of.
 HINTS = {"math": re.compile(r"<(?:\w+:)?math|math/(?:tex|asc)|mwe-math|math-tex|mathtex|r/math|"
-                            r"class=.math[ \"']"),
+                            r"class=.math[ \"']|data-tex="),
          "atex": re.compile("atex"), "imetex": re.compile("imetex"), "codecogs": re.compile("cogs"),
          "cht=tx": re.compile("cht"), "/equation?": re.compile("tex="),
          "upmath.me/": re.compile("upmath"),
          "s2cms.ru/": re.compile("s2cms"), "z-dn.net/": re.compile(r"\?f="),
          "texrender": re.compile("texrender"), "data-expr": re.compile("data-expr"),
-         '="tex': re.compile('="tex(?:error)?[" ]'), "MATH": re.compile("<MATH"),
-         "formula": re.compile("formula(?:Inl|Dsp)"), "data-tex": re.compile("data-tex"),
-         "=\"$": re.compile(r'[aA][lL][tT]="\$'), "=\"\\": re.compile(r'[aA][lL][tT]="\\[(\[b]'),
-         "<mjx-": re.compile("jax=")}
+         '="tex': re.compile('="tex(?:error)?[" ]')}
+GENERATORS = re.compile("doxygen|latex2html|texi2html|tth", re.I)     # they write pictures too
 # No pattern may run past the next "<", or a page of unclosed tags would take quadratic time.
 ATTRIBUTES = r"""((?:[^<>"']++|"[^"<]*+"|'[^'<]*+'|["'])*+)"""      # a ">" may stand in quotes
 MATHML = re.compile(r"<((?:\w{1,9}:)?math)\b" + ATTRIBUTES + ">", re.I)
@@ -265,7 +263,8 @@ def inline_maths(page: str) -> str:
     '<p>Let <math><annotation encoding="application/x-tex">a&lt;b</annotation></math>' ->
     '<p>Let $a&lt;b$'. A page without formulae comes back as it is.
     """
-    if not any(hint in page and pattern.search(page) for hint, pattern in HINTS.items()):
+    if not any(hint in page and pattern.search(page) for hint, pattern in HINTS.items()) \
+            and not GENERATORS.search(page, 0, 3000):
         return page
     for step in (drop_twins, replace_containers, replace_mathml, replace_scripts, replace_images):
         page = step(page)
