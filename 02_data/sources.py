@@ -41,6 +41,9 @@ BINARY = ((b"%PDF-", "PDF"), (b"\x89PNG", "picture"), (b"GIF8", "picture"),
           (b"ARROW1", "Arrow table"), (b"\x93NUMPY", "numpy array"), (b"{\\rtf", "RTF document"),
           (b"%!PS", "PostScript file"), (b"\xca\xfe\xba\xbe", "program"), (b"\x89HDF", "HDF table"),
           (b"\x1aE\xdf\xa3", "film"), (b"fLaC", "sound"))
+# Types that servers send with pages too: then the page itself says what it is.
+VAGUE = ("text/xml", "application/xml", "application/octet-stream", "unknown/unknown", "*/*",
+         "application/unknown", "application/x-unknown-content-type", "none", "unknown", "text")
 ADDRESS = re.compile(r"[^\W_]\.[^\W_]|://")
 PAGE = re.compile(rb"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
 WEB = re.compile(r"(?:https?|ftp|file|warc):|[^:/]*$|//", re.IGNORECASE)
@@ -259,7 +262,8 @@ def record_kind(record: Record) -> str | None:
     if record.payload.startswith(tuple(magic for magic, _ in BINARY)):
         return f"not HTML: a file called {mime or 'nothing'}"
     if "html" in mime or (mime in ("", "application/http", "message/http")
-                          and record.payload[:512].lstrip()[:1] == b"<"):
+                          and record.payload[:512].lstrip()[:1] == b"<") \
+            or mime in VAGUE and begins_like_a_page(record.payload[:4096]):
         return "html"
     if mime == "text/plain" or (record.type == "conversion" and not mime):
         return "text"
