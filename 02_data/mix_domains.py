@@ -34,9 +34,17 @@ SMALLEST = 100_000      # tokens; a domain with fewer cannot be judged
 
 
 def load_domains(folder: Path, index: dict) -> dict[str, list[np.ndarray]]:
-    """The training documents of each domain that is large enough, as arrays of token ids."""
-    split = index["splits"]["train"]
-    ids = np.memmap(folder / "train.bin", "<u2" if index["dtype"] == "uint16" else "<u4", "r")
+    """The training documents of each domain that is large enough, as arrays of token ids.
+
+    BadInput if train.bin is not what its index describes: cut off, or of another type.
+    """
+    split, path = index["splits"]["train"], folder / "train.bin"
+    width = {"uint16": "<u2", "uint32": "<u4"}.get(index.get("dtype"))
+    size = path.stat().st_size
+    if not width or not size or size != split["tokens"] * np.dtype(width).itemsize:
+        raise BadInput(f"{shown(path)} has {size} bytes, its index says {split['tokens']} tokens of "
+                       f"type {index.get('dtype')}: run python 02_data/build_corpus.py")
+    ids = np.memmap(path, width, "r")
     documents: dict[str, list[np.ndarray]] = {}
     rows = split["documents"]
     for start, length, domain in zip(rows["start"], rows["length"], rows["domain"]):
