@@ -70,9 +70,9 @@ def translate(pattern: str, astral: bool = True) -> str:
 
     A set inside a set is joined with it: `[a[bc]]` is `[abc]`. With `astral=False` no class matches
     a character above U+FFFF (`\S` still does). ValueError holds the symbol that engines read
-    differently: scripts, some escapes, `&&`, `--` and negated sets inside sets, and outside of them the
-    anchors (a line's end, or the text's?), `a{2}?` (two, or two or none?), `(ab){2}+`, the option
-    `m` (a dot is a line feed, or anchors are?), and ignoring the case of more than a few letters.
+    differently: scripts, some escapes, `&&`, `--` and negated sets inside sets, and outside of them
+    the anchors (a line's end, or the text's?), `a{2}?` (two, or two or none?), `(ab){2}+`, the
+    option `m` (a dot is a line feed, or anchors are?), and ignoring the case of more than a few letters.
     """
     last, beyond = (0x10FFFF, "") if astral else (0xFFFF, ASTRAL)
     depth, parts = 0, []

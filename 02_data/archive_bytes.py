@@ -30,8 +30,8 @@ PACKED = ((b"\x28\xb5\x2f\xfd", "zstd", "zstd -d"), (b"\x04\x22\x4d\x18", "lz4",
           (b"7z\xbc\xaf\x27\x1c", "7z", "7z x"), (b"Rar!", "rar", "unrar x"))
 CUT = "the file ends inside this gzip member"
 ZSTD_DICTIONARY = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")     # a .warc.zst begins with one
-ARCHIVE_NAMES = (".warc", ".warc.gz", ".warc.bz2", ".warc.xz", ".warc.zst", ".wet", ".wet.gz", ".arc",
-                 ".arc.gz")
+ARCHIVE_NAMES = (".warc", ".warc.gz", ".warc.bz2", ".warc.xz", ".warc.zst", ".wet", ".wet.gz",
+                 ".arc", ".arc.gz")
 
 
 @dataclass(frozen=True)

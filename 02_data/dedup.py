@@ -19,9 +19,9 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsp
 
 import numpy as np
 
-SESSION_KEYS = frozenset("""phpsessid jsessionid cfid cftoken fbclid gclid dclid msclkid mc_cid mc_eid
-    yclid ymclid twclid ttclid wbraid gbraid gad_source srsltid li_fat_id igshid igsh epik _ga _gl
-    ref_src _hsenc _hsmi __hstc __hssc __hsfp hsctatracking mkt_tok oly_enc_id oly_anon_id vero_id
+SESSION_KEYS = frozenset("""phpsessid jsessionid cfid cftoken fbclid gclid dclid msclkid mc_cid
+    mc_eid yclid ymclid twclid ttclid wbraid gbraid gad_source srsltid li_fat_id igshid igsh epik
+    _ga _gl ref_src _hsenc _hsmi __hstc __hssc __hsfp hsctatracking mkt_tok oly_enc_id oly_anon_id vero_id
     vero_conv spm __cfduid _openstat""".split())
 CAMPAIGN_KEYS = ("utm_", "mtm_", "matomo_", "piwik_", "pk_campaign", "pk_kwd", "pk_source",
                  "pk_medium", "hsa_", "ga_source", "ga_medium", "ga_campaign", "aspsessionid")
@@ -32,7 +32,8 @@ _WWW = re.compile(r"^www\d*\.(?=.*\.)")           # "www.com" is a name of its o
 _NO_SIGNS = re.compile("[\u00ad\u200b\u2060\ufeff]")     # which a name does without
 _DOTS = re.compile("[.\u3002\uff0e\uff61]")
 # Sessions in a path: Java's, and those of ASP.NET without cookies.
-_JSESSION = re.compile(r";jsessionid=[^/?#]*|/\((?:[A-Z]\([\w-]{10,60}\)){1,4}\)(?=/)", re.IGNORECASE)
+_JSESSION = re.compile(r";jsessionid=[^/?#]*|/\((?:[A-Z]\([\w-]{10,60}\)){1,4}\)(?=/)",
+                       re.IGNORECASE)
 _PERCENT = re.compile(r"%([0-9a-fA-F]{2})")
 _DIGITS = re.compile(r"\d+")
 _SIGNATURE = re.compile(r"\s*(class [\w.]+(\(.*\))?|(async |static )?[A-Za-z_][\w.]*( = [\w.]+)?"

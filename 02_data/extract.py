@@ -90,7 +90,7 @@ def write_text(node: Node) -> str:
 
 
 def alone_in_cell(cell: Node) -> Node:
-    """The paragraph that is all that a table's cell holds (Docutils writes them so), or the cell."""
+    """The paragraph that is all that a table's cell holds (Docutils writes so), or the cell."""
     inner = cell.children[0] if len(cell.children) == 1 else None
     return inner if type(inner) is Node and inner.tag == "p" and not inner.dropped else cell
 

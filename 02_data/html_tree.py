@@ -52,7 +52,8 @@ GUTTER = re.compile(r"(?<![\w-])(?:line(?:nos?|nums?|numbers?|-numbers?|nodiv)|(
                     r"react-syntax-highlighter-line-number)(?![\w-])")
 # ... and a line of code that has an element of its own.
 LINE = re.compile(r"\w+\s[^<>]{0,80}?class=[\"']?[^\"'<>]{0,80}(?<![\w-])"
-                  r"(?:(?:highlight-|code-|token-|view-|cm-|crayon-|CodeMirror-)?line|ace_line)(?![\w-])")
+                  r"(?:(?:highlight-|code-|token-|view-|cm-|crayon-|CodeMirror-)?line|ace_line)"
+                  r"(?![\w-])")
 SELF = frozenset("¶ # § 🔗 ⚓ ∞ ◆ ↑".split())      # links from a heading to itself
 
 

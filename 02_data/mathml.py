@@ -70,14 +70,13 @@ TEXT_SIGNS = {ord(c): "\\" + c for c in "%#&$_{}"}
 def sign(character: str) -> str:
     """One character as TeX: "α" -> "\\alpha ", "≤" -> "\\le ", "x" -> "x"."""
     tex = SIGNS.get(character)
-    plain = unicodedata.normalize("NFKC", character) if tex is None and character > "~" else ""
-    if len(plain) == 1 and plain != character \
-            and (styled := STYLED.match(unicodedata.name(character, ""))):
+    made_of = unicodedata.decomposition(character).split() if tex is None else []
+    if made_of[:1] == ["<font>"] and (styled := STYLED.match(unicodedata.name(character, ""))):
         # a letter that is bold, or script, by its very code
         look = styled[1].lower().replace(" ", "-").replace("black-letter", "fraktur")
-        return in_variant(sign(plain), look)
-    if plain and (struck := unicodedata.normalize("NFD", character))[1:] == "\u0338":
-        return "\\not" + sign(struck[0])
+        return in_variant(sign(chr(int(made_of[1], 16))), look)
+    if made_of[1:] == ["0338"]:         # struck through
+        return "\\not" + sign(chr(int(made_of[0], 16)))
     if tex is None and "\u0391" <= character <= "\u03c9":
         name = unicodedata.name(character, "").split()
         if name[1:3] in (["SMALL", "LETTER"], ["CAPITAL", "LETTER"]) and len(name) == 4:

@@ -40,11 +40,12 @@ SCRIPT = re.compile(r"<script\b[^<>]{0,200}?type\s*=\s*[\"']?math/(tex|asciimath
 # "++" and "}+" never give back what they took, so this cannot backtrack
 IMAGE = re.compile(r"""<img\b(?:[^<>"']{1,3000}+|"[^"]{0,3000}+"|'[^']{0,3000}+'){0,60}+>""", re.I)
 IMAGE_CLASS = re.compile(r"\b(?:latex|tex|mwe-math-fallback-image\S*|mathtex|wp-latex|eqn?|"
-                         r"math-inline|displaymath|katex|quicklatex|texrender|formula(?:Inl|Dsp))\b|"
-                         r"(?<![\w-])math(?![\w-])", re.I)
+                         r"math-inline|displaymath|katex|quicklatex|texrender|"
+                         r"formula(?:Inl|Dsp))\b|(?<![\w-])math(?![\w-])", re.I)
 # An alternative text that is marked as TeX, as LaTeX2HTML writes it.
 TEX_ALT = re.compile(r"\s*(?:\$(?!\d+[\d.,]*[\s-])[^$]+\$|\$\$[^$]+\$\$|\\\(.+\\\)|\\\[.+\\\]|"
                      r"\\begin\{(\w+\*?)\}.+\\end\{\1\})\s*", re.S)
+DISPLAYED = ("$$", r"\[", r"\begin{displaymath", r"\begin{eq")
 IMAGE_ADDRESSES = ("src", "data-src", "data-lazy-src", "data-original")
 # Services that draw a formula from its TeX in the address: as the whole query (there "+" and "&"
 # are TeX), as the rest of the path, or as one field of a form ("+" is a blank).
@@ -237,7 +238,8 @@ def replace_images(page: str) -> str:
     def image(found: re.Match) -> str:
         tag = found[0]
         name, alt = attribute(tag, "class"), attribute(tag, "alt")
-        drawn = next(filter(None, (DRAWN.search(attribute(tag, at)) for at in IMAGE_ADDRESSES)), None)
+        addresses = (DRAWN.search(attribute(tag, at)) for at in IMAGE_ADDRESSES)
+        drawn = next(filter(None, addresses), None)
         if alt.strip() and (IMAGE_CLASS.search(name) or TEX_ALT.fullmatch(alt)):
             tex = alt
         elif drawn and drawn["field"]:
@@ -253,7 +255,7 @@ def replace_images(page: str) -> str:
         if known and known + "$" in before:
             return ""
         return dollars(tex, "display" in name or "block" in name or "Dsp" in name
-                       or tex.lstrip().startswith(("$$", r"\[", r"\begin{displaymath", r"\begin{eq")))
+                       or tex.lstrip().startswith(DISPLAYED))
     return IMAGE.sub(image, page)
 
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from artifacts import (BadInput, CommandLine, Job, command, need, out, read_json, record_claim, shown, within,
-                       write_json)
+from artifacts import (BadInput, CommandLine, Job, command, need, out, read_json, record_claim,
+                       shown, within, write_json)
 from ngram import NgramModel
 from dedup import digest64
 from funnel import save_figure
@@ -42,8 +42,8 @@ def load_domains(folder: Path, index: dict) -> dict[str, list[np.ndarray]]:
     width = {"uint16": "<u2", "uint32": "<u4"}.get(index.get("dtype"))
     size = path.stat().st_size
     if not width or not size or size != split["tokens"] * np.dtype(width).itemsize:
-        raise BadInput(f"{shown(path)} has {size} bytes, its index says {split['tokens']} tokens of "
-                       f"type {index.get('dtype')}: run python 02_data/build_corpus.py")
+        raise BadInput(f"{shown(path)} has {size} bytes, its index says {split['tokens']} tokens "
+                       f"of type {index.get('dtype')}: run python 02_data/build_corpus.py")
     ids = np.memmap(path, width, "r")
     documents: dict[str, list[np.ndarray]] = {}
     rows = split["documents"]
@@ -169,8 +169,8 @@ def main() -> None:
     domains = load_domains(args.data, index)
     names, vocab = list(domains), index["vocab_size"]
     if len(names) < 2:
-        raise BadInput(f"{shown(args.data)} has {len(names)} domains of {SMALLEST:,} tokens or more, "
-                       "and two are needed to mix: build a larger corpus")
+        raise BadInput(f"{shown(args.data)} has {len(names)} domains of {SMALLEST:,} tokens or "
+                       "more, and two are needed to mix: build a larger corpus")
     held = [hold_out(documents, 30_000) for documents in domains.values()]
     tests, pools = [h[0] for h in held], [h[1] for h in held]
     sizes = np.array([len(pool) for pool in pools])

@@ -94,8 +94,8 @@ def fit_mixing_law(weights: np.ndarray, losses: np.ndarray, ridge: float = 1e-3,
     """
     weights, losses = np.asarray(weights, float) ** power, np.asarray(losses, float)
     if losses.ndim != 2 or len(losses) != len(weights) or not np.isfinite(losses).all():
-        raise ValueError("losses are (runs, domains), a row for each mixture, and finite: leave out "
-                         "runs that diverged")
+        raise ValueError("losses are (runs, domains), a row for each mixture, and finite: leave "
+                         "out runs that diverged")
     design = np.hstack([np.ones((len(weights), 1)), weights])
     rows = []
     for loss in losses.T:
@@ -220,8 +220,8 @@ def doremi_update(weights: np.ndarray, excess: np.ndarray, step: float = 1.0,
     """
     w = np.asarray(weights, float)
     if not (w >= 0).all() or not w.any() or not np.isfinite(excess).all():
-        raise ValueError(f"weights {weights} and excess {excess}: no weight below 0, not all 0, and "
-                         "every excess finite")
+        raise ValueError(f"weights {weights} and excess {excess}: no weight below 0, not all 0, "
+                         "and every excess finite")
     # exponentiated gradient, in logarithms, less the largest so that nothing overflows
     with np.errstate(divide="ignore"):            # log 0: its share stays 0 until the smoothing
         z = np.log(w) + step * np.maximum(np.asarray(excess, float), 0)

@@ -89,8 +89,8 @@ SEVEN_DIGITS = re.compile(rf"\d(?:[ .()/（）{HYPHENS}]{{0,3}}\d){{6}}")
 # What a telephone is called: "Tel.:", "phone no. ", and where no blank stands between words.
 PHONE_WORDS = """tel tél tlf tfno phone telephone téléphone telefon telefone telefono teléfono
     telefoon telepon telemóvel handy mobil mobile móvil celular cellulare cell puhelin puh fax
-    telefax call whatsapp hotline telp ph тел телефон моб факс τηλ τηλέφωνο sđt đt thoại טל ტელ ტელეფონი
-    հեռ ফোন মোবাইল தொலைபேசி""".split()
+    telefax call whatsapp hotline telp ph тел телефон моб факс τηλ τηλέφωνο sđt đt thoại
+    טל ტელ ტელეფონი հեռ ফোন মোবাইল தொலைபேசி""".split()
 JOINED_WORDS = """电话 電話 手机 手機 传真 傳真 携帯 전화 휴대폰 팩스 โทร โทรศัพท์ มือถือ هاتف تلفون جوال فاكس
     טלפון נייד फोन फ़ोन मोबाइल""".split()
 PHONE_NAMES = re.compile(

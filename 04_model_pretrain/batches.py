@@ -53,7 +53,8 @@ class Shard:
         if not len(self.start):
             raise BadInput(f"{shown(path)} holds no documents: run python {MADE_BY} on more pages")
         ends = self.start + self.length
-        if self.start.min() < 0 or ends.max() > len(self.tokens) or part["tokens"] != len(self.tokens):
+        if self.start.min() < 0 or ends.max() > len(self.tokens) \
+                or part["tokens"] != len(self.tokens):
             raise BadInput(f"{shown(path)} holds {len(self.tokens)} tokens, its index says "
                            f"{part['tokens']}: run python {MADE_BY}")
         # the end token belongs to its document, whether the index counted it or not
