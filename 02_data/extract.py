@@ -29,7 +29,9 @@ STORY = 3                 # what is a third of a story or less after cleaning is
 EVERYTHING = (SURE, TEASING, HIDING, WEAK)
 UNSEEN = re.compile("<(?:noscript|template)", re.I)
 ARTICLE_BODY = re.compile(r'"articleBody"\s*+:\s*+"((?:[^"\\]++|\\.)*+)"', re.S)
-MOST_STORIES = 10
+LINKED_DATA = re.compile(r"<script\b[^<>]{0,200}?ld\+json[^<>]{0,200}>", re.I)
+TEXT = re.compile(r'"text"\s*+:\s*+"((?:[^"\\]++|\\.)*+)"', re.S)
+MOST_STORIES, MOST_ANSWERS = 10, 100
 ENOUGH = 200              # characters; less is worth a second try
 MENU = 1000               # characters that may be all menu: a story twice as long may be unseen
 CODE = "\x00"             # stands for a piece of code; a page's own NULs are removed
@@ -112,8 +114,8 @@ def main_text(page: str) -> str:
         other = text_of(page, keep=frozenset(("noscript", "template")))
         if len(other) >= max(2 * len(text), ENOUGH):
             return other
-    if len(text) < ENOUGH and '"articleBody"' in page:
-        other = told_to_machines(page)
+    if len(text) < ENOUGH and ('"articleBody"' in page or "ld+json" in page):
+        other = told_to_machines(page) or answers_to_machines(page)
         if len(other) >= max(2 * len(text), ENOUGH):
             return other
     return text
@@ -130,14 +132,29 @@ def told_to_machines(page: str) -> str:
         found = ARTICLE_BODY.match(page, at) if at >= 0 else None
         if found and len(found[1]) > len(best):
             best = found[1]
+    return text_in_json(best)
+
+
+def answers_to_machines(page: str) -> str:
+    """The "text" of questions, answers, posts and steps in a page's JSON (schema.org), in order."""
+    found, at = [], 0
+    for script in LINKED_DATA.finditer(page):
+        if script.start() >= at:
+            at = page.find("</script", script.end())
+            at = at if at >= 0 else len(page)
+            found += TEXT.findall(page, script.end(), at)
+    return "\n\n".join(filter(None, map(text_in_json, found[:MOST_ANSWERS])))
+
+
+def text_in_json(string: str) -> str:
+    """What a string of JSON, given without its quotes, holds as text or HTML."""
     try:
-        best = json.loads(f'"{best}"', strict=False)
+        text = unescape(json.loads(f'"{string}"', strict=False))
     except ValueError:                   # an escape that JSON does not know
         return ""
-    best = unescape(best)
-    if "<" in best:
-        return text_of(best)
-    return "\n\n".join(" ".join(line.split()) for line in best.split("\n") if line.strip())
+    if "<" in text:
+        return text_of(text)
+    return "\n\n".join(" ".join(line.split()) for line in text.split("\n") if line.strip())
 
 
 def text_of(page: str, keep: frozenset[str] = frozenset()) -> str:
