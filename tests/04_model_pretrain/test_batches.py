@@ -142,3 +142,16 @@ def test_a_damaged_index_or_shard_is_named(tmp_path):
         Shard(folder, "train")
     with pytest.raises(BadInput, match="missing"):
         Shard(tmp_path / "nowhere", "train")
+
+
+@pytest.mark.parametrize("change", [{"dtype": "int16"}, {"dtype": "float16"}, {"start": -1}])
+def test_a_shard_of_another_type_or_with_a_start_below_zero_is_refused(tmp_path, change):
+    folder = make_shards(tmp_path, [5, 40, 9])
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    if "start" in change:
+        index["splits"]["train"]["documents"]["start"][0] = -1
+    else:
+        index |= change
+    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    with pytest.raises(BadInput):
+        Shard(folder, "train")
