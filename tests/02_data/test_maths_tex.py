@@ -193,4 +193,4 @@ def test_nested_elements_of_formulae_take_linear_time():
         began = time.process_time()
         extract_text(page)
         times.append(time.process_time() - began)
-    assert times[1] < 12 * times[0] + 0.2, times
+    assert times[1] < 8 * times[0] + 0.2, times

@@ -309,3 +309,9 @@ def test_answers_that_a_page_tells_machines_only():
     said = '{"@type":"FAQPage","mainEntity":[{"acceptedAnswer":{"@type":"Answer","text":"%s"}}]}' % (LINE * 4)
     page = f'<html><body><script type="application/ld+json">{said}</script><div id="root"></div>'
     assert LINE in extract_text(page.encode())
+
+
+def test_a_post_stays_that_stands_beside_three_quarters_of_replies():
+    replies = "".join(f'<li class="comment">{story(1, who)}</li>' for who in ("baker", "cook", "smith", "clerk"))
+    page = f'<div class="post-body"><p>First, {LINE}</p></div><ul class="comments">{replies}</ul>'
+    assert "First, " in read(page) and "clerk" in read(page)
