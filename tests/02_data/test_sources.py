@@ -341,3 +341,35 @@ def test_a_page_under_a_vague_type_is_read(tmp_path, mime):
         for url, body in pages.items():
             writer.response(url, body, content_type=mime)
     assert [r[0] for r in sources.read_source(tmp_path / "x.warc.gz")] == ["html", f"not HTML: {mime}"]
+
+
+@pytest.mark.parametrize("name, data, kinds", [
+    ("a.txt", b"\xef\xbb\xbfhello", [("text", b"hello")]),
+    ("a.txt", b"WARC/1.0 is a format, and this is about it\n", [("text", b"WARC/1.0 is a format, and this is about it\n")]),
+    ("a.txt", b"filedesc: is a word\n", [("text", b"filedesc: is a word\n")]),
+    ("notes.warc.txt", b"hello", [("text", b"hello")]),
+    ("a.htm", b"<p>no tag of a page", [("html", b"<p>no tag of a page")]),
+    ("a.html", "<html><p>é".encode("utf-16"), [("html", "<html><p>é".encode("utf-16"))])])
+def test_what_a_file_is_by_its_first_bytes_and_its_name(tmp_path, name, data, kinds):
+    (tmp_path / name).write_bytes(data)
+    assert [(kind, body) for kind, _, body, _ in sources.read_source(tmp_path / name)] == kinds
+
+
+@pytest.mark.parametrize("name, data, said", [
+    ("a.txt.gz", gzip.compress(b"hello\n" * 1000)[:30], "breaks off"),
+    ("a.xml", b"<?xml version='1.0'?><doc>x</doc>", "XML file"), ("a.txt", b"<svg><text>hi</text></svg>", "XML file"),
+    ("a.mhtml", b"From: <Saved by Blink>\r\nMIME-Version: 1.0\r\n", "MHTML"), ("a.txt", b"Obj\x01avro.schema", "Avro"),
+    ("a.txt", b"FEA1abc", "Feather"), ("a.txt.Z", b"\x1f\x9d\x90abc", "compress")])
+def test_other_formats_are_refused_by_name(tmp_path, name, data, said):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(BadInput, match=said):
+        list(sources.read_source(tmp_path / name))
+
+
+@pytest.mark.parametrize("line, url", [
+    ('{"text": "a", "metadata": {"url": "https://a.example/"}}', "https://a.example/"),
+    ('{"text": "a", "meta": {"url": "https://a.example/"}}', "https://a.example/"),
+    ('{"text": "a", "url": ["x.y"]}', "file:///a.jsonl#1"), ('{"text": "a", "metadata": "x"}', "file:///a.jsonl#1")])
+def test_where_a_jsonl_line_keeps_its_address(tmp_path, line, url):
+    (tmp_path / "a.jsonl").write_text(line + "\n", encoding="utf-8")
+    assert [r[1] for r in sources.read_source(tmp_path / "a.jsonl")] == [url]
