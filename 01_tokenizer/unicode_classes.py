@@ -72,7 +72,8 @@ def translate(pattern: str, astral: bool = True) -> str:
     a character above U+FFFF (`\S` still does). ValueError holds the symbol that engines read
     differently: scripts, some escapes, `&&`, `--` and negated sets inside sets, and outside of them
     the anchors (a line's end, or the text's?), `a{2}?` (two, or two or none?), `(ab){2}+`, the
-    option `m` (a dot is a line feed, or anchors are?), and ignoring the case of more than a few letters.
+    option `m` (a dot is a line feed, or anchors are?), and ignoring the case of more than a few
+    letters.
     """
     last, beyond = (0x10FFFF, "") if astral else (0xFFFF, ASTRAL)
     depth, parts = 0, []

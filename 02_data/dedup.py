@@ -21,8 +21,8 @@ import numpy as np
 
 SESSION_KEYS = frozenset("""phpsessid jsessionid cfid cftoken fbclid gclid dclid msclkid mc_cid
     mc_eid yclid ymclid twclid ttclid wbraid gbraid gad_source srsltid li_fat_id igshid igsh epik
-    _ga _gl ref_src _hsenc _hsmi __hstc __hssc __hsfp hsctatracking mkt_tok oly_enc_id oly_anon_id vero_id
-    vero_conv spm __cfduid _openstat""".split())
+    _ga _gl ref_src _hsenc _hsmi __hstc __hssc __hsfp hsctatracking mkt_tok oly_enc_id oly_anon_id
+    vero_id vero_conv spm __cfduid _openstat""".split())
 CAMPAIGN_KEYS = ("utm_", "mtm_", "matomo_", "piwik_", "pk_campaign", "pk_kwd", "pk_source",
                  "pk_medium", "hsa_", "ga_source", "ga_medium", "ga_campaign", "aspsessionid")
 # Names of a session on one site and of a story on another: only a long code is a session.

@@ -100,14 +100,17 @@ def format_of(path: Path) -> str:
     if head[257:262] == b"ustar":
         kind = "tar archive"
     elif kind == "gzip":
-        raise BadInput(f"{shown(path)} is a gzip file that breaks off, or is damaged: fetch it again")
+        raise BadInput(f"{shown(path)} is a gzip file that breaks off, or is damaged: fetch it "
+                       "again")
     elif head.startswith((b"\xff\xfe", b"\xfe\xff")) and begins_like_a_page(
             head.replace(b"\0", b"")[2:]):
         return "html"
-    elif not kind and head.lstrip().startswith((b"<?xml", b"<svg")) and not begins_like_a_page(head):
+    elif not kind and head.lstrip().startswith((b"<?xml", b"<svg")) \
+            and not begins_like_a_page(head):
         kind = "XML file"
     elif not kind and head.count(0) > len(head) / 100:
-        kind = "text in UTF-16" * head.startswith((b"\xff\xfe", b"\xfe\xff")) or "file with zero bytes"
+        wide = head.startswith((b"\xff\xfe", b"\xfe\xff"))
+        kind = "text in UTF-16" if wide else "file with zero bytes"
     if kind:
         raise BadInput(f"{shown(path)} is a {kind}, not text in UTF-8: leave it out, or give what "
                        "it holds as .jsonl, .txt, .html or .warc.gz")
@@ -249,7 +252,7 @@ def _read_jsonl(path: Path, lines: IO[bytes], address: str) -> Iterator[Source]:
 
 
 def address_in(value: dict) -> str:
-    """The "url" of a jsonl line, or of its "metadata" or "meta" (datatrove, RedPajama); "" if none."""
+    """The "url" of a jsonl line, or of its "metadata" or "meta" (datatrove, RedPajama), else ""."""
     for within in (value, value.get("metadata"), value.get("meta")):
         if isinstance(within, dict) and isinstance(within.get("url"), str):
             return within["url"]
