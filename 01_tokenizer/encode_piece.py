@@ -97,13 +97,15 @@ def standing_whole(whole: Mapping[bytes, int], byte_ids: list[int], ranks: Mappi
     rank = np.fromiter(ranks.values(), np.int64, len(ranks))
     made = np.array(merged, np.int64)[rank]
     size = 1 + max(parts.max(initial=0), made.max(initial=0))
-    born, left, right = np.full((3, size), -1)            # of each id; -1: it is a byte
+    born, left, right = np.full((3, size), -1)            # of each id; -1: no merge makes it
     born[made], left[made], right[made] = rank, *parts.T
     if len({*made.tolist()}) < len(made) or (born[parts] >= rank[:, None]).any():
         # A token made twice, or before its parts: simply try all.
         return {token: i for token, i in whole.items()
                 if merge_short([byte_ids[b] for b in token], ranks, merged) == [i]}
-    lost = np.zeros(size, bool)
+    # A part that is no byte, and that no merge makes, is never there.
+    lost = born < 0
+    lost[[i for i in byte_ids if i is not None and i < size]] = False
     lost[made[joined_across(parts, rank, born, left, right)]] = True
     # Whoever has a lost part is lost too, and so on.
     while (more := made[lost[parts].any(1) & ~lost[made]]).size:

@@ -136,6 +136,8 @@ def read_json(path: str | os.PathLike) -> object:
 def unlike_ours(content: Mapping) -> str | None:
     """What in a tokenizer.json makes HF give other ids than we would, in words; or None."""
     model, normalizer = content["model"], normalizer_of(content)
+    if not isinstance(model["merges"], list):
+        return "has merges that are no list"
     if model.get("type", "BPE") != "BPE":
         return f"is a tokenizer of type {model['type']}"
     if model.get("byte_fallback"):

@@ -57,7 +57,7 @@ def character_class(category: str, last: int = 0x10FFFF) -> str:
 CONTRACTIONS = r"\(\?i:(?![^)]*ss)['sdtmrevl|[\]]+\)"
 COUNTS = r"\{\d+\}\?|\)\{[\d,]*\d[\d,]*\}\+"
 SYMBOL = re.compile(rf"{CONTRACTIONS}|{COUNTS}|\(\?[aiLmsux-]+"
-                    r"|\\[pP]\{\^?\w+\}|\\x\{|\\.|\[\^?\]?|&&|.", re.S)
+                    r"|\\[pP]\{\^?\w+\}|\\x\{|\\.|\[\^?\]?|&&|--|~~|\|\||.", re.S)
 # What `re` lacks or reads otherwise than the engines that patterns are published for.
 UNLIKE = re.compile(rf"\\[PwWbBAGhHKNORXyYzZ].*|\\x\{{|\\p(?!\{{[CLMNPSZ][a-z]?\}}).*|{COUNTS}"
                     r"|\(\?[a-zL-]*[aLmu][a-zL-]*")
@@ -70,9 +70,10 @@ def translate(pattern: str, astral: bool = True) -> str:
 
     A set inside a set is joined with it: `[a[bc]]` is `[abc]`. With `astral=False` no class matches
     a character above U+FFFF (`\S` still does). ValueError holds the symbol that engines read
-    differently: scripts, some escapes, `&&` and negated sets inside sets, and outside of them the
-    anchors (a line's end, or the text's?), `a{2}?` (two, or two or none?), `(ab){2}+`, the option
-    `m` (a dot is a line feed, or anchors are?), and ignoring the case of more than a few letters.
+    differently: scripts, some escapes, `&&`, `--` and negated sets inside sets, and outside of them
+    the anchors (a line's end, or the text's?), `a{2}?` (two, or two or none?), `(ab){2}+`, the
+    option `m` (a dot is a line feed, or anchors are?), and ignoring the case of more than a few
+    letters.
     """
     last, beyond = (0x10FFFF, "") if astral else (0xFFFF, ASTRAL)
     depth, parts = 0, []
@@ -84,7 +85,7 @@ def translate(pattern: str, astral: bool = True) -> str:
             if not inside and UNLIKE_CASE.search(pattern[match.end():].replace("(?i:", "")):
                 raise ValueError(symbol)
         if UNLIKE.fullmatch(symbol) or symbol in (
-                ("[^", "[^]", "&&", r"\S") if inside else ("^", "$")) or (
+                ("[^", "[^]", "&&", "--", "~~", "||", r"\S") if inside else ("^", "$")) or (
                 inside and symbol[0] == "[" and behind in "-:"):
             raise ValueError(symbol)
         if symbol.startswith(r"\p"):

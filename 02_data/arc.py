@@ -15,8 +15,9 @@ from archive_bytes import Problem, Window
 from http_body import BadBody, Headers, split_response
 
 FIRST = re.compile(rb"filedesc:")
-LINE = re.compile(rb"(?:^|(?<=\n))([a-zA-Z][\w.+-]{0,20}:[^\n]{1,4000}?) ([0-9a-fA-F.:]{2,45}) "
-                  rb"(\d{8,14}) (\S{1,200})(?: [^\n]{0,2000})? (\d{1,12})[ \t]*\r?\n")
+HEADER = (rb"([a-zA-Z][\w.+-]{0,20}:[^\n]{1,4000}?) ([\w.:-]{1,45}) "
+          rb"(\d{8,17}) (\S{0,200})(?: [^\n]{0,2000})? (\d{1,12})[ \t]*\r?\n")
+HERE, LINE = re.compile(HEADER), re.compile(rb"(?:^|(?<=\n))" + HEADER)
 LONGEST = 6_500           # bytes of a header line
 
 
@@ -26,7 +27,11 @@ def read_arc(window: Window, problems: list[Problem], make_record, limit: int) -
     A record whose length is wrong costs itself only: reading goes on at the next line that looks
     like a header.
     """
-    while window.have(1) and (line := window.skip_to(LINE, LONGEST)):
+    while window.have(1):
+        window.have(LONGEST)             # some writers leave the line end behind a record out
+        line = HERE.match(window.data, window.at) or window.skip_to(LINE, LONGEST)
+        if not line:
+            return
         offset, length = window.offset(), int(line[5])
         url, mime = line[1].decode("utf-8", "replace"), line[4].decode("latin-1")
         window.at = line.end()
@@ -35,7 +40,7 @@ def read_arc(window: Window, problems: list[Problem], make_record, limit: int) -
             continue
         if not window.have(length):
             problems.append(Problem(offset, "the file ends inside this record"))
-            return
+            continue
         block = window.data[window.at:window.at + length]
         window.at += length
         if url.startswith("filedesc:"):

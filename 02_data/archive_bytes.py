@@ -28,8 +28,10 @@ GZIP = b"\x1f\x8b\x08"
 PACKED = ((b"\x28\xb5\x2f\xfd", "zstd", "zstd -d"), (b"\x04\x22\x4d\x18", "lz4", "lz4 -d"),
           (b"BZh", "bzip2", "bunzip2"), (b"\xfd7zXZ\0", "xz", "unxz"),
           (b"7z\xbc\xaf\x27\x1c", "7z", "7z x"), (b"Rar!", "rar", "unrar x"))
+CUT = "the file ends inside this gzip member"
 ZSTD_DICTIONARY = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")     # a .warc.zst begins with one
-ARCHIVE_NAMES = (".warc", ".warc.gz", ".warc.bz2", ".warc.xz", ".arc", ".arc.gz")
+ARCHIVE_NAMES = (".warc", ".warc.gz", ".warc.bz2", ".warc.xz", ".warc.zst", ".wet", ".wet.gz",
+                 ".arc", ".arc.gz")
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,17 @@ def open_archive(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
 def _open_wacz(path: Path, file: IO[bytes]) -> Iterator[tuple[str, IO[bytes]]]:
     try:
         with zipfile.ZipFile(file) as archive:
-            names = [n for n in archive.namelist() if n.endswith(ARCHIVE_NAMES)]
+            names = [n for n in archive.namelist() if n.lower().endswith(ARCHIVE_NAMES)]
             if not names:
                 raise BadInput(f"{shown(path)} is a zip without WARC files in it: give a .wacz")
             for name in sorted(names):
+                with archive.open(name) as first:
+                    try:
+                        packing = packing_of(first.read(8))
+                    except (zipfile.BadZipFile, zlib.error):       # said when it is read
+                        packing = None
                 with archive.open(name) as inner:
-                    yield name, inner
+                    yield name, _unpacked(Path(name), inner, *packing) if packing else inner
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         raise BadInput(f"{shown(path)} is a damaged zip file ({error}): fetch it again")
 
@@ -181,7 +188,7 @@ def _members(file: IO[bytes], problems: list[Problem]) -> Iterator[tuple[int, by
                 # a member of pages' size: more at once, as little of it is copied for the next one
                 waiting = inflater.unconsumed_tail or file.read(4 * CHUNK)
                 if not waiting:
-                    problems.append(Problem(start, "the file ends inside this gzip member"))
+                    problems.append(Problem(start, CUT))
                     return
             start += used + len(waiting) - len(inflater.unused_data)
             waiting = inflater.unused_data or file.read(CHUNK)

@@ -15,18 +15,25 @@ import hashlib
 import ipaddress
 import re
 import unicodedata
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 import numpy as np
 
-SESSION_KEYS = frozenset("phpsessid jsessionid aspsessionid cfid cftoken fbclid gclid dclid "
-                         "msclkid mc_cid mc_eid".split())
+SESSION_KEYS = frozenset("""phpsessid jsessionid cfid cftoken fbclid gclid dclid msclkid mc_cid
+    mc_eid yclid ymclid twclid ttclid wbraid gbraid gad_source srsltid li_fat_id igshid igsh epik
+    _ga _gl ref_src _hsenc _hsmi __hstc __hssc __hsfp hsctatracking mkt_tok oly_enc_id oly_anon_id
+    vero_id vero_conv spm __cfduid _openstat""".split())
+CAMPAIGN_KEYS = ("utm_", "mtm_", "matomo_", "piwik_", "pk_campaign", "pk_kwd", "pk_source",
+                 "pk_medium", "hsa_", "ga_source", "ga_medium", "ga_campaign", "aspsessionid")
 # Names of a session on one site and of a story on another: only a long code is a session.
-DOUBTFUL_KEYS = frozenset("sid s session sessionid session_id sess".split())
+DOUBTFUL_KEYS = frozenset("sid s session sessionid session_id sess oscsid zenid".split())
 _SESSION_CODE = re.compile(r"(?=.*\d)[0-9A-Za-z,_-]{20,}")
 _WWW = re.compile(r"^www\d*\.(?=.*\.)")           # "www.com" is a name of its own
+_NO_SIGNS = re.compile("[\u00ad\u200b\u2060\ufeff]")     # which a name does without
 _DOTS = re.compile("[.\u3002\uff0e\uff61]")
-_JSESSION = re.compile(r";jsessionid=[^/?#]*", re.IGNORECASE)
+# Sessions in a path: Java's, and those of ASP.NET without cookies.
+_JSESSION = re.compile(r";jsessionid=[^/?#]*|/\((?:[A-Z]\([\w-]{10,60}\)){1,4}\)(?=/)",
+                       re.IGNORECASE)
 _PERCENT = re.compile(r"%([0-9a-fA-F]{2})")
 _DIGITS = re.compile(r"\d+")
 _SIGNATURE = re.compile(r"\s*(class [\w.]+(\(.*\))?|(async |static )?[A-Za-z_][\w.]*( = [\w.]+)?"
@@ -54,14 +61,18 @@ def plain_host(host: str) -> str:
             return f"[{ipaddress.ip_address(host).compressed}]"
         except ValueError:
             return host.lower()
-    labels = _DOTS.split(unicodedata.normalize("NFKC", host.lower()).lower())
+    if "%" in host:
+        host = unquote(host)
+    if not host.isascii():
+        host = _NO_SIGNS.sub("", unicodedata.normalize("NFKC", host.lower()))
+    labels = _DOTS.split(host.lower())
     names = [x if x.isascii() else "xn--" + x.encode("punycode").decode() for x in labels]
     return ".".join(names) if max(map(len, names)) < 64 else host.lower()
 
 
 def _names_the_visitor(key: str, value: str) -> bool:
     """Is this parameter a session or a campaign, and no part of the page's name?"""
-    return key in SESSION_KEYS or key.startswith("utm_") or (
+    return key in SESSION_KEYS or key.startswith(CAMPAIGN_KEYS) or (
         key in DOUBTFUL_KEYS and bool(_SESSION_CODE.fullmatch(value)))
 
 
@@ -71,7 +82,7 @@ def normalise_url(url: str) -> str:
     Blanks around it go; what is not http or https stays as it is. Lower-case host as `plain_host`
     writes it, https for http; no user, no default port of its scheme, no full stop behind the host,
     no "www." or "www2." before it if a full stop is left, no fragment (but one that begins with
-    "!" names another page). In the path: no ";jsessionid=...", percent codes of unreserved
+    "!" names another page). In the path: no session (`_JSESSION`), percent codes of unreserved
     characters decoded and others in upper case, dot segments (".." above the top is nothing) and
     double slashes resolved, no slash at the end, no index or default .htm, .html, .php, .asp, .aspx
     (in any case) as its last segment. In the query: without campaign and session

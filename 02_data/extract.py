@@ -29,7 +29,9 @@ STORY = 3                 # what is a third of a story or less after cleaning is
 EVERYTHING = (SURE, TEASING, HIDING, WEAK)
 UNSEEN = re.compile("<(?:noscript|template)", re.I)
 ARTICLE_BODY = re.compile(r'"articleBody"\s*+:\s*+"((?:[^"\\]++|\\.)*+)"', re.S)
-MOST_STORIES = 10
+LINKED_DATA = re.compile(r"<script\b[^<>]{0,200}?ld\+json[^<>]{0,200}>", re.I)
+TEXT = re.compile(r'"text"\s*+:\s*+"((?:[^"\\]++|\\.)*+)"', re.S)
+MOST_STORIES, MOST_ANSWERS = 10, 100
 ENOUGH = 200              # characters; less is worth a second try
 MENU = 1000               # characters that may be all menu: a story twice as long may be unseen
 CODE = "\x00"             # stands for a piece of code; a page's own NULs are removed
@@ -69,6 +71,8 @@ def write_text(node: Node) -> str:
                 before = NEW_LINE + "- "
             elif item.tag in ("td", "th"):
                 before, after = "", " | "
+            if item.tag in ("td", "th"):
+                item = alone_in_cell(item)
             if not pre and len(item.children) == 1 and type(item.children[0]) is Run:  # most blocks
                 run = item.children[0]
                 pieces += (before, lines_of(run, pre) if run.mass >= 0 else "", after)
@@ -77,12 +81,20 @@ def write_text(node: Node) -> str:
             waiting.extend([(child, pre) for child in reversed(item.children)])
             pieces.append(before)
     text = re.sub(r"(?: \| )+(?=[\n\v]|$)", "", "".join(pieces))
+    # a row of one cell behind empty ones is no row
+    text = re.sub(r"(?:(?<=[\n\v])|^)(?: \| )+(?=[^\n\v|]*(?:[\n\v]|$))", "", text)
     text = re.sub(r"- [\n\v]+", "- ", text)
     text = re.sub(r"[\n\v]{2,}|\v", _gap, text).strip("\n")
     if not code:
         return text
     waiting = iter(code)
     return re.sub(CODE, lambda found: next(waiting), text).strip("\n")
+
+
+def alone_in_cell(cell: Node) -> Node:
+    """The paragraph that is all that a table's cell holds (Docutils writes so), or the cell."""
+    inner = cell.children[0] if len(cell.children) == 1 else None
+    return inner if type(inner) is Node and inner.tag == "p" and not inner.dropped else cell
 
 
 def _gap(found: re.Match) -> str:
@@ -102,8 +114,8 @@ def main_text(page: str) -> str:
         other = text_of(page, keep=frozenset(("noscript", "template")))
         if len(other) >= max(2 * len(text), ENOUGH):
             return other
-    if len(text) < ENOUGH and '"articleBody"' in page:
-        other = told_to_machines(page)
+    if len(text) < ENOUGH and ('"articleBody"' in page or "ld+json" in page):
+        other = told_to_machines(page) or answers_to_machines(page)
         if len(other) >= max(2 * len(text), ENOUGH):
             return other
     return text
@@ -120,14 +132,29 @@ def told_to_machines(page: str) -> str:
         found = ARTICLE_BODY.match(page, at) if at >= 0 else None
         if found and len(found[1]) > len(best):
             best = found[1]
+    return text_in_json(best)
+
+
+def answers_to_machines(page: str) -> str:
+    """The "text" of questions, answers, posts and steps in a page's JSON (schema.org), in order."""
+    found, at = [], 0
+    for script in LINKED_DATA.finditer(page):
+        if script.start() >= at:
+            at = page.find("</script", script.end())
+            at = at if at >= 0 else len(page)
+            found += TEXT.findall(page, script.end(), at)
+    return "\n\n".join(filter(None, map(text_in_json, found[:MOST_ANSWERS])))
+
+
+def text_in_json(string: str) -> str:
+    """What a string of JSON, given without its quotes, holds as text or HTML."""
     try:
-        best = json.loads(f'"{best}"', strict=False)
+        text = unescape(json.loads(f'"{string}"', strict=False))
     except ValueError:                   # an escape that JSON does not know
         return ""
-    best = unescape(best)
-    if "<" in best:
-        return text_of(best)
-    return "\n\n".join(" ".join(line.split()) for line in best.split("\n") if line.strip())
+    if "<" in text:
+        return text_of(text)
+    return "\n\n".join(" ".join(line.split()) for line in text.split("\n") if line.strip())
 
 
 def text_of(page: str, keep: frozenset[str] = frozenset()) -> str:

@@ -1,6 +1,6 @@
 """The pieces of a page between its "<" signs: where a tag, a comment or a script ends.
 
-A page cut at every "<" is a list of pieces. Most tags end in the piece that they begin in; the four
+A page cut at every "<" is a list of pieces. Most tags end in the piece that they begin in; the five
 functions here look further where one does not, each as far as its limit, so that the time for a
 page stays linear in its length. Each returns the text after what it skipped, and the next piece.
 """
@@ -10,6 +10,8 @@ import re
 QUOTE = 20_000            # characters that a quoted attribute may have
 MISSES = 30               # quotes that do not close, before we stop to believe in them
 LONGEST_UNSEEN = 40       # pieces
+DEEPEST_NUMBERS = 3       # elements of one name in each other that hold numbers of lines
+NUMBERS = re.compile(r"(?:[\d\s]|&nbsp;|&#160;)*+")
 COMMENT_END = re.compile("--!?>")
 # What is inside a tag; "++" never gives back what it took, so that this cannot backtrack.
 INSIDE = re.compile(r"""(?:[^>"']++|"[^"]*+"|'[^']*+')*+""")
@@ -67,6 +69,23 @@ def skip_span(pieces: list[str], at: int, text: str) -> tuple[str, int]:
         depth += pieces[i].startswith("span") - pieces[i].startswith("/span")
         if not depth:
             return pieces[i].partition(">")[2], i + 1
+    return text, at
+
+
+def skip_numbers(head: str, pieces: list[str], at: int, text: str) -> tuple[str, int]:
+    """(text after an element that holds the numbers of lines and nothing else, next piece); (text,
+    at) for another. `head` is the inside of its tag, `text` what follows it."""
+    tag, depth = head.split(None, 1)[0].lower(), 1
+    if not NUMBERS.fullmatch(text):
+        return text, at
+    for i in range(at, len(pieces)):
+        head, _, rest = pieces[i].partition(">")
+        name = head.split(None, 1)[0].lower() if head.strip() else ""
+        depth += (name == tag) - (name == "/" + tag)
+        if not depth:
+            return rest.removeprefix("&#160;"), i + 1
+        if depth > DEEPEST_NUMBERS or not NUMBERS.fullmatch(rest):
+            break
     return text, at
 
 

@@ -12,7 +12,7 @@ flattened, and html_pieces.py looks only so far for the end of anything.
 import html
 import re
 
-from html_pieces import RAW, skip_comment, skip_element, skip_span, whole_tag
+from html_pieces import RAW, skip_comment, skip_element, skip_numbers, skip_span, whole_tag
 
 DEPTH = 400
 DEEPEST_CODE = 40         # blocks in <pre> whose end tags we wait for
@@ -40,11 +40,21 @@ CELLS = frozenset(("td", "th", "tr", "tbody", "thead", "tfoot"))
 START, END, SKIP, BR, LINK, END_LINK, SPAN, NOTHING = range(8)
 ACTIONS = ({tag: (START, tag) for tag in BLOCKS} | {"/" + tag: (END, tag) for tag in BLOCKS}
            | {tag: (SKIP, tag) for tag in SKIPPED} | {"br": (BR, "br"), "a": (LINK, "a")}
-           | {"/a": (END_LINK, "a"), "span": (SPAN, "span"), "/span": (NOTHING, "span")})
+           | {"/a": (END_LINK, "a"), "span": (SPAN, "span"), "/span": (NOTHING, "span")}
+           | {"listing": (START, "pre"), "/listing": (END, "pre")})
 INLINE = (NOTHING, "")
 # Words in a line that are for machines: [edit], the link sign after a heading, screen readers' own.
 UNSEEN = re.compile(r"\b(?:mw-editsection|viewcode-link|sr-only|screen-reader-text|"
                     r"visually-?hidden|assistive-text)\b")
+# What the numbers of lines of code stand in (Pygments, Rouge, Hexo, Chroma, Doxygen, GitHub), ...
+GUTTER = re.compile(r"(?<![\w-])(?:line(?:nos?|nums?|numbers?|-numbers?|nodiv)|(?:rouge-)?gutter|"
+                    r"blob-num|lnt?d?|LineNr|line-numbers-rows|hljs-ln-numbers|crayon-nums?|"
+                    r"react-syntax-highlighter-line-number)(?![\w-])")
+# ... and a line of code that has an element of its own.
+LINE = re.compile(r"\w+\s[^<>]{0,80}?class=[\"']?[^\"'<>]{0,80}(?<![\w-])"
+                  r"(?:(?:highlight-|code-|token-|view-|cm-|crayon-|CodeMirror-)?line|ace_line)"
+                  r"(?![\w-])")
+SELF = frozenset("¶ # § 🔗 ⚓ ∞ ◆ ↑".split())      # links from a heading to itself
 
 
 class Run:
@@ -105,6 +115,7 @@ class _Builder:
         self.in_link: Node | None = None         # the block in which the open link began
         self.parts: list[str] = []
         self.in_code: list[str] = []             # blocks inside <pre>: lines of code, no nodes
+        self.box = "pre"                         # the tag that ends it
 
     def text(self, text: str) -> None:
         """Add characters to the run, which no blanks begin (but for the indent of code)."""
@@ -127,9 +138,11 @@ class _Builder:
     def start_link(self, attributes: str, text: str) -> str:
         """A link's opening tag and the text after it; returns what of that is text of the page."""
         if "headerlink" in attributes or "viewcode-" in attributes \
-                or "anchor" in attributes and len(text) < 2:
+                or "anchor" in attributes and len(text) < 2 \
+                or '="#' in attributes and len(text) < 14 and unescape(text).strip() in SELF:
             text = ""                            # the sign after a heading that links to itself
-        if "href" not in attributes and ("name=" in attributes or "id=" in attributes):
+        if "href" not in attributes and ("name=" in attributes or "id=" in attributes
+                                         or not attributes):
             return text                          # marks a place, and often nothing ends it
         # a heading that leads to itself is no link
         at_itself = self.here.tag in HEADINGS and '="#' in attributes
@@ -152,8 +165,9 @@ class _Builder:
                     self.here.children.append(child)
                 del node.children[at:]
 
-    def start(self, tag: str, attributes: str) -> None:
-        """A block's opening tag; ends what HTML lets it end. In <pre> it is a line's beginning."""
+    def start(self, tag: str, attributes: str, box: str = "pre") -> None:
+        """A block's opening tag; ends what HTML lets it end. In <pre> it is a line's beginning.
+        A `box` that is no <pre> may hold lines of code too: its own end tag ends it."""
         if self.here.tag == "pre":
             if len(self.in_code) < DEEPEST_CODE and tag not in VOID:
                 self.in_code.append(tag)
@@ -176,6 +190,7 @@ class _Builder:
         self.nodes.append(node)
         if tag == "pre":
             self.in_code.clear()
+            self.box = box
         if tag not in VOID:
             self.here = node
             self.depth += 1
@@ -198,6 +213,8 @@ class _Builder:
             while self.in_code.pop() != tag:
                 pass
             return self.new_line()
+        if self.here.tag == "pre" and tag == self.box:
+            tag = "pre"
         if self.parts:
             self.end_run()
         if tag in HEADINGS and self.here.tag in HEADINGS:
@@ -209,7 +226,7 @@ class _Builder:
 
     def new_line(self) -> None:
         """A line's end in code, if its last line has anything on it."""
-        if self.parts and not self.parts[-1].endswith("\n"):
+        if self.parts and not self.parts[-1].endswith(("\n", BREAK)):
             self.parts.append("\n")
 
 
@@ -222,6 +239,7 @@ def parse(page: str, keep: frozenset[str] = frozenset()) -> tuple[Node, list[Nod
         page = page.replace("\0", "")
     builder, never, misses, at = _Builder(), set(), [], 1
     pieces = page.split("<")
+    xhtml = page[:200].lstrip().startswith("<?xml") or "/1999/xhtml" in page[:1000]
     builder.text(pieces[0])
     while at < len(pieces):
         head, closed, text = pieces[at].partition(">")
@@ -243,8 +261,17 @@ def parse(page: str, keep: frozenset[str] = frozenset()) -> tuple[Node, list[Nod
             else:
                 text, action = "<" + pieces[at - 1], INLINE      # a lone "<" is text
         kind, tag = action
+        if attributes and (tag == "td" or tag == "pre" or kind == SPAN and builder.here.tag == "pre"
+                           ) and GUTTER.search(attributes):
+            text, end = skip_numbers(head, pieces, at, text)
+            if end != at:
+                at, kind = end, NOTHING
         if kind == START:
-            builder.start(tag, attributes)
+            if tag == "div" and at < len(pieces) and "line" in pieces[at][:60] \
+                    and holds_lines(pieces, at, text):
+                builder.start("pre", attributes, box=tag)
+            else:
+                builder.start(tag, attributes)
         elif kind == END:
             builder.end(tag)
         elif kind == LINK:
@@ -256,15 +283,30 @@ def parse(page: str, keep: frozenset[str] = frozenset()) -> tuple[Node, list[Nod
                 text, at = skip_span(pieces, at, text)
             elif "postbody" in attributes:
                 builder.start(tag, attributes)   # phpBB 2: the text of a post
+            elif attributes and builder.here.tag == "pre" and LINE.match(head):
+                builder.new_line()
         elif kind == BR:
             builder.parts.append(BREAK)
-        elif kind == SKIP and tag not in keep and (head[-1] != "/" or tag in RAW) \
+        elif kind == SKIP and tag not in keep and (head[-1] != "/" or tag in RAW and not xhtml) \
                 and "shadowroot" not in attributes \
                 and (tag != "button" or builder.here.tag not in HEADINGS):
             # (a heading that is a button opens what is under it)
             end = skip_element(tag, pieces, at, never)
-            text, at = ("", end) if end >= 0 else (text, at)
+            if tag == "xmp":                     # its contents are shown as they stand
+                builder.start("pre", attributes)
+                builder.parts.append("<".join([text, *pieces[at:end]]))
+                builder.end("pre")
+            if end < len(pieces) or head[-1] != "/":
+                text, at = ("", end) if end >= 0 else (text, at)
         if text:
             builder.text(text)
     builder.end_run()
     return builder.root, builder.nodes
+
+
+def holds_lines(pieces: list[str], at: int, text: str) -> bool:
+    """True for a box whose first element, in piece `at`, is a line of code: no block is in it."""
+    if text.strip() or at + 1 >= len(pieces) or not LINE.match(pieces[at]):
+        return False
+    name = pieces[at + 1].partition(">")[0].split(None, 1)
+    return not name or name[0].lower() not in BLOCKS

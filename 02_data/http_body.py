@@ -20,6 +20,7 @@ FOLD = re.compile(r"\r?\n[ \t]+")
 PACKERS = ("br", "zstd", "dcb", "dcz", "lz4", "compress", "x-compress", "bzip2",
            "x-bzip2", "xz", "lzma", "sdch", "exi")
 LIMIT = 64 << 20          # bytes of one decoded body
+LONGEST_LINE = 4096       # bytes of the line before a chunk
 MEMBERS = 100             # gzip members of one body: each costs a copy of what is left
 
 
@@ -88,11 +89,12 @@ def parse_headers(block: bytes) -> Headers:
 
 def end_of_headers(data: bytes, start: int = 0) -> tuple[int, int]:
     """(where the header block ends, where the body begins); (-1, -1) if no empty line is there."""
-    crlf = data.find(b"\r\n\r\n", start)
+    crlf = data.find(b"\n\r\n", start)
     lf = data.find(b"\n\n", start, crlf if crlf >= 0 else len(data))
-    if lf >= 0:
-        return lf, lf + 2
-    return (crlf, crlf + 4) if crlf >= 0 else (-1, -1)
+    at, body = (lf, lf + 2) if lf >= 0 else (crlf, crlf + 3)
+    if at < 0:
+        return -1, -1
+    return at - (data[max(at - 1, start):at] == b"\r"), body       # some servers mix line ends
 
 
 def unchunk(body: bytes) -> bytes:
@@ -108,7 +110,7 @@ def unchunk(body: bytes) -> bytes:
     pieces, at = [], 0
     while at < len(body):
         # A line with the size in hexadecimal, perhaps with an extension after a semicolon.
-        line_end = body.find(b"\n", at, at + 100)
+        line_end = body.find(b"\n", at, at + LONGEST_LINE)
         size = re.fullmatch(rb"\s*([0-9a-fA-F]{1,8})\s*(;[^\n]*)?", body[at:max(line_end, at)])
         if line_end < 0 or not size:
             # The first line decides whether it is chunked at all; later damage ends it.
@@ -168,7 +170,7 @@ def decompress(body: bytes, encodings: str, limit: int = LIMIT) -> bytes:
     of packing that the standard library does not know (brotli, zstandard) and over `limit` bytes.
     """
     for encoding in reversed(encodings.lower().split(",")):
-        encoding = encoding.strip(" \t\"'")
+        encoding = encoding.partition(";")[0].strip(" \t\"'")
         gzips = encoding in ("gzip", "x-gzip")
         # some servers say one and mean the other: the first bytes tell
         if (gzips or encoding == "deflate") and body[:2] == b"\x1f\x8b":
@@ -212,9 +214,9 @@ def split_response(block: bytes, limit: int = LIMIT) -> tuple[int, Headers, byte
     status = STATUS.match(first)
     headers = parse_headers(rest)
     body = block[start:]
-    transfer = headers.get("transfer-encoding", "").lower()
-    if "chunked" in transfer:
-        body = unchunk(body)
+    if "transfer-encoding" in headers:
+        transfer = ",".join(headers.all("transfer-encoding")).lower()
+        body = unchunk(body) if "chunked" in transfer else body
         body = decompress(body, transfer.replace("chunked", ""), limit)
     if "content-encoding" in headers:
         body = decompress(body, ",".join(headers.all("content-encoding")), limit)

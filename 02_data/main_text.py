@@ -18,6 +18,8 @@ SHORTEST = 20             # characters of a run that can be prose
 PART = 0.1                # of a block's characters in other blocks: too much for a standfirst
 BETWEEN = 0.03            # of a block's mass in its own paragraphs: it is more than a wrapper
 SENTENCE = re.compile(r"[.!?,;:](?![\w/])|[。，！？、।؟،]")      # not those of an address
+# What calls itself the text of a page, or of its first post.
+BODY = re.compile(r"\b(?:article|story|post|entry)[-_]?(?:body|content|text)\b", re.I)
 PARTS = frozenset(("p", "dd", "details"))
 TEXTUAL = frozenset("p ul ol dl pre blockquote table figure details h2 h3 h4".split())
 
@@ -74,7 +76,8 @@ def one_of_several(node: Node) -> bool:
 
 
 def prose_beside(node: Node) -> int:
-    """The mass of the paragraphs, lists and headings that stand beside a block, or loose there.
+    """The mass of the paragraphs, lists and headings that stand beside a block, or loose there,
+    and of what is called the body of a post or an article.
 
     In what calls itself the page's text (<main>, <article>), blocks without links count too, with
     BETWEEN of the mass or more, if they have prose before and after the block, or PART of all
@@ -86,6 +89,8 @@ def prose_beside(node: Node) -> int:
         if other is node:
             before = False
         elif type(other) is Run or other.tag in TEXTUAL and not other.dropped:
+            mass += other.mass
+        elif not other.dropped and other.attributes and BODY.search(other.attributes):
             mass += other.mass
         elif not other.dropped and 10 * other.link < other.size:
             boxes[before] += other.mass

@@ -14,47 +14,69 @@ from html_tree import attribute, unescape
 
 TOKEN = re.compile(r"<(/?)([a-zA-Z:-]+)((?:[^<>/]++|/(?!>))*+)(/?)>|([^<]+)")
 DEEPEST = 60              # elements in each other: no formula, but an attack
-SIGNS = {"∑": r"\sum", "∏": r"\prod", "∫": r"\int", "∮": r"\oint", "√": r"\sqrt", "∞": r"\infty",
-         "≤": r"\le", "≥": r"\ge", "≠": r"\ne", "≈": r"\approx", "≡": r"\equiv", "∼": r"\sim",
-         "×": r"\times", "·": r"\cdot", "⋅": r"\cdot", "±": r"\pm", "÷": r"\div", "∂": r"\partial",
-         "∇": r"\nabla", "∈": r"\in", "∉": r"\notin", "⊂": r"\subset", "⊆": r"\subseteq",
-         "∪": r"\cup", "∩": r"\cap", "∅": r"\emptyset", "∀": r"\forall", "∃": r"\exists",
-         "→": r"\to", "←": r"\leftarrow", "∧": r"\wedge", "∨": r"\vee", "¬": r"\neg",
-         "∘": r"\circ", "⊗": r"\otimes", "⊕": r"\oplus", "∥": r"\parallel",
-         "⇒": r"\Rightarrow", "↦": r"\mapsto", "⇔": r"\Leftrightarrow", "…": r"\dots",
-         "⋯": r"\cdots", "⟨": r"\langle", "⟩": r"\rangle", "‖": r"\|",
-         "−": "-", "{": r"\{", "}": r"\}", "%": r"\%",
-         "#": r"\#", "&": r"\&", "$": r"\$", "∣": "|", "ℓ": r"\ell", "ℏ": r"\hbar",
+SIGNS = {"−": "-", "{": r"\{", "}": r"\}", "%": r"\%", "#": r"\#", "&": r"\&", "$": r"\$",
+         "_": r"\_", "^": r"\hat{}", "∣": "|", "‖": r"\|", "∗": "*", "∕": "/", "ℎ": "h",
          "\u2061": "", "\u2062": "", "\u2063": ",", "\u2064": "", "\xa0": " "}
-ACCENTS = {"¯": "bar", "‾": "overline", "^": "hat", "ˆ": "hat", "~": "tilde", "˜": "tilde",
-           r"\to": "vec", "˙": "dot", "¨": "ddot", "⏞": "overbrace"}
-BELOW = {"_": "underline", "¯": "underline", "‾": "underline", "̲": "underline",
+SIGNS |= {sign: "\\" + name for sign, name in zip(*[iter(r"""
+    ∑ sum ∏ prod ∐ coprod ∫ int ∬ iint ∭ iiint ∮ oint ⋃ bigcup ⋂ bigcap ⨁ bigoplus ⨂ bigotimes
+    ⨆ bigsqcup ⋁ bigvee ⋀ bigwedge √ sqrt ∞ infty ∂ partial ∇ nabla ∅ emptyset ∀ forall ∃ exists
+    ∄ nexists ¬ neg ∧ wedge ∨ vee ⊢ vdash ⊨ models ⊥ perp ⊤ top ≤ le ≥ ge ⩽ leqslant ⩾ geqslant
+    ≠ ne ≈ approx ≡ equiv ∼ sim ~ sim ≃ simeq ≅ cong ≐ doteq ∝ propto ≪ ll ≫ gg ≺ prec ≻ succ
+    ⪯ preceq ⪰ succeq ≼ preceq ≽ succeq ≲ lesssim ≳ gtrsim ≜ triangleq ∈ in ∉ notin ∋ ni ⊂ subset
+    ⊃ supset ⊆ subseteq ⊇ supseteq ⊊ subsetneq ⊋ supsetneq ⊑ sqsubseteq ⊒ sqsupseteq ∪ cup ∩ cap
+    ⊔ sqcup ⊓ sqcap ⊎ uplus ∖ setminus \ backslash × times · cdot ⋅ cdot ± pm ∓ mp ÷ div ∘ circ
+    • bullet ⋆ star ⊗ otimes ⊕ oplus ⊖ ominus ⊙ odot ⊘ oslash ⋊ rtimes ⋉ ltimes ∥ parallel
+    ∤ nmid ∠ angle △ triangle □ square ◇ diamond ⋄ diamond ⊲ lhd ⊳ rhd ∴ therefore ∵ because
+    → to ← leftarrow ↔ leftrightarrow ↑ uparrow ↓ downarrow ↕ updownarrow ↗ nearrow ↘ searrow
+    ⇒ Rightarrow ⇐ Leftarrow ⇔ Leftrightarrow ⟶ longrightarrow ⟵ longleftarrow ⟹ Longrightarrow
+    ⟸ Longleftarrow ⟺ Longleftrightarrow ↦ mapsto ⟼ longmapsto ↪ hookrightarrow
+    ↠ twoheadrightarrow ⇀ rightharpoonup ⇌ rightleftharpoons ⇝ rightsquigarrow … dots ⋯ cdots
+    ⋮ vdots ⋱ ddots ⟨ langle ⟩ rangle 〈 langle 〉 rangle ⌊ lfloor ⌋ rfloor ⌈ lceil ⌉ rceil
+    ⟦ llbracket ⟧ rrbracket † dagger ‡ ddagger ′ prime ″ prime\prime § S ℓ ell ℏ hbar ℘ wp
+    ℵ aleph ı imath ȷ jmath ϵ epsilon ε varepsilon ϕ phi φ varphi ϑ vartheta ϖ varpi ϱ varrho
+    ς varsigma ϰ varkappa""".split())] * 2)}
+ACCENTS = {sign: name for name, signs in zip(*[iter("""
+    bar ¯\u0304 overline ‾\u0305 hat ˆ\u0302 tilde ˜\u0303 vec \u20d7 dot ˙\u0307. ddot ¨\u0308
+    dddot \u20db breve ˘\u0306 check ˇ\u030c acute ´\u0301 grave `\u0300 mathring ˚\u030a
+    overbrace ⏞ overleftarrow \u20d6""".split())] * 2) for sign in signs}
+ACCENTS |= {r"\hat{}": "hat", r"\sim": "tilde", r"\to": "vec", r"\leftarrow": "overleftarrow",
+            r"\longrightarrow": "overrightarrow", r"\leftrightarrow": "overleftrightarrow"}
+BELOW = {r"\_": "underline", "¯": "underline", "‾": "underline", "\u0332": "underline",
          "⏟": "underbrace"}
 # Attribute mathvariant, and the words by which Unicode names the letters of the same looks.
 VARIANTS = {"double-struck": "mathbb", "bold": "mathbf", "bold-italic": "boldsymbol",
             "script": "mathcal", "bold-script": "mathcal", "fraktur": "mathfrak",
-            "bold-fraktur": "mathfrak", "sans-serif": "mathsf", "monospace": "mathtt"}
+            "bold-fraktur": "mathfrak", "sans-serif": "mathsf", "monospace": "mathtt",
+            "sans-serif-italic": "mathsf", "bold-sans-serif": r"boldsymbol{\mathsf",
+            "sans-serif-bold": r"boldsymbol{\mathsf",
+            "sans-serif-bold-italic": r"boldsymbol{\mathsf"}
+TEXTS = {"bold": "textbf", "italic": "textit", "monospace": "texttt", "sans-serif": "textsf"}
 STYLED = re.compile(r"(?:MATHEMATICAL )?(DOUBLE-STRUCK|SCRIPT|FRAKTUR|BLACK-LETTER|BOLD SCRIPT|"
-                    r"BOLD FRAKTUR|BOLD ITALIC|SANS-SERIF|MONOSPACE|BOLD|ITALIC)"
-                    r" (?:CAPITAL|SMALL|DIGIT) (?:[A-Z]|[A-Z]{3,})$")
+                    r"BOLD FRAKTUR|SANS-SERIF BOLD ITALIC|SANS-SERIF BOLD|SANS-SERIF ITALIC|"
+                    r"SANS-SERIF|BOLD ITALIC|BOLD|ITALIC|MONOSPACE) ")
 ENCLOSED = {"radical": "sqrt", "box": "boxed", "roundedbox": "boxed", "top": "overline",
-            "bottom": "underline"}         # <menclose notation="...">
+            "bottom": "underline", "updiagonalstrike": "cancel", "downdiagonalstrike": "bcancel"}
 BEFORE = "\0"               # what follows are scripts before the base
 STACK = r"\genfrac{}{}{0pt}{}"     # a fraction without its line
 # One letter, number, command or group: what a script can stand on without braces.
 ATOM = re.compile(r"(?:.|\d[\d.]*|\\[a-zA-Z]+ ?(?:\{[^{}]*\})?|\\.|\([^()]*\)|\[[^][]*\])$")
 FUNCTIONS = frozenset("sin cos tan log ln exp lim max min sup inf det arg gcd dim ker sinh cosh "
                       "tanh sec csc cot arcsin arccos arctan limsup liminf deg hom Pr".split())
-LARGE = (r"\sum", r"\prod", r"\int", r"\lim", r"\max", r"\min", r"\sup", r"\inf", r"\arg")
+LARGE = tuple(r"\sum \prod \coprod \int \iint \iiint \oint \big \lim \max \min \sup \inf "
+              r"\arg".split())
+TEXT_SIGNS = {ord(c): "\\" + c for c in "%#&$_{}"}
 
 
 def sign(character: str) -> str:
     """One character as TeX: "α" -> "\\alpha ", "≤" -> "\\le ", "x" -> "x"."""
     tex = SIGNS.get(character)
-    styled = STYLED.match(unicodedata.name(character, "")) if tex is None else None
-    if styled and character > "~":      # a letter that is bold, or script, by its very code
+    made_of = unicodedata.decomposition(character).split() if tex is None else []
+    if made_of[:1] == ["<font>"] and (styled := STYLED.match(unicodedata.name(character, ""))):
+        # a letter that is bold, or script, by its very code
         look = styled[1].lower().replace(" ", "-").replace("black-letter", "fraktur")
-        return in_variant(sign(unicodedata.normalize("NFKC", character)), look)
+        return in_variant(sign(chr(int(made_of[1], 16))), look)
+    if made_of[1:] == ["0338"]:         # struck through
+        return "\\not" + sign(chr(int(made_of[0], 16)))
     if tex is None and "\u0391" <= character <= "\u03c9":
         name = unicodedata.name(character, "").split()
         if name[1:3] in (["SMALL", "LETTER"], ["CAPITAL", "LETTER"]) and len(name) == 4:
@@ -72,7 +94,8 @@ def in_variant(tex: str, look: str) -> str:
         return tex
     # \mathbf has no Greek letters
     bold = look == "bold" and tex[0] == "\\"
-    return f"\\{'boldsymbol' if bold else VARIANTS[look]}{{{tex.strip()}}}"
+    command = "boldsymbol" if bold else VARIANTS[look]
+    return f"\\{command}{{{tex.strip()}}}" + "}" * command.count("{")
 
 
 def based(base: str) -> str:
@@ -118,8 +141,9 @@ def multiscripts(parts: list[str]) -> str:
 def token(tag: str, text: str, look: str) -> str:
     """<mi>, <mo> or <mn>: a name, sign or number, in the letters that its mathvariant asks for."""
     name = text.strip()
-    if name in FUNCTIONS:
-        return f"\\{name} "
+    words = ["".join(name.split())] if "".join(name.split()) in FUNCTIONS else name.split()
+    if words and FUNCTIONS.issuperset(words):            # also "lim sup" and "arg max"
+        return "".join(f"\\{word} " for word in words)
     if len(name) > 1 and name.isascii() and name.isalpha() and tag != "mn":
         return in_variant(name, look if look in VARIANTS else "normal")    # one name, no product
     return in_variant("".join(sign(c) for c in text), look)
@@ -151,17 +175,25 @@ def element(tag: str, attributes: str, parts: list[str]) -> str:
         case "munder" if base.startswith((*LARGE, "\\underbrace")): return scripts(base, b, "")
         case "munder" if b.strip() in BELOW: return f"\\{BELOW[b.strip()]}{{{a}}}"
         case "munder": return f"\\underset{{{b}}}{{{a}}}"
-        case "mtext": return f"\\text{{{''.join(parts)}}}"
+        case "mtext" | "ms":
+            text = "".join(parts).translate(TEXT_SIGNS)
+            text = f'"{text}"' if tag == "ms" else text
+            return f"\\{TEXTS.get(look, 'text')}{{{text}}}"
         case "mprescripts": return BEFORE
         case "mi" | "mo" | "mn": return token(tag, "".join(parts), look)
         case "mtr": return " & ".join(parts)
+        case "mlabeledtr": return " & ".join(parts[1:])          # the first is its number
         case "mtable": return "\\begin{matrix} " + " \\\\ ".join(parts) + " \\end{matrix}"
         case "mstyle" if look:
             return joined([in_variant(p, look) if p.strip().isalnum() else p for p in parts])
-        case "menclose" if attribute(attributes, "notation") in ENCLOSED:
-            return f"\\{ENCLOSED[attribute(attributes, 'notation')]}{{{joined(parts)}}}"
+        case "menclose":
+            drawn = [n for n in attribute(attributes, "notation").split() if n in ENCLOSED]
+            return f"\\{ENCLOSED[drawn[0]]}{{{joined(parts)}}}" if drawn else joined(parts)
         case "mfenced": return fenced(attributes, parts)
-        case "semantics" | "maction": return a
+        case "semantics": return a
+        case "maction":
+            chosen = attribute(attributes, "selection")
+            return parts[int(chosen) - 1] if chosen in map(str, range(1, len(parts) + 1)) else a
         case "annotation" | "annotation-xml" | "mphantom" | "none": return ""
         case "mspace": return " "
     return joined(parts)
@@ -172,8 +204,8 @@ def mathml_tex(markup: str) -> str:
     open_elements: list[tuple[str, str, list]] = [("math", "", [])]
     for close, tag, attributes, empty, text in TOKEN.findall(markup):
         if text:
-            if text.strip():
-                open_elements[-1][2].append(unescape(text.strip()))
+            if text := text.strip(" \t\r\n"):                # not those that are to be seen
+                open_elements[-1][2].append(unescape(text))
             continue
         if not close:
             open_elements.append((tag.rpartition(":")[2].lower(), attributes, []))
@@ -185,4 +217,5 @@ def mathml_tex(markup: str) -> str:
     while len(open_elements) > 1:                   # what was never closed
         done = element(*open_elements.pop())
         open_elements[-1][2].append(done)
-    return " ".join(joined(open_elements[0][2]).replace(BEFORE, "").split())
+    tex = " ".join(joined(open_elements[0][2]).replace(BEFORE, "").split())
+    return re.sub(r"(\\[a-zA-Z]+) (?=})", r"\1", tex)

@@ -10,6 +10,7 @@ A dollar sign that is only money is not touched.
 """
 
 import html
+import json
 import re
 from typing import Callable
 from urllib.parse import unquote
@@ -19,24 +20,33 @@ from mathml import mathml_tex
 
 # Only pages with one of these are looked at, one in a hundred: a word that is quick to look for,
 # and what it must be part of.
-HINTS = {"math": re.compile(r"<(?:\w+:)?math|math/(?:tex|asc)|mwe-math|math-tex|mathtex|r/math"),
+HINTS = {"math": re.compile(r"<(?:\w+:)?math|math/(?:tex|asc)|mwe-math|math-tex|mathtex|r/math|"
+                            r"class=.math[ \"']|data-tex="),
          "atex": re.compile("atex"), "imetex": re.compile("imetex"), "codecogs": re.compile("cogs"),
          "cht=tx": re.compile("cht"), "/equation?": re.compile("tex="),
          "upmath.me/": re.compile("upmath"),
          "s2cms.ru/": re.compile("s2cms"), "z-dn.net/": re.compile(r"\?f="),
          "texrender": re.compile("texrender"), "data-expr": re.compile("data-expr"),
          '="tex': re.compile('="tex(?:error)?[" ]')}
+GENERATORS = re.compile("doxygen|latex2html|texi2html|tth", re.I)     # they write pictures too
 # No pattern may run past the next "<", or a page of unclosed tags would take quadratic time.
 ATTRIBUTES = r"""((?:[^<>"']++|"[^"<]*+"|'[^'<]*+'|["'])*+)"""      # a ">" may stand in quotes
-MATHML = re.compile(r"<(\w{1,9}:)?math\b" + ATTRIBUTES + ">", re.I)
+MATHML = re.compile(r"<((?:\w{1,9}:)?math)\b" + ATTRIBUTES + ">", re.I)
 ANNOTATION = re.compile(r"<(?:\w{1,9}:)?annotation\b[^<>]{0,200}?encoding\s*=\s*[\"']?"
-                        r"(?:application/x-)?(?:tex|latex)[\"']?[^<>]{0,200}>([^<]{0,9000})<", re.I)
-SCRIPT = re.compile(r"<script\b[^<>]{0,200}?type\s*=\s*[\"']?math/(tex|asciimath)"
+                        r"(?:application/x-)?(?:tex|latex)[\"']?[^<>]{0,200}>(?:\s*<!\[CDATA\["
+                        r"((?:[^]<]++|<(?!!)|\](?!\]>))*+)\]\]>|([^<]{0,9000})<)", re.I)
+SCRIPT = re.compile(r"<script\b[^<>]{0,200}?type\s*=\s*[\"']?math/(tex|asciimath|mml)"
                     r"([^<>\"']{0,50})[\"']?[^<>]{0,200}>", re.I)
 # "++" and "}+" never give back what they took, so this cannot backtrack
 IMAGE = re.compile(r"""<img\b(?:[^<>"']{1,3000}+|"[^"]{0,3000}+"|'[^']{0,3000}+'){0,60}+>""", re.I)
 IMAGE_CLASS = re.compile(r"\b(?:latex|tex|mwe-math-fallback-image\S*|mathtex|wp-latex|eqn?|"
-                         r"math-inline|displaymath|katex|quicklatex|texrender)\b", re.I)
+                         r"math-inline|displaymath|katex|quicklatex|texrender|"
+                         r"formula(?:Inl|Dsp))\b|(?<![\w-])math(?![\w-])", re.I)
+# An alternative text that is marked as TeX, as LaTeX2HTML writes it.
+TEX_ALT = re.compile(r"\s*(?:\$(?!\d+[\d.,]*[\s-])[^$]+\$|\$\$[^$]+\$\$|\\\(.+\\\)|\\\[.+\\\]|"
+                     r"\\begin\{(\w+\*?)\}.+\\end\{\1\})\s*", re.S)
+DISPLAYED = ("$$", r"\[", r"\begin{displaymath", r"\begin{eq")
+IMAGE_ADDRESSES = ("src", "data-src", "data-lazy-src", "data-original")
 # Services that draw a formula from its TeX in the address: as the whole query (there "+" and "&"
 # are TeX), as the rest of the path, or as one field of a form ("+" is a blank).
 DRAWN = re.compile(r"""(?:codecogs\.com/[^?]*|mathtex\.cgi|mimetex\.cgi)\?(?P<whole>.+)|
@@ -48,9 +58,12 @@ ELEMENT = re.compile(r"<(span|div|mjx-container)\b" + ATTRIBUTES + ">", re.I)
 TWIN = re.compile(r"(?<![\w-])(?:katex-html|MathJax_Preview|MathJax_Display|MathJax_SVG|MathJax|"
                   r"MathJax_CHTML|MJX_Assistive_MathML|mwe-math-fallback-image\S{0,20})(?![\w-])")
 BOTH = re.compile(r"</math>\s*</span>\s*$", re.I)
-CONTAINER = re.compile(r"data-expr\s*=|(?<![\w-])(?:wp-katex-eq|math-tex|texerror)(?![\w-])")
+CONTAINER = re.compile(r"data-(?:expr|latex|tex)\s*=|\bjax\s*=|"
+                       r"(?<![\w-])(?:wp-katex-eq|math-tex|texerror|latex-rendered)(?![\w-])")
+EXPRESSION = re.compile(r'"persistentExpression":("(?:[^"\\]++|\\.)*+")')     # Substack's
 # LaTeXML breaks long formulae with "%" at the end of a line; "\\%" is a sign.
 COMMENT = re.compile(r"((?<!\\)(?:\\\\)*)%(?:[^\n]*\n\s*|\s*$)")
+NESTED = 8                # how often a page may be read for what is in its elements
 FAILURES = 20             # elements that do not end: after so many the page is not worth the time
 
 
@@ -114,7 +127,7 @@ def replace_mathml(page: str) -> str:
     for found in MATHML.finditer(page):
         if found.start() < looked:
             continue
-        closing = f"</{found[1] or ''}math"
+        closing = f"</{found[1]}"
         end = page.find(closing, found.end(), found.end() + 200_000)
         if end < 0:
             failures += 1
@@ -123,7 +136,8 @@ def replace_mathml(page: str) -> str:
             continue
         looked = max(page.find(">", end) + 1, end + len(closing))
         annotation = ANNOTATION.search(page, found.end(), end)
-        tex = annotation[1] if annotation else attribute(" " + found[2], "alttext")
+        tex = (annotation[1] or annotation[2] or "") if annotation else ""
+        tex = tex if tex.strip() else attribute(" " + found[2], "alttext")
         tex = tex if tex.strip() else html.escape(mathml_tex(page[found.end():end]), quote=False)
         if tex.strip():
             before = page[max(0, found.start() - 300):found.start()]
@@ -138,7 +152,7 @@ def replace_elements(page: str, names: re.Pattern,
                      new: Callable[[str, str, str], str | None]) -> str:
     """Every span or div whose attributes match `names` becomes `new(attributes, contents, the
     fifty characters before it)`; None leaves it."""
-    pieces, at, failures = [], 0, 0
+    pieces, at, failures, looked = [], 0, 0, 0
     for found in ELEMENT.finditer(page):
         if found.start() < at or not names.search(found[2]):
             continue
@@ -148,6 +162,9 @@ def replace_elements(page: str, names: re.Pattern,
             if failures > FAILURES:
                 break
             continue
+        looked += end - found.end()
+        if looked > NESTED * len(page):        # elements in elements: no formula, but an attack
+            break
         text = new(" " + found[2], page[found.end():page.rfind("<", 0, end)],
                    page[max(0, found.start() - 50):found.start()])
         if text is not None:
@@ -174,9 +191,27 @@ def drop_twins(page: str) -> str:
 def replace_containers(page: str) -> str:
     """Elements whose attribute or whole text is TeX (`data-expr`, wp-katex-eq, math-tex)."""
     def container(attributes: str, contents: str, before: str) -> str | None:
-        tex = attribute(attributes, "data-expr") or ("" if "<" in contents else contents)
-        return dollars(tex, "display" in attributes) if tex.strip() else None
+        tex = next(filter(None, (attribute(attributes, "data-" + name)
+                                 for name in ("expr", "latex", "tex"))), "")
+        if "jax" in attributes and not tex:              # MathJax 4, unless it gives the MathML
+            inside = contents.partition("data-latex=")
+            tex = attribute(inside[1] + inside[2][:9000], "data-latex")
+            if "<math" in contents or not tex:
+                return None
+        if found := EXPRESSION.search(attribute(attributes, "data-attrs")):
+            tex = read_json_string(found[1])
+        tex = tex or ("" if "<" in contents else contents)
+        return dollars(html.escape(tex, quote=False), "display" in attributes.lower()) \
+            if tex.strip() else None
     return replace_elements(page, CONTAINER, container)
+
+
+def read_json_string(text: str) -> str:
+    """What a string in JSON says: '"a\\\\b"' -> "a\\b"; "" if it is none."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return ""
 
 
 def replace_scripts(page: str) -> str:
@@ -189,7 +224,7 @@ def replace_scripts(page: str) -> str:
         if found.start() < at:
             continue
         tex = page[found.end():end].replace("<![CDATA[", "").replace("]]>", "").strip("% \n")
-        display = "display" in found[2]
+        display = "display" in found[2] or tex.startswith("$$")
         pieces += [page[at:found.start()], dollars(tex, display)]
         at = page.find(">", end) + 1 or len(page)
     return "".join(pieces) + page[at:]
@@ -203,8 +238,9 @@ def replace_images(page: str) -> str:
     def image(found: re.Match) -> str:
         tag = found[0]
         name, alt = attribute(tag, "class"), attribute(tag, "alt")
-        drawn = DRAWN.search(attribute(tag, "src")) or DRAWN.search(attribute(tag, "data-src"))
-        if IMAGE_CLASS.search(name) and alt.strip():
+        addresses = (DRAWN.search(attribute(tag, at)) for at in IMAGE_ADDRESSES)
+        drawn = next(filter(None, addresses), None)
+        if alt.strip() and (IMAGE_CLASS.search(name) or TEX_ALT.fullmatch(alt)):
             tex = alt
         elif drawn and drawn["field"]:
             tex = unquote(drawn["field"].replace("+", " "))
@@ -214,10 +250,12 @@ def replace_images(page: str) -> str:
         else:
             return tag
         before = page[max(0, found.start() - len(tex) * 6 - 400):found.start()]
+        before = before.rpartition("-->")[2]          # LaTeX2HTML gives the TeX in a comment too
         known = dollars(tex, False).strip().strip("$")
         if known and known + "$" in before:
             return ""
-        return dollars(tex, "display" in name or "block" in name)
+        return dollars(tex, "display" in name or "block" in name or "Dsp" in name
+                       or tex.lstrip().startswith(DISPLAYED))
     return IMAGE.sub(image, page)
 
 
@@ -227,7 +265,8 @@ def inline_maths(page: str) -> str:
     '<p>Let <math><annotation encoding="application/x-tex">a&lt;b</annotation></math>' ->
     '<p>Let $a&lt;b$'. A page without formulae comes back as it is.
     """
-    if not any(hint in page and pattern.search(page) for hint, pattern in HINTS.items()):
+    if not any(hint in page and pattern.search(page) for hint, pattern in HINTS.items()) \
+            and not GENERATORS.search(page, 0, 3000):
         return page
     for step in (drop_twins, replace_containers, replace_mathml, replace_scripts, replace_images):
         page = step(page)

@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from artifacts import (CommandLine, Job, command, need, out, read_json, record_claim, shown, within,
-                       write_json)
+from artifacts import (BadInput, CommandLine, Job, command, need, out, read_json, record_claim,
+                       shown, within, write_json)
 from ngram import NgramModel
 from dedup import digest64
 from funnel import save_figure
@@ -34,9 +34,17 @@ SMALLEST = 100_000      # tokens; a domain with fewer cannot be judged
 
 
 def load_domains(folder: Path, index: dict) -> dict[str, list[np.ndarray]]:
-    """The training documents of each domain that is large enough, as arrays of token ids."""
-    split = index["splits"]["train"]
-    ids = np.memmap(folder / "train.bin", "<u2" if index["dtype"] == "uint16" else "<u4", "r")
+    """The training documents of each domain that is large enough, as arrays of token ids.
+
+    BadInput if train.bin is not what its index describes: cut off, or of another type.
+    """
+    split, path = index["splits"]["train"], folder / "train.bin"
+    width = {"uint16": "<u2", "uint32": "<u4"}.get(index.get("dtype"))
+    size = path.stat().st_size
+    if not width or not size or size != split["tokens"] * np.dtype(width).itemsize:
+        raise BadInput(f"{shown(path)} has {size} bytes, its index says {split['tokens']} tokens "
+                       f"of type {index.get('dtype')}: run python 02_data/build_corpus.py")
+    ids = np.memmap(path, width, "r")
     documents: dict[str, list[np.ndarray]] = {}
     rows = split["documents"]
     for start, length, domain in zip(rows["start"], rows["length"], rows["domain"]):
@@ -51,6 +59,9 @@ def hold_out(documents: list[np.ndarray], most: int) -> tuple[np.ndarray, np.nda
     for document in documents:
         key = digest64(document[:64].tobytes().hex())
         (held if key < 0.1 * 2**64 else rest).append(document)
+    if not held or not rest:             # few documents: the first tenth of their tokens
+        ids = np.concatenate(documents)
+        return ids[:len(ids) // 10][:most], ids[len(ids) // 10:]
     return np.concatenate(held)[:most], np.concatenate(rest)
 
 
@@ -63,10 +74,13 @@ def draw_mixture(pools: list[np.ndarray], weights: np.ndarray, budget: int,
     """
     chosen = []
     for i, (pool, weight) in enumerate(zip(pools, weights)):
-        count = int(round(weight * budget / PIECE))
-        order = np.random.default_rng([seed, i]).permutation(len(pool) // PIECE)
-        which = np.take(order, np.arange(count), mode="wrap")
-        chosen.append(pool[: len(order) * PIECE].reshape(-1, PIECE)[which].reshape(-1))
+        piece = max(1, min(PIECE, len(pool)))         # a small pool is a piece
+        count = int(round(weight * budget / piece))
+        if count and not len(pool):
+            raise BadInput(f"domain {i} has a weight of {weight:g} and no tokens to draw")
+        order = np.random.default_rng([seed, i]).permutation(len(pool) // piece)
+        which = np.take(order, np.arange(count), mode="wrap") if count else order[:0]
+        chosen.append(pool[: len(order) * piece].reshape(-1, piece)[which].reshape(-1))
     return np.concatenate(chosen)
 
 
@@ -154,10 +168,17 @@ def main() -> None:
 
     domains = load_domains(args.data, index)
     names, vocab = list(domains), index["vocab_size"]
+    if len(names) < 2:
+        raise BadInput(f"{shown(args.data)} has {len(names)} domains of {SMALLEST:,} tokens or "
+                       "more, and two are needed to mix: build a larger corpus")
     held = [hold_out(documents, 30_000) for documents in domains.values()]
     tests, pools = [h[0] for h in held], [h[1] for h in held]
     sizes = np.array([len(pool) for pool in pools])
     natural = sizes / sizes.sum()
+    try:
+        caps = repetition_caps(sizes, args.large)
+    except ValueError as error:
+        raise BadInput(f"{error}: give a smaller --large") from None
     # 1. small models on many mixtures; each is predicted by a law fitted without it
     mixtures = sample_mixtures(natural, args.mixtures)
     mixtures = mixtures[np.random.default_rng(0).permutation(len(mixtures))]
@@ -172,7 +193,6 @@ def main() -> None:
     error = float(np.abs(predicted - table).mean())
     law = fit_mixing_law(mixtures, table, power=choose_power(mixtures, table))
     # 2. four mixtures at the larger budget
-    caps = repetition_caps(sizes, args.large)
     chosen = {"natural": natural, "uniform": cap_weights(np.ones(len(names)), caps),
               "law's optimum": optimise(law, caps),
               "DoReMi": cap_weights(doremi(pools, tests, natural, args.small, vocab), caps)}

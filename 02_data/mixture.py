@@ -25,7 +25,7 @@ def natural_mixture(documents: Iterable[dict]) -> dict[str, float]:
     """Each domain's share of the training bytes, in alphabetical order; the shares sum to 1."""
     sizes: dict[str, int] = {}
     for d in documents:
-        size = len(d["text"].encode("utf-8")) if d["split"] == "train" else 0
+        size = len(d["text"].encode("utf-8", "surrogatepass")) if d["split"] == "train" else 0
         sizes[d["domain"]] = sizes.get(d["domain"], 0) + size
     total = sum(sizes.values()) or 1
     return {name: sizes[name] / total for name in sorted(sizes)}
@@ -42,6 +42,7 @@ def sample_mixtures(natural: np.ndarray, count: int, seed: int = 0) -> np.ndarra
     prior /= prior.sum()
     strengths = np.geomspace(0.3, 30, count) * len(natural) / 2
     draws = np.array([random.dirichlet(prior * s + 1e-3) for s in strengths])
+    draws = draws.reshape(count, len(natural))
     return draws / draws.sum(1, keepdims=True)
 
 
@@ -89,8 +90,12 @@ def fit_mixing_law(weights: np.ndarray, losses: np.ndarray, ridge: float = 1e-3,
 
     For a fixed floor c the law is linear in the logarithm, so each start solves least squares; the
     best of several floors is then polished by L-BFGS on a Huber error of width 0.01 nats.
+    ValueError for losses that are not finite, or of another number of runs.
     """
     weights, losses = np.asarray(weights, float) ** power, np.asarray(losses, float)
+    if losses.ndim != 2 or len(losses) != len(weights) or not np.isfinite(losses).all():
+        raise ValueError("losses are (runs, domains), a row for each mixture, and finite: leave "
+                         "out runs that diverged")
     design = np.hstack([np.ones((len(weights), 1)), weights])
     rows = []
     for loss in losses.T:
@@ -113,6 +118,9 @@ def fit_mixing_law(weights: np.ndarray, losses: np.ndarray, ridge: float = 1e-3,
 def choose_power(weights: np.ndarray, losses: np.ndarray, powers=(1.0, 0.75, 0.5),
                  folds: int = 4) -> float:
     """The power whose law best predicts runs it was not fitted on, by cross-validation."""
+    folds = min(folds, len(weights))
+    if folds < 2:
+        return powers[0]
     fold = np.arange(len(weights)) % folds
     errors = [np.mean([np.abs(
         fit_mixing_law(weights[fold != k], losses[fold != k], power=p).predict(weights[fold == k])
@@ -124,6 +132,9 @@ def cross_predict(weights: np.ndarray, losses: np.ndarray, powers=(1.0, 0.75, 0.
                   folds: int = 4) -> np.ndarray:
     """Each run's losses (R, M) as a law says that has not seen it: powers chosen, law fitted on
     the other folds. What a scatter of predicted against measured should show."""
+    folds = min(folds, len(weights))
+    if folds < 2:
+        raise ValueError("one run cannot be predicted from others: give two mixtures or more")
     predicted, fold = np.empty_like(losses), np.arange(len(weights)) % folds
     for k in range(folds):
         seen = fold != k
@@ -137,8 +148,11 @@ def repetition_caps(available: np.ndarray, budget: float,
                     epochs: float = EPOCHS_NEARLY_FREE) -> np.ndarray:
     """The largest weight of each domain: `epochs` passes over its tokens, as a share of budget.
 
-    repetition_caps([100, 900], 1000) = [0.4, 1.0]. ValueError if all cannot fill the budget.
+    repetition_caps([100, 900], 1000) = [0.4, 1.0]. ValueError if all cannot fill the budget, or if
+    the budget is not above 0.
     """
+    if not budget > 0:
+        raise ValueError(f"a budget of {budget:g} tokens: give more than 0")
     caps = np.minimum(1.0, epochs * np.asarray(available, float) / budget)
     if caps.sum() < 1 - 1e-9:
         raise ValueError(f"{np.sum(available):,.0f} tokens at {epochs:g} epochs cannot fill a "
@@ -152,8 +166,13 @@ def cap_weights(weights: np.ndarray, caps: np.ndarray) -> np.ndarray:
     cap_weights([0.8, 0.1, 0.1], [0.5, 1, 1]) = [0.5, 0.25, 0.25]. The others keep their
     proportions, again and again until all caps hold; a weight of 0 counts as a very small one, so
     that it takes what is left over. Caps of 1 or less in all leave no choice: caps / their sum.
+    ValueError if there is not one cap for each weight, if a cap is below 0 or no number, if all
+    are 0, or if a weight is not finite.
     """
     w, caps = np.maximum(np.asarray(weights, float), 1e-12), np.asarray(caps, float)
+    if w.shape != caps.shape or not np.isfinite(w).all() or not (caps >= 0).all() or not caps.any():
+        raise ValueError(f"weights {weights} under caps {caps}: one cap for each weight, finite "
+                         "weights, no cap below 0 and not all 0")
     if caps.sum() <= 1:
         return caps / caps.sum()
     fixed = np.zeros(len(w), bool)
@@ -176,6 +195,8 @@ def optimise(law: MixingLaw, caps: np.ndarray, importance: np.ndarray | None = N
     each. With power 1 the law is convex in r: there is one minimum.
     """
     importance = np.ones(len(law.c)) if importance is None else np.asarray(importance, float)
+    if not (importance >= 0).all() or not importance.sum() > 0:
+        raise ValueError(f"importance {importance}: no number below 0, and not all 0")
     importance = importance / importance.sum()
     r = cap_weights(np.ones(law.t.shape[1]), caps)
     for _ in range(steps):
@@ -194,10 +215,15 @@ def doremi_update(weights: np.ndarray, excess: np.ndarray, step: float = 1.0,
     `excess` (D,) is each domain's mean of max(proxy loss - reference loss, 0); what is below 0
     counts as 0. The new weights are
     (1 - c) softmax(log w + step * excess) + c / D with c = `smoothing`, so none ever dies.
-    doremi_update([.5, .5], [log 3, 0], smoothing=0) = [.75, .25].
+    doremi_update([.5, .5], [log 3, 0], smoothing=0) = [.75, .25]. A weight of 0 gets its c / D.
+    ValueError if a weight is below 0 or no number, if all are 0, or if an excess is not finite.
     """
     w = np.asarray(weights, float)
+    if not (w >= 0).all() or not w.any() or not np.isfinite(excess).all():
+        raise ValueError(f"weights {weights} and excess {excess}: no weight below 0, not all 0, "
+                         "and every excess finite")
     # exponentiated gradient, in logarithms, less the largest so that nothing overflows
-    z = np.log(w) + step * np.maximum(np.asarray(excess, float), 0)
+    with np.errstate(divide="ignore"):            # log 0: its share stays 0 until the smoothing
+        z = np.log(w) + step * np.maximum(np.asarray(excess, float), 0)
     w = np.exp(z - z.max())
     return (1 - smoothing) * w / w.sum() + smoothing / len(w)

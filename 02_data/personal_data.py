@@ -22,23 +22,26 @@ MOST = 5                  # masks that a page may have; with more it is dropped
 
 # The last parts of addresses that are written in scripts without blanks.
 OWN_DOMAINS = "中国|中國|公司|网络|网址|集团|香港|台灣|台湾|新加坡|みんな|한국|ไทย"
-HYPHENS = "\u00a0\u2010-\u2013-"      # printers write the hyphen in five ways
-GAP = rf"[ .()/{HYPHENS}]{{0,2}}"
+HYPHENS = "\u00a0\u2010-\u2013\u2212\uff0d-"      # printers write the hyphen in seven ways
+GAP = rf"[ .()/（）{HYPHENS}]{{0,2}}"
+# What a number goes on with: a case ending in Hindi or Georgian is put right behind it.
+NEAR = r"[\dA-Za-z_\u00aa-\u024f]"
 OCTET = r"(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 
 
 def make_patterns(letter: str) -> dict[str, re.Pattern]:
     """The patterns for each kind of address. `letter` matches what an address would go on with."""
-    before, after = f"(?<!{letter})", f"(?!{letter})"
-    start = rf"(?<!\d[.,])(?<!\+\d[ .-])(?<![=/#+$€£¥\-]){before}(?<!{letter}\()"
-    stop = rf"(?!(?!x\d{{1,5}}\b)(?:{letter}|-)|\.\d)"          # "x5" is an extension
+    before, after = f"(?<!{NEAR})", rf"(?!(?!x\d{{1,5}}\b){NEAR})"    # "x5" is an extension
+    start = rf"(?<!\d[.,])(?<!\+\d[ .-])(?<![=/#+$€£¥\-]){before}(?<!{NEAR}\()"
+    stop = rf"{after}(?!-(?![^\W\d_A-Za-z\u00aa-\u024f])|\.\d)"
     return {
         # Tried only where a word starts, and at most 64 characters long (RFC 5321): linear in the
         # text. "logo@2x.png" is a picture for sharp screens.
         "email": re.compile(
-            rf"(?<![+%]){before}(?:{letter}|[+%])(?:{letter}|[.+%'-]){{0,63}}@(?!\dx\.)"
+            rf"(?<![+%])(?<!{letter})(?:{letter}|[+%])(?:{letter}|[.+%'-]){{0,63}}@(?!\dx\.)"
             rf"(?:(?:(?!_){letter}(?:(?:{letter}|-){{0,61}}(?!_){letter})?\.){{1,8}}"
-            rf"(?:(?![\d_]){letter}){{2,24}}(?!{letter}|@|-{letter})"
+            rf"(?:(?:xn--[a-z\d-]{{2,58}}|[A-Za-z]{{2,24}})(?!{NEAR}|@|-{{1,2}}{NEAR})"
+            rf"|(?:(?![\d_]){letter}){{2,24}}(?!{letter}|@|-{letter}))"
             rf"|(?:[\w-]{{1,63}}\.){{1,4}}(?:{OWN_DOMAINS})(?![\w@.]))"),
         # (283)-182-3829, 283 182 3829, 283.182.3829, 1-283-182-3829 and 2831823829: North America.
         # The first look ahead is only for speed.
@@ -52,19 +55,19 @@ def make_patterns(letter: str) -> dict[str, re.Pattern]:
             rf"|{start}(?<!\.)(?!\d{{4}}0{{6}})[2-9]\d{{9}}(?!,\d){stop})"),
         # +44 20 7946 0958: the rest of the world writes a plus sign; +1 is North America
         "world phone": re.compile(
-            rf"(?=[+\uff0b])(?<![+=]){before}(?<!{letter}\()[+\uff0b]"
+            rf"(?=[+\uff0b])(?<![+=]){before}(?<!{NEAR}\()[+\uff0b]"
             rf"(?:1{GAP}[2-9](?:{GAP}\d){{9}}|[2-9](?:{GAP}\d){{7,14}}){after}(?!\.\d)"),
         # 020 7946 0958, 8 (495) 123-45-67, 01 23 45 67 89: as each country writes its own numbers;
         # only behind a word for telephone
         "named phone": re.compile(
-            rf"(?=[(\d])(?<![\d.,+]){before}(?!\d{{4}}-\d\d-\d\d)"
-            rf"(?:(?:\d{{0,3}} ?\(\d{{1,5}}\){GAP}\d(?:{GAP}\d){{4,11}}|\d(?:{GAP}\d){{6,13}})"
+            rf"(?=[(（\d])(?<![\d.,+]){before}(?!\d{{4}}-\d\d-\d\d)"
+            rf"(?:(?:\d{{0,3}} ?[(（]\d{{1,5}}[)）]{GAP}\d(?:{GAP}\d){{4,11}}|\d(?:{GAP}\d){{6,13}})"
             rf"{after}(?!\.\d))"),
         "ipv4": re.compile(
-            rf"(?=\d)(?<!\.){before}(?:{OCTET}\.){{3}}{OCTET}{after}(?!\.\d|-\w)"),
+            rf"(?=\d)(?<!\.){before}(?:{OCTET}\.){{3}}{OCTET}(?!{NEAR})(?!\.\d|-{NEAR})"),
         "ipv6": re.compile(
             rf"(?=[23])(?<!\.){before}(?<![:0-9A-Fa-f]:)[23][0-9A-Fa-f]{{3}}:[0-9A-Fa-f:]{{2,34}}"
-            rf"{after}(?!:)")}
+            rf"(?!{NEAR})(?!:)")}
 
 
 # Chinese, Thai or Korean stand right beside an address, without a blank: such a sign ends it. Texts
@@ -82,16 +85,18 @@ def patterns_for(text: str) -> dict[str, re.Pattern]:
 NUMBER_NAMES = re.compile(r"(?:\b(?:isbn(?:-1[03])?|issn|doi|pmid|arxiv|id|no|nr|version|port|sku|"
                           r"ean|upc|gtin|iban|serial)|#)\W{0,6}$", re.I)
 # Every phone number is a row of seven digits: most pages have none, and need no slower pattern.
-SEVEN_DIGITS = re.compile(rf"\d(?:[ .()/{HYPHENS}]{{0,3}}\d){{6}}")
+SEVEN_DIGITS = re.compile(rf"\d(?:[ .()/（）{HYPHENS}]{{0,3}}\d){{6}}")
 # What a telephone is called: "Tel.:", "phone no. ", and where no blank stands between words.
 PHONE_WORDS = """tel tél tlf tfno phone telephone téléphone telefon telefone telefono teléfono
     telefoon telepon telemóvel handy mobil mobile móvil celular cellulare cell puhelin puh fax
-    telefax call whatsapp тел телефон моб факс τηλ τηλέφωνο""".split()
+    telefax call whatsapp hotline telp ph тел телефон моб факс τηλ τηλέφωνο sđt đt thoại
+    טל ტელ ტელეფონი հեռ ফোন মোবাইল தொலைபேசி""".split()
 JOINED_WORDS = """电话 電話 手机 手機 传真 傳真 携帯 전화 휴대폰 팩스 โทร โทรศัพท์ มือถือ هاتف تلفون جوال فاكس
     טלפון נייד फोन फ़ोन मोबाइल""".split()
 PHONE_NAMES = re.compile(
     rf"(?:(?<![^\W\d_])(?:{'|'.join(PHONE_WORDS)})|{'|'.join(JOINED_WORDS)})"
-    r"(?:\W{0,2}(?:no|nr|number|nummer|番号|号码|號碼|번호)(?![^\W\d_]))?\W{0,4}$", re.I)
+    r"(?:\W{0,2}(?:no|nr|number|nummer|番号|号码|號碼|번호|नंबर)(?![^\W\d_]))?"
+    r"(?:\s(?:us|me|is|at|on)(?![^\W\d_])){0,2}\W{0,4}$", re.I)
 # Powers of two, and neighbours, that have ten digits: not phone numbers, in any documentation.
 CONSTANTS = frozenset(str(2 ** n + d) for n in (31, 32, 33) for d in (-1, 0, 1))
 # What stands before a version: its name, with quotes or signs between, or "openresty/", "jdk-".
@@ -136,7 +141,7 @@ def mask_phone_numbers(text: str) -> tuple[str, int]:
     Elsewhere, 8 to 15 digits after a plus sign, of which nothing may stay; then North American
     numbers of ten digits, with or without signs between them, whose area code starts with 2 to 9,
     not inside longer numbers; then any number of 7 digits or more, if PHONE_NAMES finds a word for
-    telephone in the 14 characters before it. These are the patterns "world phone", "phone" and
+    telephone in the BACK characters before it. These are the patterns "world phone", "phone" and
     "named phone" of `patterns_for(text)`. Spared are numbers that have no such word before them,
     but what NUMBER_NAMES finds there ("ISBN", "doi", "#" and the like), and those of CONSTANTS
     (2 ** 32). As in `mask_emails` a mask is a boundary: look again until nothing more is found.
@@ -150,7 +155,7 @@ def mask_phone_numbers(text: str) -> tuple[str, int]:
     def mask(found: re.Match) -> str:
         nonlocal count
         # What stands before says what the number is.
-        place = max(0, found.start() - 14), found.start()
+        place = max(0, found.start() - BACK), found.start()
         named = PHONE_NAMES.search(text_now, *place)
         other = kind == "named phone" or NUMBER_NAMES.search(text_now, *place)
         if (other and not named) or found[0] in CONSTANTS:

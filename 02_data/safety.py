@@ -38,8 +38,11 @@ SUBSTRINGS = ("freeporn", "pornvideo", "xxxvideo", "sexvideo", "livesex", "adult
               "nudegirls", "onlinecasino", "buyviagra")
 NOWHERE = re.compile(r"0|(?:\d{1,3}\.){3}\d{1,3}|[0-9a-f]*:[0-9a-f:.]*(?:%\w+)?")
 ELEMENT_RULE = re.compile("#[@?$%]{0,2}#")
-FORMS = re.compile(r'(?:address|server|local)=/([^/\s]+)/|local-(?:zone|data):\s*"([^\s"]+)|'
-                   r"(?:domain|host)(?:-suffix)?,([^,\s]+)")
+FORMS = re.compile(r'(?:address|server|local)=/([^/\s]+)/|'
+                   r'(?:local-(?:zone|data):|zone)\s*"([^\s"]+)|'
+                   r"(?:domain|host)(?:-suffix)?,\s*([^,\s]+)|(?:domain|full):([^:@\s]+)")
+# Options under which an ad blocker's rule is for pages themselves.
+FOR_PAGES = frozenset("important all doc document popup".split())
 OWN_NAMES = frozenset("localhost localhost.localdomain local broadcasthost ip6-localhost "
                       "ip6-loopback ip6-localnet ip6-mcastprefix ip6-allnodes ip6-allrouters "
                       "ip6-allhosts".split())
@@ -70,10 +73,12 @@ def names_in(line: str) -> list[str]:
 
     Plain "bad.example" or "http://good.example/bad/", also "*.bad.example" and ".bad.example";
     hosts files ":: bad.example"; ad blockers "||bad.example^" (rules with options, for elements
-    "##" and exceptions "@@" block no page); dnsmasq "address=/bad.example/"; unbound 'local-zone:
-    "bad.example" refuse'; zones "bad.example CNAME ."; proxies "DOMAIN-SUFFIX,bad.example"; tables
-    "bad.example,kind".
+    "##" and exceptions "@@" block no page, but for options of FOR_PAGES); dnsmasq "address=/bad.
+    example/"; unbound 'local-zone: "bad.example" refuse'; zones "bad.example CNAME ." and 'zone
+    "bad.example"'; proxies "DOMAIN-SUFFIX,bad.example", "domain:bad.example" and "- '+.bad.
+    example'"; tables "bad.example,kind" and "7,bad.example". A port and quotes go.
     """
+    line = line.removeprefix("- ").strip()
     if not line or line[0] in "!;[#" or line.startswith("@@") or ELEMENT_RULE.search(line):
         return []
     if found := FORMS.match(line):
@@ -82,8 +87,15 @@ def names_in(line: str) -> list[str]:
     # a hosts file sends names to an address that answers nobody: 0.0.0.0, ::1, 0
     if words[1:] and NOWHERE.fullmatch(words[0]):
         return words[1:]
-    name = words[0].removeprefix("||").removesuffix("^").removeprefix("*").removeprefix(".")
-    return [name if "/" in name else name.partition(",")[0]]
+    name, _, options = words[0].strip("\"'").partition("^$")
+    if options and not FOR_PAGES.issuperset(options.split(",")):
+        return []
+    name = name.removeprefix("||").removesuffix("^").lstrip("*+").removeprefix(".")
+    if "/" in name:
+        return [name]
+    first, _, second = name.partition(",")
+    first = second.partition(",")[0] if first.isdigit() and second else first
+    return [first if NOWHERE.fullmatch(first) else re.sub(r":\d+$", "", first).strip("\"'")]
 
 
 def _listed(url: str) -> str:

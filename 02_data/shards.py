@@ -91,8 +91,8 @@ def write_shards(documents: Iterable[dict], tokenizer_path: Path, folder: Path, 
 
     def texts():
         for batch in batched(documents, 16):
-            waiting.extend({k: d[k] for k in ("id", "domain", "split")}
-                           | {"bytes": len(d["text"].encode("utf-8"))} for d in batch)
+            waiting.extend({k: d[k] for k in ("id", "domain", "split")} | {
+                "bytes": len(d["text"].encode("utf-8", "surrogatepass"))} for d in batch)
             yield [d["text"] for d in batch]
 
     with contextlib.ExitStack() as stack:

@@ -22,13 +22,14 @@ from urllib.parse import quote
 from archive_bytes import GZIP, Problem, packing_of
 from artifacts import BadInput, shown
 from http_body import zstandard
-from warc import Record, read_warc
+from warc import START, Record, read_warc
 
 Source = tuple[str, str, bytes, str | None]
 END_OF_TEXT = "<|endoftext|>"
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 LARGEST_PIECE = 4 << 20      # bytes; a longer text without <|endoftext|> is cut at a line end
 TEXTS = (".txt", ".md", ".jsonl", ".ndjson", ".jsonlines", ".html", ".htm", ".xhtml")
+PAGES = tuple(name + end for name in (".html", ".htm", ".xhtml") for end in ("", *PACKED))
 ENDINGS = {"warc": (".warc", ".wet", ".arc", ".wacz", ".warc.gz", ".wet.gz", ".arc.gz",
                     ".warc.zst", ".warc.lz4", ".warc.bz2", ".warc.xz"),
            "text": (*TEXTS, *(name + end for name in (*TEXTS, ".json") for end in PACKED))}
@@ -40,7 +41,14 @@ BINARY = ((b"%PDF-", "PDF"), (b"\x89PNG", "picture"), (b"GIF8", "picture"),
           (b"wOF2", "font"), (b"RIFF", "picture or sound"), (b"SQLite format 3", "database"),
           (b"ARROW1", "Arrow table"), (b"\x93NUMPY", "numpy array"), (b"{\\rtf", "RTF document"),
           (b"%!PS", "PostScript file"), (b"\xca\xfe\xba\xbe", "program"), (b"\x89HDF", "HDF table"),
-          (b"\x1aE\xdf\xa3", "film"), (b"fLaC", "sound"))
+          (b"\x1aE\xdf\xa3", "film"), (b"fLaC", "sound"), (b"Obj\x01", "Avro file"),
+          (b"FEA1", "Feather table"), (b"AT&TFORM", "DjVu document"), (b"II*\0", "picture"),
+          (b"MM\0*", "picture"), (b"!<arch>", "archive of programs"), (b"GGUF", "model"),
+          (b"\x1f\x9d", "file packed with compress"), (b"LZIP", "file packed with lzip"),
+          (b"From: <Saved by", "web page saved as MHTML"), (b"MIME-Version:", "mail"))
+# Types that servers send with pages too: then the page itself says what it is.
+VAGUE = ("text/xml", "application/xml", "application/octet-stream", "unknown/unknown", "*/*",
+         "application/unknown", "application/x-unknown-content-type", "none", "unknown", "text")
 ADDRESS = re.compile(r"[^\W_]\.[^\W_]|://")
 PAGE = re.compile(rb"<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE)
 WEB = re.compile(r"(?:https?|ftp|file|warc):|[^:/]*$|//", re.IGNORECASE)
@@ -83,22 +91,34 @@ def format_of(path: Path) -> str:
     BadInput, with the name of the format, for what is none of these.
     """
     name = path.name.lower()
-    named_archive = name.endswith(ENDINGS["warc"]) or ".warc" in name or ".wet" in name
+    named_archive = name.endswith(ENDINGS["warc"]) or (
+        (".warc" in name or ".wet" in name) and not name.endswith(ENDINGS["text"]))
     head = first_bytes(path)
-    if named_archive or packing_of(head) or head.startswith((b"WARC/", b"filedesc:")):
+    if named_archive or packing_of(head) or START.match(head) or head.startswith(b"filedesc://"):
         return "archive"         # open_archive undoes its packing, or says which one it is
     kind = next((kind for magic, kind in BINARY if head.startswith(magic)), None)
     if head[257:262] == b"ustar":
         kind = "tar archive"
+    elif kind == "gzip":
+        raise BadInput(f"{shown(path)} is a gzip file that breaks off, or is damaged: fetch it "
+                       "again")
+    elif head.startswith((b"\xff\xfe", b"\xfe\xff")) and begins_like_a_page(
+            head.replace(b"\0", b"")[2:]):
+        return "html"
+    elif not kind and head.lstrip().startswith((b"<?xml", b"<svg")) \
+            and not begins_like_a_page(head):
+        kind = "XML file"
     elif not kind and head.count(0) > len(head) / 100:
-        kind = "UTF-16" * head.startswith((b"\xff\xfe", b"\xfe\xff")) or "file with zero bytes"
+        wide = head.startswith((b"\xff\xfe", b"\xfe\xff"))
+        kind = "text in UTF-16" if wide else "file with zero bytes"
     if kind:
-        raise BadInput(f"{shown(path)} is a {kind}, not text: leave it out, or give what it holds "
-                       "as .jsonl, .txt, .html or .warc.gz")
+        raise BadInput(f"{shown(path)} is a {kind}, not text in UTF-8: leave it out, or give what "
+                       "it holds as .jsonl, .txt, .html or .warc.gz")
     if holds_json(head) or any(x in (".jsonl", ".json", ".ndjson", ".jsonlines")
                                for x in Path(name).suffixes[-2:]):
         return "jsonl"
-    return "html" if begins_like_a_page(head) else "text"
+    named_page = name.endswith(PAGES) and head.lstrip().startswith(b"<")
+    return "html" if named_page or begins_like_a_page(head) else "text"
 
 
 def first_bytes(path: Path, count: int = 4096) -> bytes:
@@ -181,6 +201,8 @@ def pieces_of(lines: io.BufferedReader | gzip.GzipFile,
     two characters of UTF-8. Memory holds one piece. b"a\\n<|endoftext|>\\nb" -> b"a", b"b"
     """
     piece, size, mark = [], 0, END_OF_TEXT.encode()
+    if lines.peek(3).startswith(b"\xef\xbb\xbf"):          # a byte-order mark is no text
+        lines.read(3)
     while line := lines.readline(1 << 20):
         if line.strip() == mark:
             yield b"".join(piece).removesuffix(b"\n").removesuffix(b"\r")
@@ -218,7 +240,7 @@ def _read_jsonl(path: Path, lines: IO[bytes], address: str) -> Iterator[Source]:
             continue
         try:
             value = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
-            text, url = value["text"], str(value.get("url"))
+            text, url = value["text"], address_in(value)
             # "N/A" or "-" in every line is no address
             yield "text", url if ADDRESS.search(url) else f"{address}#{number}", \
                 text.encode("utf-8", "replace"), None
@@ -227,6 +249,14 @@ def _read_jsonl(path: Path, lines: IO[bytes], address: str) -> Iterator[Source]:
             yield "broken line", f"{address}#{number}", b"", None
     if not good:
         raise BadInput(f'{shown(path)} has no line of the form {{"text": "..."}}: is it jsonl?')
+
+
+def address_in(value: dict) -> str:
+    """The "url" of a jsonl line, or of its "metadata" or "meta" (datatrove, RedPajama), else ""."""
+    for within in (value, value.get("metadata"), value.get("meta")):
+        if isinstance(within, dict) and isinstance(within.get("url"), str):
+            return within["url"]
+    return ""
 
 
 def records_of(path: Path, address: str = "", alone: bool = True,
@@ -259,7 +289,8 @@ def record_kind(record: Record) -> str | None:
     if record.payload.startswith(tuple(magic for magic, _ in BINARY)):
         return f"not HTML: a file called {mime or 'nothing'}"
     if "html" in mime or (mime in ("", "application/http", "message/http")
-                          and record.payload[:512].lstrip()[:1] == b"<"):
+                          and record.payload[:512].lstrip()[:1] == b"<") \
+            or mime in VAGUE and begins_like_a_page(record.payload[:4096]):
         return "html"
     if mime == "text/plain" or (record.type == "conversion" and not mime):
         return "text"

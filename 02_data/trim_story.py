@@ -25,6 +25,10 @@ ELSEWHERE = re.compile(r"""\W*(?:read\ (?:more|also|next|the\ full)|see\ (?:also
     schlagw(?:ort|örter)|veröffentlicht|publicité|crédit|publicidad|etiquetas|compart\w*|pubblicità|
     condividi|foto\ di|deel\ (?:dit|via)|zobacz\ (?:też|także)|смотрите\ также|läs\ (?:mer|också)|
     les\ også|læs\ også|lue\ myös|责任编辑|责编|来源|原标题)(?:\b|(?<=:))(?!\()""", re.I | re.X)
+# What a sentence of its own must speak of to lead elsewhere: this site, or whose picture it is.
+ABOUT_SITE = re.compile(r"""\b(?:our|us|newsletters?|here|story|stories|article|artikel|artículo|
+    page|app|updates|e-?mail|read\ (?:more|also|next)|also\ read|hier|aquí|ici)\b|@|
+    ^\W*(?:photo|image|source|foto|bild|quelle|crédit|tags?\s*:|filed|posted)""", re.I | re.X)
 # A caption ends by telling whose picture it was.
 CREDIT = re.compile(r"\((?:image|photo(?:graph)?|picture|pic|foto|bild|credit)s?\s?:[^()]{0,80}\)$",
                     re.I)
@@ -89,6 +93,10 @@ def leads_elsewhere(run: Run, text: str) -> bool:
         return True
     if len(text) < 200 and text[-1] == ")" and CREDIT.search(text):
         return True
+    # "Get the current user." is a sentence of the story.
+    if len(text) < 60 and not run.link and text[-1] == "." != text[-2:-1] \
+            and not ABOUT_SITE.search(text):
+        return False
     return (run.link * 3 > len(text) or len(text) < 60) and len(text) < 200 \
         and bool(ELSEWHERE.match(text))
 

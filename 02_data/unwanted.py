@@ -15,6 +15,7 @@ it rests on, so that one word's blocks can be counted over the whole page. What 
 
 import functools
 import re
+import unicodedata
 from typing import NamedTuple
 
 from html_tree import HEADINGS, Node, Run, unescape
@@ -166,8 +167,16 @@ def opening_of(node: Node) -> str:
 
 def words_of(name: str) -> set[str]:
     """The words of an id or a heading, in the singular: "RelatedWorks" -> {"related", "work"}."""
-    parted = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W\d_]+", " ", name.replace("\u2019", ""))
+    name = name.replace("\u2019", "")
+    if not name.isascii():               # ids are often written without accents
+        name = re.sub("[\u0300-\u036f]", "", unicodedata.normalize("NFKD", name))
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])|[\W\d_]+", " ", name)
     return {word.lower().removesuffix("s") for word in parted.split()}
+
+
+def letters_of(name: str) -> str:
+    """The letters of a name, one after another: "2. Pop-ups" -> "popups"."""
+    return re.sub(r"[\W\d_]+", "", name).lower()
 
 
 def made_from_heading(name: str, node: Node) -> bool:
@@ -185,8 +194,9 @@ def made_from_heading(name: str, node: Node) -> bool:
     opening = opening_of(node)
     if not opening or COUNTED.match(opening):
         return False
-    wanted = words_of(name) - GENERATED
-    return bool(wanted) and wanted <= words_of(opening)
+    wanted, spoken = words_of(name) - GENERATED, words_of(opening)
+    # "popups" of "Pop-ups"
+    return bool(wanted) and (wanted <= spoken or letters_of(name) == letters_of(opening))
 
 
 def is_text(node: Node, found: Evidence) -> bool:

@@ -17,13 +17,14 @@ import base64
 import hashlib
 import re
 import uuid
+import zipfile
 import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterator
 
 import arc
-from archive_bytes import Problem, Window, open_archive
+from archive_bytes import CUT, Problem, Window, open_archive
 from artifacts import BadInput, shown, whole
 from http_body import LIMIT, BadBody, Headers, end_of_headers, parse_headers, split_response
 
@@ -138,16 +139,20 @@ def read_warc(path: Path | str, problems: list[Problem] | None = None,
     BadInput if the file is empty or not one record in it can be read.
     """
     path, problems, good = Path(path), [] if problems is None else problems, 0
-    for _, file in open_archive(path):
-        window = Window(file, problems, START)
-        window.have(arc.LONGEST)
-        if not START.search(window.data) and arc.FIRST.match(window.data.lstrip()):
-            records = arc.read_arc(window, problems, Record, limit)
-        else:
-            records = _read_records(window, problems, verify_digests, limit)
-        for record in records:
-            good += 1
-            yield record
+    for name, file in open_archive(path):
+        try:
+            window = Window(file, problems, START)
+            window.have(arc.LONGEST)
+            if not START.search(window.data) and (arc.FIRST.match(window.data.lstrip())
+                                                  or arc.HERE.match(window.data)):
+                records = arc.read_arc(window, problems, Record, limit)
+            else:
+                records = _read_records(window, problems, verify_digests, limit)
+            for record in records:
+                good += 1
+                yield record
+        except (zipfile.BadZipFile, zlib.error) as error:      # one file of a .wacz: go on
+            problems.append(Problem(0, f"damaged zip member {name} ({error})"))
     if not good:
         reason = f": {problems[0].reason} at byte {problems[0].offset}" if problems else ""
         empty = path.stat().st_size == 0
@@ -169,7 +174,8 @@ def _read_record(window: Window, problems: list[Problem], verify: bool,
     offset = window.offset()
 
     def skip(reason: str) -> None:
-        problems.append(Problem(offset, reason))
+        if problems[-1:] != [Problem(offset, CUT)]:        # said already: it is the last one
+            problems.append(Problem(offset, reason))
 
     # 1. The header block: wait for its empty line, but not for ever.
     end, start = end_of_headers(window.data, window.at)

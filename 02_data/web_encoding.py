@@ -28,9 +28,16 @@ BROWSER_NAMES = {
     **dict.fromkeys(("utf8", "unicode-1-1-utf-8", "x-unicode20utf8"), "utf-8"),
     **dict.fromkeys(("unicode", "utf-16", "ucs-2", "iso-10646-ucs-2", "csunicode"), "utf-16-le"),
     **dict.fromkeys(("macintosh", "mac", "x-mac-roman", "csmacintosh"), "mac-roman"),
+    **dict.fromkeys(("iso_8859-1:1987", "csisolatin1", "iso-ir-100", "cp819", "ibm819"), "cp1252"),
+    **dict.fromkeys(("koi8-r", "koi", "koi8", "cskoi8r"), "koi8-r"),
+    **dict.fromkeys(("cseucpkdfmtjapanese", "euc-jp"), "euc-jp"), "iso-ir-149": "cp949",
     "x-mac-cyrillic": "mac-cyrillic", "x-euc-jp": "euc-jp", "windows-874": "cp874",
 }
+# Labels without their signs: "iso8859_1" and "Shift JIS" are meant for these too.
+SQUEEZED = {re.sub(r"[\W_]", "", label): name for label, name in BROWSER_NAMES.items()}
+CODE_PAGE = re.compile(r"(?:x|cp|win|windows|ms|ibm){1,3}(125\d|874|866|932|936|949|950)")
 META = re.compile(rb"""<meta[^>]{0,500}?charset\s*=\s*["']?\s*([\w.:-]{2,40})""", re.I)
+REMARK = re.compile(rb"<!--.*?-->", re.S)
 XML = re.compile(rb"""^\s*<\?xml[^>]{0,200}?encoding\s*=\s*["']([\w.:-]{2,40})""", re.I)
 BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"),
         (codecs.BOM_UTF16_BE, "utf-16-be"))
@@ -48,6 +55,11 @@ def codec_name(label: str) -> str | None:
     name = BROWSER_NAMES.get(label)
     if name:
         return name
+    squeezed = re.sub(r"[\W_]", "", label)
+    if page := CODE_PAGE.fullmatch(squeezed):           # "win-1251"
+        label = {"936": "gb18030", "950": "big5hkscs"}.get(page[1], "cp" + page[1])
+    elif squeezed in SQUEEZED:
+        return SQUEEZED[squeezed]
     try:
         found = codecs.lookup(label).name
     except (LookupError, ValueError, UnicodeError):
@@ -62,7 +74,7 @@ def declared_in_page(data: bytes) -> str | None:
 
     A page that declares UTF-16 in letters one can read is not UTF-16: it counts as UTF-8.
     """
-    found = XML.search(data[:512]) or META.search(data[:4096])
+    found = XML.search(data[:512]) or META.search(REMARK.sub(b"", data[:4096]))
     if not found:
         return None
     name = codec_name(found[1].decode("ascii", "replace"))

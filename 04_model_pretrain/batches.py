@@ -35,6 +35,8 @@ class Shard:
         index = read_json(folder / "index.json", MADE_BY)
         path = need(folder / f"{split}.bin", MADE_BY)
         try:
+            if index["dtype"] not in ("uint16", "uint32"):
+                raise ValueError(f"the type {index['dtype']} of its tokens")
             part = index["splits"][split]
             documents = part["documents"]
             self.tokens = np.memmap(path, dtype=np.dtype(index["dtype"]), mode="r")
@@ -51,7 +53,8 @@ class Shard:
         if not len(self.start):
             raise BadInput(f"{shown(path)} holds no documents: run python {MADE_BY} on more pages")
         ends = self.start + self.length
-        if ends.max() > len(self.tokens) or part["tokens"] != len(self.tokens):
+        if self.start.min() < 0 or ends.max() > len(self.tokens) \
+                or part["tokens"] != len(self.tokens):
             raise BadInput(f"{shown(path)} holds {len(self.tokens)} tokens, its index says "
                            f"{part['tokens']}: run python {MADE_BY}")
         # the end token belongs to its document, whether the index counted it or not

@@ -143,6 +143,8 @@ def test_hf_ways_of_splitting_that_we_know(tokenizer, tmp_path, steps, expected)
     (hf_files(normalizer={"type": "NFC"}, added_tokens=[
         {"id": 271, "content": "<e>", "normalized": True}]), "'<e>' in the text behind"),
     (hf_files(pre_tokenizer=sequence(text_split(r"\h+"), LAST)), r"\\\\h"),
+    (hf_files(pre_tokenizer=sequence(text_split(r"[\p{L}--[a]]"), LAST)), "has --"),
+    (hf_files(model__merges={"a b": 0}), "merges that are no list"),
     (hf_files(normalizer={"type": "NFC"}, added_tokens=[
         {"id": 271, "content": "|K|", "normalized": True}]), "'|K|' in the text behind"),
     (hf_files(added_tokens=[{"id": 270, "content": "<e>", "lstrip": True}]), "white space.*<e>")])

@@ -165,3 +165,23 @@ def test_dedup_entries_keeps_headings_inside_entries():
 def test_first_copies_never_calls_empty_entries_copies():
     keys = np.array([5, 0, 5, 0, 7], np.uint64)
     assert d.first_copies(keys).tolist() == [True, True, False, True, True]
+
+
+@pytest.mark.exercise("2.10")
+@pytest.mark.parametrize("more", [
+    "yclid=1", "_ga=1.2", "_gl=1*a", "igshid=x", "wbraid=x", "_hsenc=x", "mkt_tok=x", "srsltid=x",
+    "mtm_source=x", "pk_campaign=x", "hsa_acc=1", "ASPSESSIONIDABCD=XY",
+    "osCsid=0123456789abcdef0123456789abcdef", "twclid=x", "spm=a.b.c"])
+def test_what_names_a_campaign_or_a_session_is_no_part_of_the_key(more):
+    assert d.normalise_url(f"https://a.example/x?id=5&{more}") == "https://a.example/x?id=5"
+
+
+@pytest.mark.exercise("2.10")
+@pytest.mark.parametrize("url, expected", [
+    ("https://a.example/(S(lit3py55t21z5v55vlm25s55))/x.aspx", "https://a.example/x.aspx"),
+    ("https://a.example/f(x)/y", "https://a.example/f(x)/y"),
+    ("https://m%C3%BCnchen.example/x", "https://xn--mnchen-3ya.example/x"),
+    ("https://a\u00adb.example/", "https://ab.example"),
+    ("https://a.example/x?osCsid=3&pk=1", "https://a.example/x?osCsid=3&pk=1")])
+def test_sessions_in_paths_and_coded_names_of_hosts(url, expected):
+    assert d.normalise_url(url) == expected

@@ -50,3 +50,25 @@ def test_a_page_has_a_text_for_each_stage_it_reached():
     texts = measure_filters.stage_texts(page, "Short.", Settings())
     assert list(texts) == ["raw HTML", "tags stripped", "extracted"], "too short for the rules"
     assert "<p>" in texts["raw HTML"] and "<" not in texts["tags stripped"]
+
+
+def test_small_pools_and_few_documents_can_be_mixed():
+    ids = mix_domains.draw_mixture([np.arange(100), np.arange(1000)], [0.5, 0.5], 1024, 0)
+    assert (ids >= 0).all() and 900 <= len(ids) <= 1100, "a pool below a piece is one piece"
+    assert len(mix_domains.draw_mixture([np.arange(0), np.arange(1000)], [0, 1], 1024, 0)) == 1024
+    with pytest.raises(artifacts.BadInput, match="no tokens"):
+        mix_domains.draw_mixture([np.arange(0), np.arange(1000)], [0.5, 0.5], 1024, 0)
+    held, rest = mix_domains.hold_out([np.arange(300)], 100)
+    assert len(held) == 30 and len(rest) == 270, "one document: its first tenth is held out"
+
+
+@pytest.mark.parametrize("dtype, cut", [("uint16", 2), ("uint16", 1), ("uint16", 200), ("int16", 0),
+                                        ("float32", 0), (None, 0)])
+def test_a_shard_that_is_not_what_its_index_says(tmp_path, dtype, cut):
+    np.arange(100, dtype="<u2").tofile(tmp_path / "train.bin")
+    data = (tmp_path / "train.bin").read_bytes()
+    (tmp_path / "train.bin").write_bytes(data[:len(data) - cut])
+    rows = {"start": [0], "length": [100], "domain": [0]}
+    index = {"dtype": dtype, "domains": ["x"], "splits": {"train": {"tokens": 100, "documents": rows}}}
+    with pytest.raises(artifacts.BadInput, match="train.bin"):
+        mix_domains.load_domains(tmp_path, index)

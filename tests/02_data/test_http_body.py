@@ -78,3 +78,24 @@ def test_a_response_is_taken_apart():
     assert split_response(transfer)[2] == b"<p>hi", "packed for the transfer only"
     assert (status, got) == (404, b"<p>hi") and headers["content-encoding"] == "gzip"
     assert split_response(b"<p>no headers") == (0, {}, b"<p>no headers")
+
+
+@pytest.mark.exercise("2.4")
+def test_a_long_extension_of_a_chunk_does_not_matter():
+    assert unchunk(b"5;" + b"a" * 500 + b"\r\nhello\r\n0\r\n\r\n") == b"hello", "an extension of 500 bytes"
+
+
+@pytest.mark.parametrize("fields, packed", [
+    (b"Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked\r\n", True),
+    (b"Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n", True),
+    (b"Transfer-Encoding: gzip\r\n", False), (b"Content-Encoding: gzip;q=1.0\r\n", False)])
+def test_codings_in_several_fields_or_with_parameters(fields, packed):
+    body = gzip.compress(b"<p>hello</p>")
+    body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body) if packed else body
+    assert split_response(b"HTTP/1.1 200 OK\r\n" + fields + b"\r\n" + body)[2] == b"<p>hello</p>"
+
+
+@pytest.mark.parametrize("ends", [b"\r\nA: b\n\r\n", b"\nA: b\r\n\n", b"\r\nA: b\r\n\r\n", b"\nA: b\n\n"])
+def test_line_ends_of_headers_may_be_mixed(ends):
+    status, headers, body = split_response(b"HTTP/1.1 200 OK" + ends + b"x\n\ny\r\n\r\nz")
+    assert (status, headers["a"], body) == (200, "b", b"x\n\ny\r\n\r\nz")

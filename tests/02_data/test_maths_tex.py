@@ -1,5 +1,7 @@
 """maths_tex: each formula once, as TeX, and no price becomes one."""
 
+import time
+
 import pytest
 
 from extract import extract_text
@@ -125,3 +127,70 @@ def test_a_caption_is_kept_for_its_formula():
 def test_a_page_without_formulae_is_not_touched():
     page = "<p>It costs $5 or $6, and the mathematics department pays."
     assert inline_maths(page) is page
+
+
+@pytest.mark.parametrize("markup, want", [
+    ("<mo>℘</mo>", r"\wp"), ("<mi>ℎ</mi>", "h"), ("<mi>𝜕</mi><mi>𝛁</mi>", r"\partial \boldsymbol{\nabla}"),
+    ("<mi>𝜗</mi><mi>ϖ</mi>", r"\vartheta \varpi"), ("<mo>≰</mo>", r"\not\le"),
+    ("<mi mathvariant='sans-serif-bold-italic'>x</mi>", r"\boldsymbol{\mathsf{x}}"),
+    ("<mi>a</mi><mo>∝</mo><mi>b</mi><mo>⟹</mo><mo>⊥</mo>", r"a\propto b\Longrightarrow \perp"),
+    ("<mo>⌊</mo><mi>x</mi><mo>⌋</mo>", r"\lfloor x\rfloor"), ("<mi>a</mi><mo>_</mo><mi>b</mi>", r"a\_b"),
+    ("<mover><mi>x</mi><mo>\u0302</mo></mover><mover><mi>x</mi><mo>\u20d7</mo></mover>", r"\hat{x}\vec{x}"),
+    ("<mover><mi>x</mi><mo>ˇ</mo></mover><mover><mi>x</mi><mo>∼</mo></mover>", r"\check{x}\tilde{x}"),
+    ("<mover><mi>x</mi><mo>.</mo></mover><mover><mi>x</mi><mo>˚</mo></mover>", r"\dot{x}\mathring{x}"),
+    ("<munderover><mo>⋃</mo><mi>i</mi><mi>n</mi></munderover>", r"\bigcup_{i}^{n}"),
+    ("<munder><mo>∬</mo><mi>D</mi></munder>", r"\iint_{D}"),
+    ("<munder><mi>lim sup</mi><mi>n</mi></munder>", r"\limsup_{n}"), ("<mi>arg max</mi>", r"\arg \max"),
+    ("<msup><mi>f</mi><mo>′</mo></msup><msup><mi>x</mi><mi>∞</mi></msup>", r"f^{\prime}x^{\infty}"),
+    ("<mtext>50 % of a_b</mtext>", r"\text{50 \% of a\_b}"), ("<mtext>if\xa0</mtext><mi>x</mi>", r"\text{if }x"),
+    ("<mtext mathvariant='bold'>on</mtext><ms>s</ms>", "\\textbf{on}\\text{\"s\"}"),
+    ("<mtable><mlabeledtr><mtd><mtext>(1)</mtext></mtd><mtd><mi>b</mi></mtd></mlabeledtr></mtable>",
+     r"\begin{matrix} b \end{matrix}"),
+    ("<menclose notation='updiagonalstrike'><mi>x</mi></menclose>", r"\cancel{x}"),
+    ("<menclose notation='box circle'><mi>x</mi></menclose>", r"\boxed{x}"),
+    ("<maction actiontype='toggle' selection='2'><mi>x</mi><mi>y</mi></maction>", "y")])
+def test_signs_accents_and_limits_of_mathml(markup, want):
+    assert mathml_tex(markup) == want
+    assert "We see" in extract_text(f"<p>We see <math>{markup}</math> here, as it is.</p>".encode())
+
+
+def test_no_sign_of_unicode_stops_a_page():
+    signs = [chr(i) for i in (*range(0x2000, 0x2400), *range(0x1D400, 0x1D800)) if i != 0x2028]
+    for sign in signs:
+        mathml_tex(f"<mo>{sign}</mo>")
+
+
+DOXYGEN = '<head><meta name="generator" content="Doxygen 1.9.8"></head>'
+LATEX2HTML = '<head><META NAME="Generator" CONTENT="LaTeX2HTML v2K.1beta"></head>'
+MJX = '<mjx-container jax="SVG"><svg><g data-mml-node="math" data-latex="x^2"></g></svg>{}</mjx-container>'
+
+
+@pytest.mark.parametrize("head, markup, want", [
+    (DOXYGEN, '<img class="formulaInl" alt="$x^2$" src="form_0.png"/>', "$x^2$"),
+    (DOXYGEN, r'<img class="formulaDsp" alt="\[ x^2 \]" src="form_1.png"/>', "$$x^2$$"),
+    (LATEX2HTML, '<!-- MATH\n $x^2$\n --><IMG SRC="img1.png" ALT="$ x^2$">', "$x^2$"),
+    (LATEX2HTML, '<IMG SRC="img2.png" ALT="$5 and more">', ""),
+    ("", '<img class="math" src="_images/math/1.png" alt="x^2"/>', "$x^2$"),          # Sphinx
+    ("", MJX.format(""), "$x^2$"),                                                    # MathJax 4
+    ("", MJX.format("<mjx-assistive-mml><math><mi>x</mi></math></mjx-assistive-mml>"), "$x$"),
+    ("", '<script type="math/mml"><math><msup><mi>x</mi><mn>2</mn></msup></math></script>', "$x^{2}$"),
+    ("", '<div class="latex-rendered" data-attrs="{&quot;persistentExpression&quot;:&quot;\\\\alpha'
+     '&quot;}"></div>', r"$\alpha$"),
+    ("", '<span class="ztext-math" data-tex="x^2">x2</span>', "$x^2$"),
+    ("", '<math><mi>x</mi><annotation encoding="application/x-tex"><![CDATA[a<b]]></annotation></math>', "$a<b$"),
+    ("", '<math alttext="y"><mi>x</mi><annotation encoding="application/x-tex"></annotation></math>', "$y$"),
+    ("", '<img src="data:x" data-lazy-src="https://s0.wp.com/latex.php?latex=x%5E2">', "$x^2$")])
+def test_where_else_pages_keep_their_tex(head, markup, want):
+    page = f"<html>{head}<body><p>We have, as you know, {markup} here. It costs $5 or $6.</p>"
+    text = " ".join(extract_text(page.encode()).split())
+    assert text == " ".join(f"We have, as you know, {want} here. It costs $5 or $6.".split())
+
+
+def test_nested_elements_of_formulae_take_linear_time():
+    pages = [b"<math></math>" + b"<span class=katex-html>" * n + b"</span>" * n for n in (1000, 4000)]
+    times = []
+    for page in pages:
+        began = time.process_time()
+        extract_text(page)
+        times.append(time.process_time() - began)
+    assert times[1] < 8 * times[0] + 0.2, times

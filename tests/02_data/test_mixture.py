@@ -154,3 +154,47 @@ def test_predictions_come_from_laws_that_have_not_seen_the_run():
     predicted = mx.cross_predict(weights, wrong, powers=(1.0,))
     assert np.abs(predicted - losses).mean() < 0.05
     assert np.abs(predicted[7] - losses[7]).max() < 0.2, "run 7 was fitted, not predicted"
+
+
+@pytest.mark.exercise("2.27")
+@pytest.mark.parametrize("weights, caps", [
+    ([0.5, 0.5], [0, 0]), ([0.5, 0.5], [-0.2, 2]), ([np.nan, 1], [1, 1]), ([0.5, 0.5], [np.nan, 1]),
+    ([np.inf, 1], [1, 1]), ([0.5, 0.5], [1, 1, 1])])
+def test_caps_that_are_none_are_refused(weights, caps):
+    with pytest.raises(ValueError):
+        mx.cap_weights(weights, caps)
+
+
+@pytest.mark.exercise("2.28")
+def test_doremi_gives_a_weight_of_nothing_its_share_of_the_smoothing():
+    with np.errstate(all="raise"):
+        got = mx.doremi_update([1, 0], [0, 1], smoothing=0.1)
+    assert got == pytest.approx([0.95, 0.05]), "a weight of 0 gets c / D, without a warning"
+
+
+@pytest.mark.exercise("2.28")
+@pytest.mark.parametrize("weights, excess", [([0, 0], [1, 1]), ([-1, 2], [0, 0]), ([.5, .5], [np.nan, 0]),
+                                             ([.5, .5], [np.inf, 0])])
+def test_doremi_refuses_what_is_no_weight_or_excess(weights, excess):
+    with pytest.raises(ValueError):
+        mx.doremi_update(weights, excess)
+
+
+def test_budgets_losses_and_importance_of_nothing_are_refused():
+    law = mx.MixingLaw(np.zeros(2), np.zeros(2), np.zeros((2, 3)))
+    for call in (lambda: mx.repetition_caps([1, 2], 0), lambda: mx.optimise(law, np.ones(3), [0, 0]),
+                 lambda: mx.optimise(law, np.ones(3), [1, -1]),
+                 lambda: mx.fit_mixing_law(np.eye(3), np.full((3, 1), np.nan)),
+                 lambda: mx.fit_mixing_law(np.eye(3), np.ones(3)),
+                 lambda: mx.cross_predict(np.eye(3)[:1], np.ones((1, 3)))):
+        with pytest.raises(ValueError):
+            call()
+    assert mx.sample_mixtures(NATURAL, 0).shape == (0, 5)
+
+
+def test_fewer_runs_than_folds_still_choose_a_power():
+    weights = mx.sample_mixtures(NATURAL, 3)
+    with np.errstate(all="raise"):
+        assert mx.choose_power(weights, TRUE.predict(weights)) in (1.0, 0.75, 0.5)
+        assert np.isfinite(mx.cross_predict(weights, TRUE.predict(weights))).all()
+        assert mx.choose_power(weights[:1], TRUE.predict(weights[:1])) == 1.0

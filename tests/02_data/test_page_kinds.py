@@ -228,3 +228,90 @@ def test_a_long_chapter_beside_short_ones_is_not_the_page():
     short = f"<div class=sect3><h4>Short</h4><p>Short: {LINE}</p></div>"
     got = read(f"<div class=sect2>{short * 3}<div class=sect3><h4>Long</h4>{story(20)}</div></div>")
     assert got.count("Short:") == 3, "three chapters of four per cent each are more than a tenth"
+
+
+NUMBERED = [
+    '<div class="highlight"><table class="highlighttable"><tr><td class="linenos"><div class="linenodiv">'
+    '<pre>1\n2</pre></div></td><td class="code"><pre>def f():\n    return 1\n</pre></td></tr></table></div>',
+    '<pre class="highlight"><code><table class="rouge-table"><tr><td class="rouge-gutter gl"><pre class="lineno">'
+    '1\n2\n</pre></td><td class="rouge-code"><pre>def f():\n    return 1\n</pre></td></tr></table></code></pre>',
+    '<figure class="highlight"><table><tr><td class="gutter"><pre><span class="line">1</span><br><span class="line">'
+    '2</span><br></pre></td><td class="code"><pre><span class="line">def f():</span><br><span class="line">'
+    '    return 1</span><br></pre></td></tr></table></figure>',
+    '<pre class="chroma"><code><span class="line"><span class="ln">1</span><span class="cl">def f():\n</span></span>'
+    '<span class="line"><span class="ln">2</span><span class="cl">    return 1\n</span></span></code></pre>',
+    '<div class="fragment"><div class="line"><a name="l1"></a><span class="lineno">    1</span>&#160;def f():</div>'
+    '<div class="line"><span class="lineno">    2</span>&#160;    return 1</div></div>']
+
+
+@pytest.mark.parametrize("code", NUMBERED)
+def test_numbers_of_lines_are_no_code(code):
+    text = read(f"<main>{story(4)}{code}{story(4, 'baker')}</main>")
+    assert "\n\ndef f():\n    return 1\n\nPart 0" in text
+
+
+@pytest.mark.parametrize("code, want", [
+    ('<pre><code><span class="highlight-line"><span>npm i</span></span><span class="highlight-line">'
+     '<span>npm run</span></span></code></pre>', "npm i\nnpm run"),                          # GitBook
+    ('<pre><span class="token-line">npm i<br></span><span class="token-line">npm run<br></span></pre>',
+     "npm i\nnpm run"),
+    ('<pre><span class="line">npm i</span>\n<span class="line">npm run</span></pre>', "npm i\nnpm run"),
+    ("<xmp><b>x</b>\n  y</xmp>", "<b>x</b>\n  y"), ("<listing>a\n  b</listing>", "a\n  b"),
+    ('<table><tr><td class="ln">1 of them</td><td>b</td></tr></table>', "1 of them | b")])
+def test_lines_of_code_keep_their_ends(code, want):
+    assert f"\n\n{want}\n\nPart 0" in read(f"<main>{story(4)}{code}{story(4, 'baker')}</main>")
+
+
+def test_a_grid_of_boxes_called_line_is_no_code():
+    page = f'<div class="line"><div class="unit">{story(3)}</div><div class="unit">{story(3, "baker")}</div></div>'
+    assert "\n\nPart 2" in read(page)
+
+
+def test_cells_with_a_paragraph_each_stand_in_a_row():
+    table = """<table><thead><tr><th><p>Name</p></th><th><p>Meaning</p></th></tr></thead><tr><td><p>a</p></td>
+        <td><p>first</p></td></tr><tr><td>&nbsp;</td><td><p>alone</p></td></tr></table>"""
+    assert "\n\nName | Meaning\na | first\nalone\n\n" in read(f"<main>{story(3)}{table}{story(3, 'baker')}</main>")
+
+
+@pytest.mark.parametrize("link", ['<a class="copiable-link" href="#x"> &para;</a>', '<a href="#x">#</a>',
+                                  '<a href="#x" class="el">&#9670;&#160;</a>', '<a href="#x">§</a>'])
+def test_the_sign_of_a_heading_that_links_to_itself_goes(link):
+    assert "\n\nChapter two\n\n" in read(f"<main>{story(3)}<h2>Chapter two{link}</h2>{story(3, 'baker')}</main>")
+
+
+@pytest.mark.parametrize("line", [
+    "Get the current user.", "Listen on port 8080.", "Download the file.", "Watch out.",
+    "Related work is rare.", "Share it between threads.", "Anzeige der Werte."])
+def test_a_short_sentence_that_begins_like_a_lead_elsewhere_stays(line):
+    assert f"\n\n{line}\n\n" in read(f"<main>{story(3)}<p>{line}</p>{story(3, 'baker')}</main>")
+
+
+@pytest.mark.parametrize("line", [
+    "Subscribe to our newsletter.", "Follow us on Twitter.", "Read more: the other story.", "Get the app",
+    "Click here to subscribe.", "You may also like...", "Photo by John Smith."])
+def test_a_lead_elsewhere_goes_whatever_ends_it(line):
+    assert line not in read(f"<main>{story(3)}<p>{line}</p>{story(3, 'baker')}</main>")
+
+
+@pytest.mark.parametrize("name, heading", [("publicite", "Publicité"), ("popups", "Pop-ups")])
+def test_an_id_without_the_accents_and_hyphens_of_its_heading(name, heading):
+    assert "Inside" in read(f'<main>{story(5)}<section id="{name}"><h2>{heading}</h2>{INSIDE}</section></main>')
+
+
+@pytest.mark.parametrize("page", [
+    '<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml"><head><title/><script src="x"/></head><body>{}',
+    '<html><body><iframe src="x" />{}', "<html><body><a>Home {}", "<html><body><a/>{}"])
+def test_an_element_that_closes_itself_swallows_nothing(page):
+    assert "Part 4" in extract_text(page.format(story(5)).encode())
+
+
+def test_answers_that_a_page_tells_machines_only():
+    said = '{"@type":"FAQPage","mainEntity":[{"acceptedAnswer":{"@type":"Answer","text":"%s"}}]}' % (LINE * 4)
+    page = f'<html><body><script type="application/ld+json">{said}</script><div id="root"></div>'
+    assert LINE in extract_text(page.encode())
+
+
+def test_a_post_stays_that_stands_beside_three_quarters_of_replies():
+    replies = "".join(f'<li class="comment">{story(1, who)}</li>' for who in ("baker", "cook", "smith", "clerk"))
+    page = f'<div class="post-body"><p>First, {LINE}</p></div><ul class="comments">{replies}</ul>'
+    assert "First, " in read(page) and "clerk" in read(page)

@@ -216,3 +216,23 @@ def test_linear_time_on_hostile_texts(piece):
     start = time.process_time()
     mask_personal_data(piece * (300_000 // len(piece)))
     assert time.process_time() - start < 2, f"{piece!r} repeated: a pattern backtracks"
+
+
+@pytest.mark.parametrize("behind", ["पर", "-ზე", "க்கு", "ში", "ում", "и", "ን"])
+@pytest.mark.parametrize("address, mask", [("ann@site.org", EMAIL), ("+8613812345678", PHONE),
+                                           ("(202) 555-0143", PHONE), ("8.8.8.8", IP)])
+def test_a_case_ending_of_another_script_ends_an_address(behind, address, mask):
+    assert mask_personal_data(f"x {address}{behind} y")[0] == f"x {mask}{behind} y"
+
+
+@pytest.mark.parametrize("text", [
+    "+1 202-555-0143x5", "Tel: ０３－１２３４－５６７８", "TEL 03（1234）5678", "Telephone number: 020 7946 0958",
+    "Telefonnummer: 030 901820", "call us on 020 7946 0958", "điện thoại: 024 1234 5678", "ტელ: 032 2 123456",
+    "फोन नंबर 9876543210", "Hotline: 0800 123456", "+44\u221220\u22127946\u22120958"])
+def test_how_else_a_telephone_is_written(text):
+    masked, count = mask_phone_numbers(text)
+    assert count == 1 and not any(digit in masked.removesuffix("x5") for digit in "0123456789０１"), masked
+
+
+def test_a_domain_in_punycode_is_masked_to_its_end():
+    assert mask_emails("to ann@site.xn--p1ai.") == (f"to {EMAIL}.", 1)

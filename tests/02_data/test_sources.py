@@ -270,3 +270,106 @@ def test_an_archive_is_read_without_records_of_wrong_digests_on_request(tmp_path
     kinds = [kind for kind, *_ in sources.records_of(tmp_path / "a.warc", verify_digests=True)]
     assert kinds == ["html", "html", "damaged record"], "an unknown digest says nothing"
     assert [kind for kind, *_ in sources.records_of(tmp_path / "a.warc")] == ["html"] * 3
+
+
+def arc_record(url="http://a.example/", mime="text/html", address="192.0.2.1", date="20080430204825",
+               length=None, tail=b"\n"):
+    """One record of an ARC file, right or with a wrong length."""
+    block = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n" + PAGE
+    length = len(block) if length is None else length
+    return f"{url} {address} {date} {mime} {length}\n".encode() + block + tail
+
+
+FILEDESC = b"filedesc://x.arc 0.0.0.0 20080430 text/plain 4\n1 0\n"
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+@pytest.mark.parametrize("records", [
+    [arc_record(tail=b""), arc_record()], [arc_record(mime=""), arc_record()],
+    [arc_record(address="-"), arc_record(address="unknown")],
+    [arc_record(date="20080430204825123"), arc_record(tail=b"\r\n")]])
+def test_arc_records_of_the_wild(tmp_path, records, pack):
+    (tmp_path / "x.arc").write_bytes(b"".join(map(pack, [FILEDESC, *records])))
+    assert [kind for kind, *_ in sources.read_source(tmp_path / "x.arc")] == ["html", "html"]
+
+
+def test_an_arc_record_that_says_too_much_costs_itself_only(tmp_path):
+    (tmp_path / "x.arc").write_bytes(FILEDESC + arc_record(length=99_999) + arc_record())
+    assert [kind for kind, *_ in sources.read_source(tmp_path / "x.arc")] == ["html", "damaged record"]
+    (tmp_path / "y.arc").write_bytes(arc_record() * 2)
+    assert len(list(sources.read_source(tmp_path / "y.arc"))) == 2, "no filedesc record"
+
+
+def warc_bytes(tmp_path, url):
+    with WarcWriter(tmp_path / "t.warc.gz") as writer:
+        writer.response(url, PAGE)
+    return (tmp_path / "t.warc.gz").read_bytes()
+
+
+@pytest.mark.parametrize("name, pack", [
+    ("archive/A.WARC.GZ", bytes), ("archive/a.warc.wet.gz", bytes),
+    ("archive/a.warc.bz2", lambda data: bz2.compress(gzip.decompress(data))),
+    ("archive/a.warc.xz", lambda data: lzma.compress(gzip.decompress(data)))])
+def test_names_and_packings_in_a_wacz(tmp_path, name, pack):
+    with zipfile.ZipFile(tmp_path / "a.wacz", "w") as archive:
+        archive.writestr(name, pack(warc_bytes(tmp_path, "https://a.example/")))
+    assert [r[1] for r in sources.read_source(tmp_path / "a.wacz")] == ["https://a.example/"]
+
+
+def test_a_damaged_member_of_a_wacz_costs_itself_only(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.wacz", "w") as archive:
+        for name in "ab":
+            archive.writestr(f"archive/{name}.warc.gz", warc_bytes(tmp_path, f"https://{name}.example/"))
+    data = bytearray((tmp_path / "a.wacz").read_bytes())
+    data[data.find(b"a.warc.gz") + 40] ^= 255
+    (tmp_path / "a.wacz").write_bytes(data)
+    found = list(sources.read_source(tmp_path / "a.wacz"))
+    assert [kind for kind, *_ in found] == ["html", "damaged record"] and "a.warc.gz" in found[1][1]
+
+
+def test_a_member_that_breaks_off_is_one_damaged_record(tmp_path):
+    good = warc_bytes(tmp_path, "https://a.example/")
+    (tmp_path / "x.warc.gz").write_bytes(good + good[:-20])
+    assert [r[0] for r in sources.read_source(tmp_path / "x.warc.gz")].count("damaged record") == 1
+
+
+@pytest.mark.parametrize("mime", ["text/xml", "application/xml", "application/octet-stream", "unknown"])
+def test_a_page_under_a_vague_type_is_read(tmp_path, mime):
+    pages = {"https://a.example/1": b"<?xml version='1.0'?><html><body><p>hi</p></body></html>",
+             "https://a.example/2": b"<?xml version='1.0'?><rss/>"}
+    with WarcWriter(tmp_path / "x.warc.gz") as writer:
+        for url, body in pages.items():
+            writer.response(url, body, content_type=mime)
+    assert [r[0] for r in sources.read_source(tmp_path / "x.warc.gz")] == ["html", f"not HTML: {mime}"]
+
+
+@pytest.mark.parametrize("name, data, kinds", [
+    ("a.txt", b"\xef\xbb\xbfhello", [("text", b"hello")]),
+    ("a.txt", b"WARC/1.0 is a format, and this is about it\n", [("text", b"WARC/1.0 is a format, and this is about it\n")]),
+    ("a.txt", b"filedesc: is a word\n", [("text", b"filedesc: is a word\n")]),
+    ("notes.warc.txt", b"hello", [("text", b"hello")]),
+    ("a.htm", b"<p>no tag of a page", [("html", b"<p>no tag of a page")]),
+    ("a.html", "<html><p>é".encode("utf-16"), [("html", "<html><p>é".encode("utf-16"))])])
+def test_what_a_file_is_by_its_first_bytes_and_its_name(tmp_path, name, data, kinds):
+    (tmp_path / name).write_bytes(data)
+    assert [(kind, body) for kind, _, body, _ in sources.read_source(tmp_path / name)] == kinds
+
+
+@pytest.mark.parametrize("name, data, said", [
+    ("a.txt.gz", gzip.compress(b"hello\n" * 1000)[:30], "breaks off"),
+    ("a.xml", b"<?xml version='1.0'?><doc>x</doc>", "XML file"), ("a.txt", b"<svg><text>hi</text></svg>", "XML file"),
+    ("a.mhtml", b"From: <Saved by Blink>\r\nMIME-Version: 1.0\r\n", "MHTML"), ("a.txt", b"Obj\x01avro.schema", "Avro"),
+    ("a.txt", b"FEA1abc", "Feather"), ("a.txt.Z", b"\x1f\x9d\x90abc", "compress")])
+def test_other_formats_are_refused_by_name(tmp_path, name, data, said):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(BadInput, match=said):
+        list(sources.read_source(tmp_path / name))
+
+
+@pytest.mark.parametrize("line, url", [
+    ('{"text": "a", "metadata": {"url": "https://a.example/"}}', "https://a.example/"),
+    ('{"text": "a", "meta": {"url": "https://a.example/"}}', "https://a.example/"),
+    ('{"text": "a", "url": ["x.y"]}', "file:///a.jsonl#1"), ('{"text": "a", "metadata": "x"}', "file:///a.jsonl#1")])
+def test_where_a_jsonl_line_keeps_its_address(tmp_path, line, url):
+    (tmp_path / "a.jsonl").write_text(line + "\n", encoding="utf-8")
+    assert [r[1] for r in sources.read_source(tmp_path / "a.jsonl")] == [url]

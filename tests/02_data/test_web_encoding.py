@@ -73,3 +73,17 @@ def test_never_raises():
 def test_plain_text_is_decoded_as_its_server_says(charset, codec, text):
     page = {"url": "https://a.example/x", "kind": "text", "body": text.encode(codec), "charset": charset}
     assert extract(page, Settings()) is None and page["text"] == text, (charset, page["text"])
+
+
+@pytest.mark.parametrize("label, codec", [
+    ("iso8859_1", "cp1252"), ("ISO_8859-1:1987", "cp1252"), ("csISOLatin1", "cp1252"), ("KOI8R", "koi8-r"),
+    ("koi8", "koi8-r"), ("win-1251", "cp1251"), ("x-cp1251", "cp1251"), ("windows1250", "cp1250"),
+    ("cp-1252", "cp1252"), ("ShiftJIS", "cp932"), ("windows-936", "gb18030"), ("big-5", "big5hkscs"),
+    ("x-windows-949", "cp949"), ("iso-ir-149", "cp949"), ("csEUCPkdFmtJapanese", "euc-jp")])
+def test_labels_that_are_spelt_in_another_way(label, codec):
+    assert codec_name(label) == codec
+
+
+def test_a_declaration_in_a_remark_counts_for_nothing():
+    page = b"<!-- <meta charset=utf-8> --><meta charset=windows-1251><p>" + "Привет".encode("cp1251")
+    assert decode_html(page).endswith("Привет")

@@ -157,3 +157,16 @@ def test_a_rank_that_is_none_gets_no_rows(shard, rank):
         PackedBatches(shard, 8, 4, rank=rank, ranks=2)
     with pytest.raises(BadInput, match="0 rows"):
         PackedBatches(shard, 8, 0)
+
+
+@pytest.mark.parametrize("change", [{"dtype": "int16"}, {"dtype": "float16"}, {"start": -1}])
+def test_a_shard_of_another_type_or_with_a_start_below_zero_is_refused(tmp_path, change):
+    folder = make_shards(tmp_path, [5, 40, 9])
+    index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    if "start" in change:
+        index["splits"]["train"]["documents"]["start"][0] = -1
+    else:
+        index |= change
+    (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    with pytest.raises(BadInput):
+        Shard(folder, "train")
