@@ -189,9 +189,10 @@ def mask_ip_addresses(text: str) -> tuple[str, int]:
 
     def mask(found: re.Match) -> str:
         nonlocal count
+        colon = found[0].endswith(":") and not found[0].endswith("::")  # two are the address's own
         # The pattern finds what has the form; the library knows what it means.
         try:
-            address = ipaddress.ip_address(found[0].rstrip(":"))
+            address = ipaddress.ip_address(found[0][:-1] if colon else found[0])
         except ValueError:
             return found[0]
         if any(address in network for network in NOBODY):
@@ -199,7 +200,7 @@ def mask_ip_addresses(text: str) -> tuple[str, int]:
         if VERSION.search(text_now, max(0, found.start() - BACK), found.start()):
             return found[0]
         count += 1
-        return IP + (":" if found[0].endswith(":") else "")
+        return IP + (":" if colon else "")
 
     before, patterns = -1, patterns_for(text)
     while count != before:          # a mask is a new boundary: look again until nothing is found

@@ -35,7 +35,7 @@ class Shard:
         index = read_json(folder / "index.json", MADE_BY)
         path = need(folder / f"{split}.bin", MADE_BY)
         try:
-            if index["dtype"] not in ("uint16", "uint32"):
+            if np.dtype(index["dtype"]) not in (np.uint16, np.uint32):
                 raise ValueError(f"the type {index['dtype']} of its tokens")
             part = index["splits"][split]
             documents = part["documents"]

@@ -10,7 +10,8 @@ import pytest
 
 from learning.bug_hunts import plant
 from learning.clean_runs import CleanRuns
-from learning.exercises import ROOT, find_exercise, read, test_files
+from learning.exercises import ROOT, find_exercise, read
+from learning.exercises import test_files as files_that_grade
 
 sys.path.insert(0, str(Path(__file__).parent))
 from gradescope_format import faults  # noqa: E402
@@ -264,7 +265,7 @@ def test_copies_carry_the_cache_files_of_all_but_the_students_modules():
         clean = runs.fresh(1, [exercise["file"]])
         kept = {file.name.split(".")[0] for file in clean.rglob("*.pyc")}
         assert Path(exercise["file"]).stem not in kept
-        assert {"artifacts", "conftest", *(Path(f).stem for f in test_files(exercise))} <= kept
+        assert {"artifacts", "conftest", *(Path(f).stem for f in files_that_grade(exercise))} <= kept
         text = read(exercise["folder"] / exercise["file"])
         assert runs.run(exercise, text, 60, {})[0] == 1
         (clean / "left.txt").write_text("by the run before")

@@ -236,3 +236,9 @@ def test_how_else_a_telephone_is_written(text):
 
 def test_a_domain_in_punycode_is_masked_to_its_end():
     assert mask_emails("to ann@site.xn--p1ai.") == (f"to {EMAIL}.", 1)
+
+
+@pytest.mark.exercise("2.3")
+def test_an_address_may_end_in_two_colons_of_its_own():
+    text, count = mask_ip_addresses("from 2a02:8071:b481:: to 2a00:1450::1: and 2001:db8:: too")
+    assert (text, count) == ("from |||IP_ADDRESS||| to |||IP_ADDRESS|||: and 2001:db8:: too", 2)
