@@ -177,7 +177,8 @@ def mask_ip_addresses(text: str) -> tuple[str, int]:
 
     Candidates are what the patterns "ipv4" and "ipv6" of `patterns_for(text)` find: four numbers
     that are not part of a longer row of numbers (".3.3.3.0" and "1.2.3.4.5" stay), and addresses of
-    the public range 2000::/3, whose colon at the end belongs to the sentence and stays. Spared is
+    the public range 2000::/3. One colon at the end belongs to the sentence and stays, two are the
+    address's own ("2a02:1::"). Spared is
     what is no address (a number over 255), what lies in a private or reserved network of NOBODY
     (10.0.0.1, 127.0.0.1, 192.0.2.7, 2001:db8::1), and a version: what VERSION finds in the BACK
     characters before it ("v1.2.3.4", 'version "1.2.3.4"', "server/1.2.3.4"). As in `mask_emails`
