@@ -335,8 +335,7 @@ class CommandLine(argparse.ArgumentParser):
             for number in value if isinstance(value, (list, tuple)) else [value]:
                 least = "at least 0" if name == "seed" and number is not None and number < 0 else ""
                 if least or isinstance(number, float) and not math.isfinite(number):
-                    self.error(f"argument --{name.replace('_', '-')}: {number} must be "
-                               + (least or "finite"))
+                    self.error(f"--{name.replace('_', '-')} {number} must be {least or 'finite'}")
         return found
 
     def error(self, message: str) -> NoReturn:

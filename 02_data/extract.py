@@ -80,9 +80,11 @@ def write_text(node: Node) -> str:
             waiting.append((after, pre))
             waiting.extend([(child, pre) for child in reversed(item.children)])
             pieces.append(before)
-    text = re.sub(r"(?: \| )+(?=[\n\v]|$)", "", "".join(pieces))
-    # a row of one cell behind empty ones is no row
-    text = re.sub(r"(?:(?<=[\n\v])|^)(?: \| )+(?=[^\n\v|]*(?:[\n\v]|$))", "", text)
+    text = "".join(pieces)
+    if " | " in text:
+        text = re.sub(r"(?: \| )+(?=[\n\v]|$)", "", text)
+        # a row of one cell behind empty ones is no row
+        text = re.sub(r"(?:(?<=[\n\v])|^)(?: \| )+(?=[^\n\v|]*(?:[\n\v]|$))", "", text)
     text = re.sub(r"- [\n\v]+", "- ", text)
     text = re.sub(r"[\n\v]{2,}|\v", _gap, text).strip("\n")
     if not code:

@@ -244,22 +244,9 @@ def parse(page: str, keep: frozenset[str] = frozenset()) -> tuple[Node, list[Nod
     while at < len(pieces):
         head, closed, text = pieces[at].partition(">")
         at += 1
-        action = ACTIONS.get(head) if closed else None
-        attributes = ""
+        action, attributes = ACTIONS.get(head) if closed else None, ""
         if action is None:
-            if head[:1] == "/":
-                action = ACTIONS.get("/" + head[1:].strip().lower(), INLINE)
-            elif head[:1].isalpha() and head[:1].isascii():
-                if not closed or '"' in head and head.count('"') & 1 or "='" in head:
-                    head, text, at = whole_tag(pieces, at - 1, misses)
-                name, *rest = head.split(None, 1)
-                attributes = rest[0] if rest else ""
-                action = ACTIONS.get(name) or ACTIONS.get(name.lower().rstrip("/"), INLINE)
-            elif head[:1] == "!" or head[:1] == "?":
-                text, at = skip_comment(pieces, at - 1)
-                action = INLINE
-            else:
-                text, action = "<" + pieces[at - 1], INLINE      # a lone "<" is text
+            action, attributes, head, text, at = read_tag(head, closed, text, pieces, at, misses)
         kind, tag = action
         if attributes and (tag == "td" or tag == "pre" or kind == SPAN and builder.here.tag == "pre"
                            ) and GUTTER.search(attributes):
@@ -302,6 +289,24 @@ def parse(page: str, keep: frozenset[str] = frozenset()) -> tuple[Node, list[Nod
             builder.text(text)
     builder.end_run()
     return builder.root, builder.nodes
+
+
+def read_tag(head: str, closed: str, text: str, pieces: list[str], at: int, misses: list[int]
+             ) -> tuple[tuple[int, str], str, str, str, int]:
+    """What stands behind a "<" that is no tag of ACTIONS word for word: (action, attributes, the
+    tag's inside, the text after it, next piece). `at` is the piece after the one that was cut into
+    `head`, `closed` (">" or nothing) and `text`; `misses` as in `whole_tag`."""
+    if head[:1] == "/":
+        return ACTIONS.get("/" + head[1:].strip().lower(), INLINE), "", head, text, at
+    if head[:1].isalpha() and head[:1].isascii():
+        if not closed or '"' in head and head.count('"') & 1 or "='" in head:
+            head, text, at = whole_tag(pieces, at - 1, misses)
+        name, *rest = head.split(None, 1)
+        action = ACTIONS.get(name) or ACTIONS.get(name.lower().rstrip("/"), INLINE)
+        return action, rest[0] if rest else "", head, text, at
+    if head[:1] == "!" or head[:1] == "?":
+        return INLINE, "", head, *skip_comment(pieces, at - 1)
+    return INLINE, "", head, "<" + pieces[at - 1], at                # a lone "<" is text
 
 
 def holds_lines(pieces: list[str], at: int, text: str) -> bool:

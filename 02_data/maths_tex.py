@@ -20,15 +20,16 @@ from mathml import mathml_tex
 
 # Only pages with one of these are looked at, one in a hundred: a word that is quick to look for,
 # and what it must be part of.
-HINTS = {"math": re.compile(r"<(?:\w+:)?math|math/(?:tex|asc)|mwe-math|math-tex|mathtex|r/math|"
-                            r"class=.math[ \"']|data-tex="),
+HINTS = {"math": re.compile(r"<(?:\w+:)?math|math/(?:tex|asc)|mwe-math|math-tex|mathtex|r/math"),
+         **{f"class={quote}math": re.compile(f"class={quote}math[ {quote}]") for quote in "\"'"},
+         "data-tex=": re.compile("data-tex="),
          "atex": re.compile("atex"), "imetex": re.compile("imetex"), "codecogs": re.compile("cogs"),
          "cht=tx": re.compile("cht"), "/equation?": re.compile("tex="),
          "upmath.me/": re.compile("upmath"),
          "s2cms.ru/": re.compile("s2cms"), "z-dn.net/": re.compile(r"\?f="),
          "texrender": re.compile("texrender"), "data-expr": re.compile("data-expr"),
          '="tex': re.compile('="tex(?:error)?[" ]')}
-GENERATORS = re.compile("doxygen|latex2html|texi2html|tth", re.I)     # they write pictures too
+GENERATORS = ("doxygen", "latex2html", "texi2html", "tth")            # they write pictures too
 # No pattern may run past the next "<", or a page of unclosed tags would take quadratic time.
 ATTRIBUTES = r"""((?:[^<>"']++|"[^"<]*+"|'[^'<]*+'|["'])*+)"""      # a ">" may stand in quotes
 MATHML = re.compile(r"<((?:\w{1,9}:)?math)\b" + ATTRIBUTES + ">", re.I)
@@ -266,7 +267,7 @@ def inline_maths(page: str) -> str:
     '<p>Let $a&lt;b$'. A page without formulae comes back as it is.
     """
     if not any(hint in page and pattern.search(page) for hint, pattern in HINTS.items()) \
-            and not GENERATORS.search(page, 0, 3000):
+            and not any(name in page[:3000].lower() for name in GENERATORS):
         return page
     for step in (drop_twins, replace_containers, replace_mathml, replace_scripts, replace_images):
         page = step(page)

@@ -4,8 +4,8 @@
     python 04_model_pretrain/quantisation_table.py smollm2        # a published model, 8 minutes
 
 Every matrix is written in blocks and read back (quantisation.py), norms and biases stay as they
-are; then the model reads the same held-out text, each token once, in windows of half a context.
-Speed is that of `TalkingGPT`, which keeps weights in 32, 16, 8 or 4 bits while it talks. Reads
+are; then the model reads held-out documents as pretraining measures them (`held_out_bits`). Speed
+is that of `TalkingGPT`, which keeps weights in 32, 16, 8 or 4 bits while it talks. Reads
 tokenizer.json, the shards of out/02_data and a checkpoint; writes
 out/04_model_pretrain/quantisation_NAME.json.
 """
@@ -14,22 +14,22 @@ import copy
 import statistics
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from artifacts import CommandLine, Job, command, out, shown, within, write_json
-from batches import IGNORE, Shard
+from batches import Shard
 from bpe import Tokenizer
 from checkpoint import load_model
 from fast_decoding import TalkingGPT, can_talk
 from generate import generate
 from gpt import GPT
-from held_out import LN2
+from held_out import held_out_bits
 from published_models import WHEELS, load_published
 from quantisation import BLOCKS, WRITTEN, dequantise, quantise
-from training_loop import mean_loss
 
 
 @torch.no_grad()
@@ -38,11 +38,8 @@ def in_blocks(model: GPT, kind: str) -> tuple[GPT, int]:
 
     A row that is no whole number of blocks, and what is no matrix, stays in 32 bits.
     """
-    again, size, seen = copy.deepcopy(model), 0, set()
+    again, size = copy.deepcopy(model), 0
     for parameter in again.parameters():
-        if parameter.data_ptr() in seen:
-            continue                            # a head that shares the embedding's matrix
-        seen.add(parameter.data_ptr())
         numbers, width = BLOCKS[kind]
         if parameter.dim() == 2 and parameter.shape[1] % numbers == 0:
             blocks = quantise(parameter.numpy(), kind)
@@ -53,31 +50,23 @@ def in_blocks(model: GPT, kind: str) -> tuple[GPT, int]:
     return again, size
 
 
-def read_text(folder: Path | str, vocab: dict[int, bytes], most: int) -> tuple[str, int]:
-    """Held-out documents of the shards, drawn at random, about `most` bytes: (text, its bytes)."""
-    shard, parts, total = Shard(folder, "val"), [], 0
+def held_out_part(folder: Path | str, most: int, tokenizer: Tokenizer, other: Tokenizer | None,
+                  eot: int) -> SimpleNamespace:
+    """Held-out documents drawn at random, about `most` bytes, in the ids of `other` (None: those of
+    `tokenizer`, which has written the shards): what `held_out_bits` reads of a Shard. `eot` ends
+    each document."""
+    shard, rows, sizes = Shard(folder, "val"), [], []
     for i in np.random.default_rng(0).permutation(len(shard.start)):
-        ids = shard.tokens[shard.start[i]:shard.start[i] + shard.length[i]]
-        parts.append(b"".join(vocab[t] for t in ids.tolist() if t != shard.eot).decode("utf-8",
-                                                                                       "replace"))
-        total += len(parts[-1].encode("utf-8"))
-        if total >= most:
+        ids = [t for t in shard.tokens[shard.start[i]:][:shard.length[i]].tolist()
+               if t != shard.eot]
+        text = tokenizer.decode(ids)
+        rows.append([*(ids if other is None else other.encode(text)), eot])
+        sizes.append(len(text.encode("utf-8")))
+        if sum(sizes) >= most:
             break
-    text = "\n\n".join(parts)
-    return text, len(text.encode("utf-8"))
-
-
-def total_nats(model: GPT, ids: list[int], T: int) -> float:
-    """Nats of all tokens but the first, each with at least T / 2 tokens before it, if there are."""
-    half, total = T // 2, 0.0
-    for counted in range(1, len(ids), half):
-        begin, end = max(0, counted - half), min(counted + half, len(ids))
-        window = torch.tensor([ids[begin:end]])
-        targets = window[:, 1:].clone()
-        targets[:, :counted - begin - 1] = IGNORE
-        batch = (window[:, :-1], targets)
-        total += mean_loss(model, lambda step: batch, 1, "fp32") * (end - counted)
-    return total
+    length = np.array([len(row) for row in rows])
+    return SimpleNamespace(tokens=np.concatenate(rows), start=np.cumsum(length) - length,
+                           length=length, bytes=np.array(sizes), eot=eot)
 
 
 def tokens_per_second(model: GPT, bits: int, ids: list[int]) -> float:
@@ -90,14 +79,13 @@ def tokens_per_second(model: GPT, bits: int, ids: list[int]) -> float:
     return statistics.median(speeds)
 
 
-def table_of(model: GPT, ids: list[int], size: int, kinds: tuple[str, ...]) -> list[dict]:
+def table_of(model: GPT, part: SimpleNamespace, kinds: tuple[str, ...]) -> list[dict]:
     """A row for each kind: bits a number, megabytes, bits per byte, and that over float32's."""
     rows, T = [], min(model.config.sequence_length, 512)
     for kind in tqdm(kinds, desc="kinds", unit=" kinds"):
         again, stored = in_blocks(model, kind)
-        bits = total_nats(again, ids, T) / LN2 / size
         rows.append({"kind": kind, "bits": 8 * BLOCKS[kind][1] / BLOCKS[kind][0],
-                     "megabytes": stored / 1e6, "bits_per_byte": bits})
+                     "megabytes": stored / 1e6, "bits_per_byte": held_out_bits(again, part, T)})
     for row in rows:
         row["ratio"] = row["bits_per_byte"] / rows[0]["bits_per_byte"]
     return rows
@@ -123,22 +111,24 @@ def main() -> None:
               reads=[args.tokenizer, args.data, *([args.model] if own else [])], writes=[target])
     if job.is_current():
         return print(f"{shown(target)} is up to date (--fresh measures again)")
-    tokenizer = Tokenizer.load(args.tokenizer)
-    text, size = read_text(args.data, tokenizer.vocab, args.bytes or (200_000 if own else 20_000))
+    tokenizer, other = Tokenizer.load(args.tokenizer), None
     if own:
-        model = load_model(args.model)[0]
+        model, eot = load_model(args.model)[0], tokenizer.special_tokens["<|endoftext|>"]
     else:
-        model, tokenizer, _ = load_published(args.model)
-    ids = list(tokenizer.encode(text))
-    rows = table_of(model, ids, size, WRITTEN)
-    speeds = {bits: tokens_per_second(model, bits, ids) for bits in (32, 16, 8, 4)
+        model, other, settings = load_published(args.model)
+        eot = settings["end_ids"][0]
+    part = held_out_part(args.data, args.bytes or (200_000 if own else 20_000), tokenizer, other,
+                         eot)
+    rows = table_of(model, part, WRITTEN)
+    speeds = {bits: tokens_per_second(model, bits, part.tokens.tolist()) for bits in (32, 16, 8, 4)
               if can_talk(model.config)}
     for row in rows:
         print("{kind:<5} {bits:4.1f} bits  {megabytes:7.1f} MB  {bits_per_byte:.4f} bits per byte  "
               "{ratio:.4f}".format(**row))
     print("tokens per CPU second: "
           + ", ".join(f"{bits} bits {speed:.1f}" for bits, speed in speeds.items()))
-    write_json(target, {"model": Path(args.model).name, "tokens": len(ids), "bytes": size,
+    write_json(target, {"model": Path(args.model).name, "tokens": len(part.tokens),
+                        "bytes": int(part.bytes.sum()),
                         "rows": rows, "tokens_per_cpu_second": speeds})
     job.done()
     print(f"wrote {shown(target)}")

@@ -110,7 +110,7 @@ def invention(args: argparse.Namespace, chatter: Chatter) -> dict:
     """What is said about names that exist and about made-up ones, at temperature 0."""
     rng, asked = random.Random(args.seed), {"real": [], "made up": []}
     pairs = [pair for pair in read_lines(args.questions, "05_posttrain/instructions.py")
-             if pair["kind"] in ("does", "is")]
+             if pair["kind"] == "does"]
     for pair in rng.sample(pairs, min(args.asked, len(pairs))):
         asked["real"].append((pair["messages"][-2]["content"], pair["messages"][-1]["content"]))
     known = sorted({part for pair in pairs for part in re.findall(r"[a-z]{3,}", pair["name"])})
@@ -187,7 +187,7 @@ def sharpness(args: argparse.Namespace, chatter: Chatter) -> dict:
     tokenizer, model = chatter.tokenizer, chatter.model
     generator = torch.Generator().manual_seed(args.seed)
     pairs = [pair["messages"] for pair in read_lines(args.questions, "instructions.py")
-             if pair["kind"] in ("does", "is")]
+             if pair["kind"] == "does"]
     sums = {name: np.zeros(3) for name in ("bare", "behind the question", "its own")}
     for asked, answer in tqdm(random.Random(args.seed).sample(pairs, min(args.asked, len(pairs))),
                               desc="sharpness", unit=" answers"):

@@ -194,3 +194,10 @@ def test_nested_elements_of_formulae_take_linear_time():
         extract_text(page)
         times.append(time.process_time() - began)
     assert times[1] < 8 * times[0] + 0.2, times
+
+
+@pytest.mark.parametrize("page", [
+    '<p>Let <span data-tex="a+b">x</span> be.', '<p>Let <img class="math" alt="a+b" src="1.png">',
+    "<p>Let <img class='math notranslate' alt='a+b' src='1.png'>"])
+def test_a_formula_is_found_in_a_page_that_has_no_other_hint(page):
+    assert "$a+b$" in inline_maths(page), "the look at the page beforehand passed it over"

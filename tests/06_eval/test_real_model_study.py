@@ -45,7 +45,7 @@ def chatter(bias, taste):
 def test_the_preference_is_the_chance_of_the_first_letter():
     assert prefers_first(chatter(0, 0), "?", "§a§", "b") == 0.5
     assert math.isclose(prefers_first(chatter(1.5, 0), "?", "§a", "§b"), 1 / (1 + math.exp(-1.5)),
-                        rel_tol=1e-6)
+                        rel_tol=1e-6), "the chance of A beside B"
     assert prefers_first(chatter(0, 1), "?", "§xx", "§x") > 0.5 > prefers_first(
         chatter(0, 1), "?", "§x", "§xx")
 
@@ -58,8 +58,12 @@ def test_a_judge_that_looks_at_places_alone_turns_with_the_order(tmp_path, bias,
                     '"split": "val"}\n' * 3)
     args = SimpleNamespace(pairs=file, asked=3, seed=0)
     table = judging(args, chatter(bias, 1))
-    assert table["pairs"] == 3 and table["turns with the order"] == turns
-    assert table["chooses the first place"] > 0.9 if bias else table["agrees with the gold rule"]
+    assert table["pairs"] == 3
+    assert table["turns with the order"] == turns, "both orders, the second read the other way"
+    if bias:
+        assert table["chooses the first place"] > 0.9
+    else:
+        assert table["agrees with the gold rule"] == 1, "the rule prefers it, and so did the judge"
 
 
 @pytest.mark.parametrize("said, unsure", [
@@ -78,7 +82,7 @@ def test_losses_behind_a_beginning_are_of_the_answer_alone():
     logprobs = model(torch.tensor([before + answer]))[0][0, 3:6].log_softmax(-1)
     want = -float(sum(logprobs.detach()[i, t] for i, t in enumerate(answer)))
     nats, entropy = losses_behind(SimpleNamespace(model=model), before, answer)
-    assert math.isclose(nats, want, rel_tol=1e-5)
+    assert math.isclose(nats, want, rel_tol=1e-5), "of the answer, not of what stands before it"
     assert math.isclose(entropy, -float((logprobs.exp() * logprobs).sum()), rel_tol=1e-5)
 
 
