@@ -84,7 +84,7 @@ def write_text(node: Node) -> str:
     if " | " in text:
         text = re.sub(r"(?: \| )+(?=[\n\v]|$)", "", text)
         # a row of one cell behind empty ones is no row
-        text = re.sub(r"(?:(?<=[\n\v])|^)(?: \| )+(?=[^\n\v|]*(?:[\n\v]|$))", "", text)
+        text = re.sub(r" \| (?<![^\n\v] \| )(?: \| )*(?=[^\n\v|]*(?:[\n\v]|$))", "", text)
     text = re.sub(r"- [\n\v]+", "- ", text)
     text = re.sub(r"[\n\v]{2,}|\v", _gap, text).strip("\n")
     if not code:
