@@ -86,13 +86,15 @@ def first_sentence(doc: str) -> str:
     """The first sentence of a documentation text on one line, as it stands there; "" if none fits.
 
     The first paragraph, joined, cut after the first period that closes a sentence. It must have
-    3 to 30 words, start with a letter and look like prose.
+    3 to 30 words, start with a letter and look like prose: a page's "TYPE_CHECKING = False" or
+    "clear(self)" is none.
     """
     paragraph = re.split(r"\n\s*\n", doc.strip(), maxsplit=1)[0]
     text = " ".join(paragraph.split())
     text = re.split(r"(?<=[.!?])(?<!e\.g\.)(?<!i\.e\.)(?<!vs\.)\s+(?=[A-Z`'\"(:])", text)[0]
     words = text.split()
     prose = (3 <= len(words) <= 30 and text[0].isalpha() and text.isascii()
+             and not re.match(r"(?:async )?[\w.]+(?:\(| = )", text)
              and not re.search(r">>>|::|\.\. |==|->|[{}\\|<]|https?:", text)
              and sum(c.isalpha() or c == " " for c in text) > 0.85 * len(text))
     return text if prose else ""

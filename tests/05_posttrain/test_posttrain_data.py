@@ -65,7 +65,10 @@ def test_entries_of_a_page():
 @pytest.mark.parametrize("doc, want", [
     ("Return the sum.\nMore.", "Return the sum."), ("Two\nlines here\n\nNo.", "Two lines here"),
     ("Pad the given array, e.g. With zeros. Then stop.", "Pad the given array, e.g. With zeros."),
-    (">>> f(1)", ""), ("", ""), ("a -> b and c", ""), ("Too short", ""), ("x " * 40, "")])
+    (">>> f(1)", ""), ("", ""), ("a -> b and c", ""), ("Too short", ""), ("x " * 40, ""),
+    ("TYPE_CHECKING = False", ""), ("clear(self) clear(): Explicitly release all", ""),
+    ("async __anext__(self) Return the next item.", ""),
+    ("Returns f(x) where x is a list.", "Returns f(x) where x is a list.")])
 def test_first_sentence(doc, want):
     assert first_sentence(doc) == want
 
