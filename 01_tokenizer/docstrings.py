@@ -8,6 +8,7 @@ their authors wrote about each function: its signature and its docstring.
 import ast
 import hashlib
 import inspect
+import sys
 import sysconfig
 import warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -18,11 +19,13 @@ Document = tuple[str, str]                # (top-level package, text)
 
 
 def source_files() -> list[tuple[str, Path]]:
-    """(package, path) of every .py file of the standard library and of the installed packages.
+    """(package, path) of every .py file of the standard library and of the installed packages,
+    those included that an environment borrows (Debian's, or `venv --system-site-packages`).
 
     In an order that is random but always the same, so that any first part is a fair sample.
     """
-    roots = {Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")}
+    roots = {Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")} | {
+        Path(p) for p in sys.path if Path(p).name in ("site-packages", "dist-packages")}
     found = {}
     for root in roots:
         for path in root.rglob("*.py"):

@@ -165,3 +165,12 @@ def test_show_tokens_of_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["show_tokens.py", "", "--tokenizer", str(tmp_path / "t.json")])
     with pytest.raises(BadInput, match="empty"):
         show_tokens.main()
+
+
+def test_packages_that_an_environment_borrows_are_read_too(tmp_path, monkeypatch):
+    """A tokenizer that has seen only its own environment's folder knows no package beside it."""
+    package = tmp_path / "dist-packages" / "lent"
+    package.mkdir(parents=True)
+    (package / "sums.py").write_text('def add(a, b):\n    """Return the sum."""\n')
+    monkeypatch.setattr("sys.path", [str(tmp_path / "dist-packages"), "/nowhere/site-packages"])
+    assert ("lent", package / "sums.py") in docstrings.source_files()
